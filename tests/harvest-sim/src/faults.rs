@@ -1,0 +1,295 @@
+//! Trouble, scripted: what goes wrong, for which requests, and how often.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+
+/// One kind of trouble. Strikes the next request whatever it asks for, once, until the builder says
+/// otherwise. Several that fit the same request strike it together, in the order of their injection.
+///
+/// ```
+/// use harvest_sim::{Fault, RetryAfter};
+///
+/// let stumble = Fault::html(502).on("/user_assignments").skipping(2);
+/// let throttle = Fault::html(429).retry_after(RetryAfter::Seconds(2)).times(3);
+/// let outage = Fault::html(503).forever();
+/// ```
+#[derive(Clone)]
+pub struct Fault {
+    kind: Kind,
+    retry_after: Option<RetryAfter>,
+    path: String,
+    skip: u32,
+    left: Option<u32>,
+    lasting: Option<Duration>,
+}
+
+/// The forms of `Retry-After`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryAfter {
+    /// As Harvest sends it.
+    Seconds(u64),
+    /// As RFC 2616 allows it too: an HTTP date so far ahead of the simulator's clock.
+    Date(Duration),
+}
+
+pub(crate) type Edit = Arc<dyn Fn(&mut Value) + Send + Sync>;
+type Act = Arc<dyn Fn() + Send + Sync>;
+
+#[derive(Clone)]
+enum Kind {
+    Html(u16),
+    Delay(Duration),
+    Reset,
+    Cut,
+    Edit(Edit),
+    Meanwhile(Act),
+}
+
+impl Fault {
+    /// An HTML page with this status instead of an answer: 429 without `Retry-After`, 5xx.
+    pub fn html(status: u16) -> Self {
+        Self::of(Kind::Html(status))
+    }
+
+    /// The answer comes so much later.
+    pub fn delay(by: Duration) -> Self {
+        Self::of(Kind::Delay(by))
+    }
+
+    /// The connection is reset instead of an answer.
+    pub fn reset() -> Self {
+        Self::of(Kind::Reset)
+    }
+
+    /// The answer's head is right, its body ends in the middle.
+    pub fn cut() -> Self {
+        Self::of(Kind::Cut)
+    }
+
+    /// A list is empty, and says that this is all.
+    pub fn empty_list() -> Self {
+        Self::edit(|body| {
+            let Value::Object(envelope) = body else { return };
+            for (key, value) in envelope.iter_mut() {
+                match (key.as_str(), value) {
+                    (_, Value::Array(records)) => records.clear(),
+                    ("total_entries", total) => *total = 0.into(),
+                    ("page" | "total_pages", number) => *number = 1.into(),
+                    ("next_page" | "previous_page", page) => *page = Value::Null,
+                    ("links", links) => {
+                        links["next"] = Value::Null;
+                        links["previous"] = Value::Null;
+                    }
+                    _ => {}
+                }
+            }
+        })
+    }
+
+    /// A list's links lead to `base` (`https://harvest.example.net/v2`) instead of here.
+    pub fn links_to(base: impl Into<String>) -> Self {
+        let base = base.into();
+        Self::edit(move |body| {
+            let Some(links) = body.get_mut("links").and_then(Value::as_object_mut) else { return };
+            for link in links.values_mut() {
+                if let Some((_, path)) = link.as_str().and_then(|link| link.split_once("/v2/")) {
+                    *link = format!("{base}/{path}").into();
+                }
+            }
+        })
+    }
+
+    /// Every record has this field with this value, whether it had one or not.
+    pub fn field(name: impl Into<String>, value: impl Into<Value>) -> Self {
+        let (name, value) = (name.into(), value.into());
+        Self::edit_records(move |record| {
+            record.insert(name.clone(), value.clone());
+        })
+    }
+
+    /// No record has this field.
+    pub fn without_field(name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self::edit_records(move |record| {
+            record.remove(&name);
+        })
+    }
+
+    /// Changes each record of a list, or the single object.
+    pub fn edit_records(edit: impl Fn(&mut Map<String, Value>) + Send + Sync + 'static) -> Self {
+        Self::edit(move |body| {
+            let Value::Object(object) = body else { return };
+            if !object.contains_key("links") {
+                return edit(object);
+            }
+            let lists = object.values_mut().filter_map(Value::as_array_mut);
+            lists.flatten().filter_map(Value::as_object_mut).for_each(&edit);
+        })
+    }
+
+    /// Changes the whole JSON body of a good answer. Its keys lose their order, nothing else.
+    pub fn edit(edit: impl Fn(&mut Value) + Send + Sync + 'static) -> Self {
+        Self::of(Kind::Edit(Arc::new(edit)))
+    }
+
+    /// Something happens between the making of an answer and its sending: the place for changes in the
+    /// middle of a walk. A `Sim` kept in `act` is kept alive until the fault has struck.
+    pub fn meanwhile(act: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::of(Kind::Meanwhile(Arc::new(act)))
+    }
+
+    /// The HTML page says when to come back.
+    #[must_use]
+    pub fn retry_after(self, when: RetryAfter) -> Self {
+        Self { retry_after: Some(when), ..self }
+    }
+
+    /// Only requests whose path and query contain this.
+    #[must_use]
+    pub fn on(self, path: impl Into<String>) -> Self {
+        Self { path: path.into(), ..self }
+    }
+
+    /// Lets so many fitting requests pass first.
+    #[must_use]
+    pub fn skipping(self, requests: u32) -> Self {
+        Self { skip: requests, ..self }
+    }
+
+    /// Strikes so many requests.
+    #[must_use]
+    pub fn times(self, requests: u32) -> Self {
+        Self { left: Some(requests), ..self }
+    }
+
+    /// Strikes until the faults are cleared.
+    #[must_use]
+    pub fn forever(self) -> Self {
+        Self { left: None, ..self }
+    }
+
+    /// Strikes every fitting request for so long after its injection.
+    #[must_use]
+    pub fn lasting(self, time: Duration) -> Self {
+        Self { lasting: Some(time), ..self.forever() }
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self { kind, retry_after: None, path: String::new(), skip: 0, left: Some(1), lasting: None }
+    }
+}
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Html(status) => return write!(f, "Fault(html {status} on {:?})", self.path),
+            Kind::Delay(_) => "delay",
+            Kind::Reset => "reset",
+            Kind::Cut => "cut",
+            Kind::Edit(_) => "edit",
+            Kind::Meanwhile(_) => "meanwhile",
+        };
+        write!(f, "Fault({kind} on {:?})", self.path)
+    }
+}
+
+/// The faults that wait for their requests.
+#[derive(Default)]
+pub(crate) struct Faults(Vec<(Fault, Instant)>);
+
+impl Faults {
+    pub fn inject(&mut self, fault: Fault, now: Instant) {
+        self.0.push((fault, now));
+    }
+
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Takes what strikes this request.
+    pub fn strike(&mut self, path: &str, now: Instant) -> Blow {
+        let mut blow = Blow::default();
+        self.0.retain(|(fault, since)| fault.lasting.is_none_or(|time| now - *since < time));
+        for (fault, _) in &mut self.0 {
+            if blow.instead.is_some() || fault.left == Some(0) || !path.contains(&fault.path) {
+                continue;
+            }
+            if fault.skip > 0 {
+                fault.skip -= 1;
+                continue;
+            }
+            fault.left = fault.left.map(|left| left - 1);
+            match &fault.kind {
+                Kind::Html(status) => {
+                    blow.instead = Some(Instead::Html { status: *status, retry_after: fault.retry_after });
+                }
+                Kind::Reset => blow.instead = Some(Instead::Reset),
+                Kind::Delay(by) => blow.delay += *by,
+                Kind::Cut => blow.cut = true,
+                Kind::Edit(edit) => blow.edits.push(edit.clone()),
+                Kind::Meanwhile(act) => blow.meanwhile.push(act.clone()),
+            }
+        }
+        self.0.retain(|(fault, _)| fault.left != Some(0));
+        blow
+    }
+}
+
+/// Everything that happens to one request.
+#[derive(Default)]
+pub(crate) struct Blow {
+    pub delay: Duration,
+    pub instead: Option<Instead>,
+    pub edits: Vec<Edit>,
+    pub meanwhile: Vec<Act>,
+    pub cut: bool,
+}
+
+/// What comes in place of an answer.
+pub(crate) enum Instead {
+    Html { status: u16, retry_after: Option<RetryAfter> },
+    Reset,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn struck(faults: &mut Faults, path: &str) -> bool {
+        faults.strike(path, Instant::now()).instead.is_some()
+    }
+
+    #[test]
+    fn a_fault_strikes_where_and_as_often_as_it_was_told_to() {
+        let mut faults = Faults::default();
+        faults.inject(Fault::html(502).on("/users").skipping(1).times(2), Instant::now());
+        let strikes: Vec<bool> = ["/users", "/company", "/users?page=2", "/users", "/users"]
+            .into_iter()
+            .map(|path| struck(&mut faults, path))
+            .collect();
+        assert_eq!(strikes, [false, false, true, true, false]);
+    }
+
+    #[test]
+    fn a_fault_for_a_while_ends_by_itself() {
+        let (mut faults, start) = (Faults::default(), Instant::now());
+        faults.inject(Fault::reset().lasting(Duration::from_secs(3)), start);
+        assert!(faults.strike("/", start + Duration::from_secs(2)).instead.is_some());
+        assert!(faults.strike("/", start + Duration::from_secs(3)).instead.is_none());
+    }
+
+    #[test]
+    fn delays_go_together_with_what_follows() {
+        let mut faults = Faults::default();
+        faults.inject(Fault::delay(Duration::from_millis(5)), Instant::now());
+        faults.inject(Fault::html(500), Instant::now());
+        faults.inject(Fault::cut(), Instant::now());
+        let blow = faults.strike("/", Instant::now());
+        assert_eq!(blow.delay, Duration::from_millis(5));
+        assert!(blow.instead.is_some() && !blow.cut, "the cut waits for a request that is answered");
+        assert!(faults.strike("/", Instant::now()).cut);
+    }
+}

@@ -1,0 +1,71 @@
+//! A request as Harvest reads it, and the checks that come before its path is looked at.
+
+use axum::extract::Request;
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING, USER_AGENT};
+use axum::http::{HeaderMap, Method};
+
+use super::World;
+use super::answer::Answer;
+use super::query::Query;
+use crate::state::Sight;
+
+/// A request, as far as an answer depends on it.
+pub(super) struct Call {
+    pub method: Method,
+    pub path: String,
+    pub query: Query,
+    has_body: bool,
+    has_user_agent: bool,
+    token: Option<String>,
+    account_id: Option<String>,
+}
+
+impl Call {
+    pub fn of(request: &Request) -> Self {
+        let (headers, query) = (request.headers(), Query::of(request.uri().query().unwrap_or_default()));
+        let bearer = text(headers, AUTHORIZATION.as_str());
+        let token = bearer.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
+        Self {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            has_body: headers.contains_key(TRANSFER_ENCODING)
+                || text(headers, CONTENT_LENGTH.as_str()).is_some_and(|length| length != "0"),
+            has_user_agent: text(headers, USER_AGENT.as_str()).is_some_and(|agent| !agent.is_empty()),
+            token: token.or_else(|| query.get("access_token")).map(str::to_owned),
+            account_id: text(headers, "harvest-account-id")
+                .or_else(|| query.get("account_id"))
+                .map(str::to_owned),
+            query,
+        }
+    }
+
+    /// Path and query without anything secret.
+    pub fn logged_path(&self) -> String {
+        let query = self.query.without_credentials();
+        if query.is_empty() { self.path.clone() } else { format!("{}?{query}", self.path) }
+    }
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// What the caller sees, or why they see nothing: token, then account, in this order and in these words.
+pub(super) fn admit(world: &World, call: &Call) -> Result<Sight, Answer> {
+    let company = &world.company;
+    if !call.has_user_agent {
+        return Err(Answer::bad_request_text("User-Agent header is required."));
+    }
+    if call.method == Method::GET && call.has_body {
+        return Err(Answer::bad_request_text("HTTP GET requests with a body are not accepted."));
+    }
+    if call.token.as_deref() != Some(company.token()) {
+        return Err(Answer::invalid_token());
+    }
+    let sight = Sight::of_token(company).ok_or_else(Answer::invalid_token)?;
+    let account_id = call.account_id.as_deref().ok_or_else(Answer::invalid_token)?;
+    if account_id != company.account_id().to_string() {
+        return Err(Answer::no_record());
+    }
+    Ok(sight)
+}

@@ -1,0 +1,93 @@
+//! A query string: the parameters Harvest knows, and the rest, which links carry on.
+
+use chrono::{DateTime, NaiveDateTime, Utc};
+
+use super::answer::Answer;
+
+/// What would let the bearer of a log or a link in.
+const CREDENTIALS: [&str; 2] = ["access_token", "account_id"];
+/// What a link sets anew.
+const POSITION: [&str; 4] = ["page", "cursor", "per_page", "ref"];
+
+/// The decoded parameters in the order they came in.
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub fn of(text: &str) -> Self {
+        Self(form_urlencoded::parse(text.as_bytes()).into_owned().collect())
+    }
+
+    /// The last value of this name, as Rails reads it.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// `true`, `false`; anything else does not filter.
+    pub fn boolean(&self, name: &str) -> Option<bool> {
+        match self.get(name)? {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        }
+    }
+
+    /// ISO 8601 with `T`; without a zone it is UTC. A space in its place is refused, and so is an unescaped
+    /// `+`, which arrives as one.
+    pub fn time(&self, name: &str) -> Result<Option<DateTime<Utc>>, Answer> {
+        let Some(text) = self.get(name).filter(|text| !text.is_empty()) else { return Ok(None) };
+        if text.contains(' ') {
+            return Err(Answer::bad_request());
+        }
+        DateTime::parse_from_rfc3339(text)
+            .map(|time| time.with_timezone(&Utc))
+            .or_else(|_| text.parse::<NaiveDateTime>().map(|time| time.and_utc()))
+            .map(Some)
+            .map_err(|_| Answer::bad_request())
+    }
+
+    /// The parameters that filter, and `position`, as a link writes them: by name.
+    pub fn link(&self, position: &[(&str, &str)]) -> String {
+        let kept = self
+            .0
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .filter(|(key, _)| !CREDENTIALS.contains(key) && !POSITION.contains(key));
+        let mut all: Vec<(&str, &str)> = kept.chain(position.iter().copied()).collect();
+        all.sort_by_key(|&(key, _)| key);
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(all).finish()
+    }
+
+    /// Everything but the credentials, for the log.
+    pub fn without_credentials(&self) -> String {
+        let kept = self.0.iter().filter(|(key, _)| !CREDENTIALS.contains(&key.as_str()));
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(kept).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_needs_a_t_and_may_lack_a_zone() {
+        let noon = "2024-02-01T12:00:00Z".parse::<DateTime<Utc>>().unwrap();
+        for text in ["2024-02-01T12:00:00Z", "2024-02-01T13:00:00%2B01:00", "2024-02-01T12:00:00"] {
+            let query = Query::of(&format!("updated_since={text}"));
+            assert_eq!(query.time("updated_since").ok().flatten(), Some(noon), "{text}");
+        }
+        for text in ["2024-02-01 12:00:00%2B00:00", "2024-02-01T12:00:00+00:00", "yesterday", "2024-02-01"] {
+            let query = Query::of(&format!("updated_since={text}"));
+            assert!(query.time("updated_since").is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn links_keep_filters_and_drop_credentials() {
+        let query = Query::of("user_id=3&access_token=secret&page=4&is_active=true&account_id=1");
+        assert_eq!(
+            query.link(&[("page", "2"), ("per_page", "1"), ("ref", "next")]),
+            "is_active=true&page=2&per_page=1&ref=next&user_id=3"
+        );
+        assert_eq!(query.without_credentials(), "user_id=3&page=4&is_active=true");
+    }
+}

@@ -1,0 +1,149 @@
+//! The handle of a running simulator: starting and stopping, trouble, and the report.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use chrono::TimeDelta;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::clock::{Clock, Stamp};
+use crate::faults::Fault;
+use crate::http::{self, Desk, World};
+use crate::limit::Request;
+use crate::options::Options;
+use crate::state::Company;
+use crate::sync::lock;
+
+/// How long connections have to finish when the simulator stops.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A running Harvest. Clones are handles of the same one, which stops with the last of them.
+#[derive(Clone)]
+pub struct Sim {
+    pub(crate) desk: Arc<Desk>,
+    server: Arc<Server>,
+}
+
+struct Server {
+    address: SocketAddr,
+    task: Mutex<Option<JoinHandle<()>>>,
+    stopping: CancellationToken,
+    _stop_when_dropped: DropGuard,
+}
+
+impl Sim {
+    /// Serves the company on a free port of the loopback interface.
+    pub async fn start(company: Company, options: Options) -> io::Result<Self> {
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), company, options).await
+    }
+
+    /// Serves the company at this address.
+    pub async fn start_at(address: SocketAddr, company: Company, options: Options) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let desk = Arc::new(Desk {
+            base_url: format!("http://{address}/v2"),
+            world: Mutex::new(World { company, clock: Clock::default(), options }),
+            gate: Mutex::default(),
+            faults: Mutex::default(),
+        });
+        let stopping = CancellationToken::new();
+        let task = tokio::spawn(http::serve(listener, desk.clone(), stopping.clone()));
+        let server = Server {
+            address,
+            task: Mutex::new(Some(task)),
+            _stop_when_dropped: stopping.clone().drop_guard(),
+            stopping,
+        };
+        Ok(Self { desk, server: Arc::new(server) })
+    }
+
+    /// Stops serving; when this returns, connections are refused.
+    pub async fn stop(&self) {
+        self.server.stopping.cancel();
+        let task = lock(&self.server.task).take();
+        if let Some(task) = task {
+            // A client that will not let go of its connection does not hold us up.
+            let _ = tokio::time::timeout(PATIENCE, task).await;
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address
+    }
+
+    /// What a client is configured with: `http://127.0.0.1:PORT/v2`.
+    pub fn base_url(&self) -> &str {
+        &self.desk.base_url
+    }
+
+    /// What `Harvest-Account-Id` must say.
+    pub fn account_id(&self) -> i64 {
+        lock(&self.desk.world).company.account_id()
+    }
+
+    /// The token that is let in.
+    pub fn token(&self) -> String {
+        lock(&self.desk.world).company.token().to_owned()
+    }
+
+    /// Changes the switches of the running simulator.
+    pub fn configure(&self, change: impl FnOnce(&mut Options)) {
+        change(&mut lock(&self.desk.world).options);
+    }
+
+    /// Lets something go wrong.
+    pub fn inject(&self, fault: Fault) {
+        lock(&self.desk.faults).inject(fault, Instant::now());
+    }
+
+    /// Ends all trouble.
+    pub fn clear_faults(&self) {
+        lock(&self.desk.faults).clear();
+    }
+
+    /// The simulator's time.
+    pub fn now(&self) -> Stamp {
+        lock(&self.desk.world).clock.now()
+    }
+
+    /// Moves the simulator's clock ahead.
+    pub fn advance_clock(&self, by: Duration) {
+        self.shift_clock(TimeDelta::from_std(by).unwrap_or(TimeDelta::MAX));
+    }
+
+    /// Moves the simulator's clock, ahead or back. The rate limit keeps the real time.
+    pub fn shift_clock(&self, by: TimeDelta) {
+        lock(&self.desk.world).clock.shift(by);
+    }
+
+    /// Stops the simulator's clock, so that what happens next happens in the same second.
+    pub fn freeze_clock(&self) {
+        lock(&self.desk.world).clock.freeze();
+    }
+
+    /// Lets the simulator's clock go with the machine's again.
+    pub fn thaw_clock(&self) {
+        lock(&self.desk.world).clock.thaw();
+    }
+
+    /// Every request since the start or the last clearing, in the order of arrival.
+    pub fn requests(&self) -> Vec<Request> {
+        lock(&self.desk.gate).log()
+    }
+
+    /// Forgets the requests seen so far; the rate limit does not.
+    pub fn clear_requests(&self) {
+        lock(&self.desk.gate).clear_log();
+    }
+
+    /// The most requests, let through or refused, that arrived in any closed window of this length.
+    pub fn most_in_any_window(&self, window: Duration) -> usize {
+        lock(&self.desk.gate).most_in_any(window)
+    }
+}

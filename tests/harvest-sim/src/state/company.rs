@@ -1,0 +1,108 @@
+//! One company: its tables, its token, and the few questions that are asked of it.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::records::{Assignment, AssignmentId, Project, ProjectId, User, UserId};
+use super::table::Table;
+use crate::clock::Stamp;
+
+/// The second in which every company begins: a fixed one, so that a seed always makes the same company.
+pub(super) const BEGINNING: Stamp = Stamp::from_unix(1_536_850_854);
+
+/// Everything one Harvest account holds. Made by [`Company::new`] or [`Company::seeded`], then given to
+/// [`Sim::start`](crate::Sim::start), whose verbs change it.
+pub struct Company {
+    account_id: i64,
+    name: String,
+    token: String,
+    owner: UserId,
+    pub(super) users: Table<User>,
+    pub(super) projects: Table<Project>,
+    pub(super) assignments: Table<Assignment>,
+    pub(super) teammates: HashMap<UserId, BTreeSet<UserId>>,
+}
+
+impl Default for Company {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Company {
+    /// A company of one: the administrator who owns the token.
+    pub fn new() -> Self {
+        let mut company = Self {
+            account_id: 123_456,
+            name: "Example Works".to_owned(),
+            token: "2348607.pt.not-a-real-token".to_owned(),
+            owner: UserId(0),
+            users: Table::starting_at(2_348_607),
+            projects: Table::starting_at(19_919_747),
+            assignments: Table::starting_at(286_326_474),
+            teammates: HashMap::new(),
+        };
+        company.owner = company.hire("Alexandra", "Hamilton", BEGINNING);
+        company.promote(company.owner, "administrator", BEGINNING);
+        company
+    }
+
+    /// The same company under another account id.
+    #[must_use]
+    pub fn with_account_id(self, account_id: i64) -> Self {
+        Self { account_id, ..self }
+    }
+
+    /// The same company with another token.
+    #[must_use]
+    pub fn with_token(self, token: impl Into<String>) -> Self {
+        Self { token: token.into(), ..self }
+    }
+
+    /// What `Harvest-Account-Id` must say.
+    pub fn account_id(&self) -> i64 {
+        self.account_id
+    }
+
+    /// The token that is let in.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Whose token it is.
+    pub fn token_owner(&self) -> UserId {
+        self.owner
+    }
+
+    /// The company's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn users(&self) -> &Table<User> {
+        &self.users
+    }
+
+    pub(crate) fn projects(&self) -> &Table<Project> {
+        &self.projects
+    }
+
+    pub(crate) fn assignments(&self) -> &Table<Assignment> {
+        &self.assignments
+    }
+
+    pub(crate) fn user(&self, id: UserId) -> Option<&User> {
+        self.users.get(id.0)
+    }
+
+    pub(crate) fn project(&self, id: ProjectId) -> Option<&Project> {
+        self.projects.get(id.0)
+    }
+
+    pub(crate) fn assignment(&self, id: AssignmentId) -> Option<&Assignment> {
+        self.assignments.get(id.0)
+    }
+
+    pub(crate) fn teammates_of(&self, manager: UserId) -> Option<&BTreeSet<UserId>> {
+        self.teammates.get(&manager)
+    }
+}

@@ -1,0 +1,14 @@
+//! What Harvest knows about one company, and how it changes. Nothing here has heard of HTTP.
+
+mod access;
+mod company;
+mod records;
+mod seed;
+mod table;
+mod verbs;
+
+pub(crate) use access::{Sight, claims};
+pub use company::Company;
+pub use records::{Assignment, AssignmentId, Project, ProjectId, User, UserId};
+pub(crate) use table::Row;
+pub(crate) use verbs::Touch;

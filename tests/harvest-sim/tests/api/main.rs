@@ -1,0 +1,118 @@
+//! The simulator over real HTTP, held against the documented and the recorded requests and answers.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod access;
+mod checks;
+mod lists;
+mod paging;
+mod records;
+mod throttle;
+mod trouble;
+
+use std::sync::Once;
+
+use harvest_sim::{Company, Options, Sim};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+
+/// A simulator and somebody who asks it.
+struct Desk {
+    sim: Sim,
+    http: Client,
+}
+
+impl Desk {
+    async fn open(company: Company, options: Options) -> Self {
+        static PROVIDER: Once = Once::new();
+        PROVIDER.call_once(|| {
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        });
+        let sim = Sim::start(company, options).await.unwrap();
+        let http = Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        Self { sim, http }
+    }
+
+    /// The administrator alone, without a rate limit.
+    async fn quiet() -> Self {
+        Self::open(Company::new(), Options { limit: None, ..Options::default() }).await
+    }
+
+    /// A request without any header.
+    fn bare(&self, path: &str) -> RequestBuilder {
+        let url =
+            if path.starts_with("http") { path.to_owned() } else { format!("{}{path}", self.sim.base_url()) };
+        self.http.get(url)
+    }
+
+    /// A request as it should be.
+    fn ask(&self, path: &str) -> RequestBuilder {
+        self.bare(path)
+            .header("User-Agent", "tests (tests@example.com)")
+            .header("Harvest-Account-Id", self.sim.account_id())
+            .bearer_auth(self.sim.token())
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        self.ask(path).send().await.unwrap()
+    }
+
+    async fn text(&self, path: &str) -> String {
+        let answer = self.get(path).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        answer.text().await.unwrap()
+    }
+
+    async fn json(&self, path: &str) -> Value {
+        serde_json::from_str(&self.text(path).await).unwrap()
+    }
+
+    /// Every page of a list, by `links.next`.
+    async fn walk(&self, path: &str) -> Vec<Value> {
+        let (mut pages, mut next) = (Vec::new(), Some(path.to_owned()));
+        while let Some(path) = next {
+            let page = self.json(&path).await;
+            next = page["links"]["next"].as_str().map(str::to_owned);
+            pages.push(page);
+        }
+        pages
+    }
+}
+
+/// The ids of a list's records, in their order.
+fn ids(pages: &[Value], resource: &str) -> Vec<i64> {
+    pages
+        .iter()
+        .flat_map(|page| page[resource].as_array().unwrap())
+        .map(|it| it["id"].as_i64().unwrap())
+        .collect()
+}
+
+/// The keys of the first object in `text` after `start`, in their order, one level deep.
+fn keys(text: &str, start: &str) -> Vec<String> {
+    let from = text.find(start).unwrap() + start.len();
+    let (mut depth, mut keys, mut rest) = (0, Vec::new(), text[from..].chars().peekable());
+    while let Some(c) = rest.next() {
+        match c {
+            '{' | '[' => depth += 1,
+            '}' | ']' => {
+                depth -= 1;
+                if depth == 0 {
+                    break;
+                }
+            }
+            '"' => {
+                let word: String = rest.by_ref().take_while(|&c| c != '"').collect();
+                if depth == 1 && rest.peek() == Some(&':') {
+                    keys.push(word);
+                }
+            }
+            _ => {}
+        }
+    }
+    keys
+}
+
+fn header<'a>(answer: &'a Response, name: &str) -> &'a str {
+    answer.headers().get(name).unwrap_or_else(|| panic!("{name} is missing")).to_str().unwrap()
+}
