@@ -1,0 +1,241 @@
+//! The contract with consumers: what the outbox says of a change.
+
+use chrono::{DateTime, Utc};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use super::change::{Change, Kind};
+use super::field::{Image, Value};
+use super::model::{AccountId, Record};
+
+/// Namespace of the events' ids: `UUIDv5(NAMESPACE, "STREAM_ID/AGGREGATETYPE/ACCOUNT/ID/VERSION")`.
+/// Public and for ever: consumers may compute an id themselves.
+pub const NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_4a0e_52c7_5b7e_9c1a_2d84_0c6b_90e3);
+
+/// An outbox row but for `seq` and `recorded_at`, which the database gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The same for the same change, however often it is tried.
+    pub id: Uuid,
+    /// `user` or `user_assignment`.
+    pub aggregatetype: &'static str,
+    /// `ACCOUNT/ID`.
+    pub aggregateid: String,
+    /// Such as `user.deactivated`.
+    pub r#type: String,
+    /// The JSON document.
+    pub payload: Payload,
+    /// The record's version after the change.
+    pub version: i64,
+    /// Harvest's stamp; for a deletion, when it was confirmed.
+    pub occurred_at: DateTime<Utc>,
+}
+
+/// JSON text whose `Debug` does not show it: it holds names and pay.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Payload(pub String);
+
+impl std::fmt::Debug for Payload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Payload({} bytes)", self.0.len())
+    }
+}
+
+/// Where and when an event is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Telling {
+    /// The account.
+    pub account: AccountId,
+    /// The outbox's history (`roster.outbox_head.stream_id`).
+    pub stream: Uuid,
+    /// The cycle that found the change.
+    pub cycle: Uuid,
+    /// That cycle's mode: `incremental` or `full`.
+    pub mode: &'static str,
+    /// Stands in where Harvest sent no stamp.
+    pub now: DateTime<Utc>,
+}
+
+impl Event {
+    /// The event of a change.
+    pub fn new<R: Record>(change: &Change<R>, telling: &Telling) -> Self {
+        let aggregatetype = R::RESOURCE.aggregate();
+        let aggregateid = format!("{}/{}", telling.account, change.id());
+        let r#type = format!("{aggregatetype}.{}", change.kind.name());
+        let name = format!("{}/{aggregatetype}/{aggregateid}/{}", telling.stream, change.version);
+        let stamp = change.after.as_ref().and_then(Record::updated_at);
+        Self {
+            id: Uuid::new_v5(&NAMESPACE, name.as_bytes()),
+            payload: payload(change, telling, &r#type),
+            aggregatetype,
+            aggregateid,
+            r#type,
+            version: change.version,
+            occurred_at: match change.kind {
+                Kind::Deleted => telling.now,
+                _ => stamp.unwrap_or(telling.now),
+            },
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    account_id: AccountId,
+    id: i64,
+    r#type: &'a str,
+    version: i64,
+    changed: Changed<'a>,
+    before: Option<Image<'a>>,
+    after: Option<Image<'a>>,
+    cycle_id: Uuid,
+    mode: &'static str,
+    stream_id: Uuid,
+}
+
+/// `{"email": {"from": …, "to": …}}`
+struct Changed<'a>(Vec<(&'static str, Value<'a>, Value<'a>)>);
+
+impl Serialize for Changed<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct FromTo<'a> {
+            from: Value<'a>,
+            to: Value<'a>,
+        }
+        let mut object = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, from, to) in &self.0 {
+            object.serialize_entry(name, &FromTo { from: *from, to: *to })?;
+        }
+        object.end()
+    }
+}
+
+#[expect(clippy::expect_used, reason = "string keys and finite values always make JSON")]
+fn payload<R: Record>(change: &Change<R>, telling: &Telling, r#type: &str) -> Payload {
+    let document = Document {
+        account_id: telling.account,
+        id: change.id(),
+        r#type,
+        version: change.version,
+        changed: Changed(change.changed()),
+        before: change.before.as_ref().map(|record| Image(record.fields())),
+        after: change.after.as_ref().map(|record| Image(record.fields())),
+        cycle_id: telling.cycle,
+        mode: telling.mode,
+        stream_id: telling.stream,
+    };
+    Payload(serde_json::to_string(&document).expect("an event is JSON"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rust_decimal::Decimal;
+
+    use super::*;
+    use crate::roster::{Assignment, Field, User};
+
+    fn time(text: &str) -> DateTime<Utc> {
+        text.parse().expect("a time")
+    }
+
+    fn telling() -> Telling {
+        Telling {
+            account: AccountId(123_456),
+            stream: Uuid::from_u128(1),
+            cycle: Uuid::from_u128(2),
+            mode: "incremental",
+            now: time("2026-03-01T10:00:00.25Z"),
+        }
+    }
+
+    fn user() -> User {
+        User {
+            id: 1001,
+            first_name: Field::Value("Ada".into()),
+            last_name: Field::Value("Nkemelu".into()),
+            email: Field::Value("ada@example.com".into()),
+            weekly_capacity: Field::Value(126_000),
+            is_active: Field::Value(true),
+            roles: Field::Value(vec!["Engineer".into()]),
+            access_roles: Field::Value(vec!["member".into()]),
+            default_hourly_rate: Field::Value(Decimal::new(1750, 1)),
+            cost_rate: Field::Null,
+            created_at: Field::Value(time("2024-01-02T03:04:05Z")),
+            updated_at: Field::Value(time("2026-02-28T09:00:00Z")),
+            ..User::default()
+        }
+    }
+
+    fn assignment() -> Assignment {
+        Assignment {
+            id: 5001,
+            user_id: Field::Value(1001),
+            project_id: Field::Value(77),
+            is_active: Field::Value(true),
+            budget: Field::Value(Decimal::new(12_345, 2)),
+            created_at: Field::Value(time("2024-01-02T03:04:05Z")),
+            updated_at: Field::Value(time("2026-02-28T09:00:01Z")),
+            ..Assignment::default()
+        }
+    }
+
+    /// One event of each type, as the outbox will hold it.
+    fn every_type<R: Record>(record: &R, edited: R, archived: R) -> String {
+        let deletion = Change { kind: Kind::Deleted, version: 5, before: Some(record.clone()), after: None };
+        let changes = [
+            Change::creation(record.clone(), 1),
+            Change::edit(record.clone(), edited, 2),
+            Change::edit(record.clone(), archived.clone(), 3),
+            Change::edit(archived, record.clone(), 4),
+            deletion,
+        ];
+        let told = changes.iter().map(|change| {
+            let event = Event::new(change, &telling());
+            let payload: serde_json::Value = serde_json::from_str(&event.payload.0).expect("JSON");
+            let payload = serde_json::to_string_pretty(&payload).expect("JSON");
+            format!(
+                "{} {} {} v{} at {}\n{payload}\n\n",
+                event.id, event.aggregateid, event.r#type, event.version, event.occurred_at
+            )
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn events_of_users_are_as_agreed() {
+        let edited = User {
+            email: Field::Value("ada.n@example.com".into()),
+            cost_rate: Field::Value(Decimal::new(60, 0)),
+            roles: Field::Value(vec!["Engineer".into(), "Lead".into()]),
+            ..user()
+        };
+        let archived =
+            User { is_active: Field::Value(false), telephone: Field::Value(String::new()), ..user() };
+        insta::assert_snapshot!(every_type(&user(), edited, archived));
+    }
+
+    #[test]
+    fn events_of_assignments_are_as_agreed() {
+        let edited =
+            Assignment { budget: Field::Null, is_project_manager: Field::Value(true), ..assignment() };
+        let archived = Assignment { is_active: Field::Value(false), ..assignment() };
+        insta::assert_snapshot!(every_type(&assignment(), edited, archived));
+    }
+
+    #[test]
+    fn the_same_change_has_the_same_id_and_another_has_another() {
+        let id = |version| Event::new(&Change::creation(user(), version), &telling()).id;
+        assert_eq!(id(1), id(1));
+        assert_ne!(id(1), id(2));
+        let expected = format!("{}/user/123456/1001/1", Uuid::from_u128(1));
+        assert_eq!(id(1), Uuid::new_v5(&NAMESPACE, expected.as_bytes()));
+    }
+
+    #[test]
+    fn nothing_of_a_person_is_in_debug() {
+        let text = format!("{:?} {:?}", Event::new(&Change::creation(user(), 1), &telling()), user());
+        assert!(!text.contains("Ada") && !text.contains("example.com"), "{text}");
+    }
+}

@@ -1,0 +1,202 @@
+//! One field of a record: what a payload says of it, and how it compares and prints.
+
+use std::fmt;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use rust_decimal::Decimal;
+use serde::ser::{Error as _, SerializeMap, SerializeSeq};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+/// What a payload says of a field.
+///
+/// Harvest leaves a key out where the token may not see it (rates for a Member), and sends `null` where
+/// there is nothing: the first must never overwrite what the mirror knows, the second must.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Field<T> {
+    /// The key is not in the payload; in the mirror: never known.
+    #[default]
+    Absent,
+    /// The key is there and says that there is nothing.
+    Null,
+    /// The key is there with a value.
+    Value(T),
+}
+
+impl<T> Field<T> {
+    /// The value, if there is one.
+    pub fn value(&self) -> Option<&T> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Absent | Self::Null => None,
+        }
+    }
+
+    /// This field, or what was known before where the payload says nothing.
+    #[must_use]
+    pub fn or_known(self, known: &Self) -> Self
+    where
+        T: Clone,
+    {
+        match self {
+            Self::Absent => known.clone(),
+            told => told,
+        }
+    }
+}
+
+/// Names, addresses and pay live in fields: `Debug` tells only whether something is there.
+impl<T> fmt::Debug for Field<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Absent => "Absent",
+            Self::Null => "Null",
+            Self::Value(_) => "Value(…)",
+        })
+    }
+}
+
+/// A column of the mirror: NULL there is as good as a `null` told.
+impl<T> From<Option<T>> for Field<T> {
+    fn from(column: Option<T>) -> Self {
+        column.map_or(Self::Null, Self::Value)
+    }
+}
+
+/// A field's content without its name: what is compared, printed and sent.
+#[derive(Clone, Copy)]
+pub enum Value<'a> {
+    /// Nothing, or never known.
+    Null,
+    /// A flag.
+    Bool(bool),
+    /// An id or a number of seconds.
+    Int(i64),
+    /// Money: exact digits, never a float.
+    Money(Decimal),
+    /// Text.
+    Text(&'a str),
+    /// A list whose order says nothing.
+    Set(&'a [String]),
+    /// An instant.
+    Time(DateTime<Utc>),
+}
+
+/// Whether two contents are the same to a consumer: sets regardless of order and repetition, money as
+/// numbers (`175.0` is `175`), times as instants.
+impl PartialEq for Value<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Null, Self::Null) => true,
+            (Self::Bool(a), Self::Bool(b)) => a == b,
+            (Self::Int(a), Self::Int(b)) => a == b,
+            (Self::Money(a), Self::Money(b)) => a == b,
+            (Self::Text(a), Self::Text(b)) => a == b,
+            (Self::Set(a), Self::Set(b)) => {
+                a.iter().all(|x| b.contains(x)) && b.iter().all(|x| a.contains(x))
+            }
+            (Self::Time(a), Self::Time(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+/// As events carry it: money is a JSON number with its exact digits and no trailing zeros, times are
+/// RFC 3339 in UTC with `Z`.
+impl Serialize for Value<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_none(),
+            Self::Bool(flag) => serializer.serialize_bool(*flag),
+            Self::Int(number) => serializer.serialize_i64(*number),
+            Self::Money(amount) => RawValue::from_string(amount.normalize().to_string())
+                .map_err(S::Error::custom)?
+                .serialize(serializer),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Set(items) => {
+                let mut list = serializer.serialize_seq(Some(items.len()))?;
+                for item in *items {
+                    list.serialize_element(item)?;
+                }
+                list.end()
+            }
+            Self::Time(time) => serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+        }
+    }
+}
+
+/// As a person reads it in `--dry-run --values`.
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    }
+}
+
+macro_rules! from_field {
+    ($($content:ty => |$value:ident| $variant:expr;)*) => {$(
+        impl<'a> From<&'a Field<$content>> for Value<'a> {
+            fn from(field: &'a Field<$content>) -> Self {
+                match field {
+                    Field::Value($value) => $variant,
+                    Field::Absent | Field::Null => Self::Null,
+                }
+            }
+        }
+    )*};
+}
+
+from_field! {
+    bool => |flag| Self::Bool(*flag);
+    i32 => |number| Self::Int(i64::from(*number));
+    i64 => |number| Self::Int(*number);
+    Decimal => |amount| Self::Money(*amount);
+    String => |text| Self::Text(text);
+    Vec<String> => |items| Self::Set(items);
+    DateTime<Utc> => |time| Self::Time(*time);
+}
+
+/// Fields by column name, in the order of the columns.
+pub type Fields<'a> = Vec<(&'static str, Value<'a>)>;
+
+/// A record as one JSON object: `before` and `after` of an event.
+pub struct Image<'a>(pub Fields<'a>);
+
+impl Serialize for Image<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            object.serialize_entry(name, value)?;
+        }
+        object.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absent_field_keeps_what_is_known_and_a_null_does_not() {
+        assert_eq!(Field::Absent.or_known(&Field::Value(1)), Field::Value(1));
+        assert_eq!(Field::Null.or_known(&Field::Value(1)), Field::Null);
+        assert_eq!(Field::Value(2).or_known(&Field::Value(1)), Field::Value(2));
+    }
+
+    #[test]
+    fn money_keeps_its_digits_and_loses_its_zeros() {
+        let json = |text: &str| {
+            serde_json::to_string(&Value::Money(text.parse().expect("a decimal"))).expect("a number")
+        };
+        assert_eq!(json("175.0"), "175");
+        assert_eq!(json("0.10"), "0.1");
+        assert_eq!(json("12345678901234567.123456789"), "12345678901234567.123456789");
+    }
+
+    #[test]
+    fn sets_compare_without_order_and_money_without_zeros() {
+        let (a, b) = (["x".to_owned(), "y".to_owned()], ["y".to_owned(), "x".to_owned(), "x".to_owned()]);
+        assert!(Value::Set(&a) == Value::Set(&b));
+        assert!(Value::Set(&a) != Value::Set(&b[..1]));
+        assert!(Value::Money(Decimal::new(1750, 1)) == Value::Money(Decimal::new(175, 0)));
+    }
+}

@@ -1,0 +1,20 @@
+//! The pure core: what a record is, what a change is, what an event says, when a watermark may move.
+//!
+//! No async, no I/O, no clock: ordinary functions on ordinary values. A new rule about what counts as
+//! a change touches this room and its tests and nothing else.
+
+pub mod change;
+pub mod diff;
+pub mod event;
+pub mod field;
+pub mod model;
+pub mod watermark;
+
+#[cfg(test)]
+mod laws;
+
+pub use change::{Change, Kind};
+pub use diff::{Fetched, Mirrored, Reading, Write, plan, unstorable};
+pub use event::Event;
+pub use field::{Field, Value};
+pub use model::{AccountId, Assignment, Project, Record, Resource, User};

@@ -1,0 +1,197 @@
+//! The records of the mirror, by Harvest's own names.
+//!
+//! One struct serves both sides: fetched from Harvest a field may be [`Field::Absent`], read from the mirror
+//! it never is.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use serde::Serialize;
+
+use super::field::{Field, Fields, Value};
+
+/// A Harvest account (a company); the number in the `Harvest-Account-Id` header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct AccountId(pub i64);
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A list of Harvest's that is mirrored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Resource {
+    /// `/v2/users`
+    Users,
+    /// `/v2/user_assignments`
+    Assignments,
+}
+
+impl Resource {
+    /// Both, in the order in which they are read: users before assignments.
+    pub const ALL: [Self; 2] = [Self::Users, Self::Assignments];
+
+    /// Path of the list, key of its array, name in tables, logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Users => "users",
+            Self::Assignments => "user_assignments",
+        }
+    }
+
+    /// What the outbox calls one record of it.
+    pub fn aggregate(self) -> &'static str {
+        match self {
+            Self::Users => "user",
+            Self::Assignments => "user_assignment",
+        }
+    }
+}
+
+/// What the core needs to know of a record to compare it and to tell of its changes.
+pub trait Record: Clone + Send + Sync + 'static {
+    /// The list it comes from.
+    const RESOURCE: Resource;
+
+    /// Harvest's id, unique within account and resource.
+    fn id(&self) -> i64;
+    /// Whether it is active (not archived).
+    fn is_active(&self) -> &Field<bool>;
+    /// Harvest's stamp of the last change, whole seconds.
+    fn updated_at(&self) -> Option<DateTime<Utc>>;
+    /// The fields whose change makes an event, by column name: all but `updated_at` and `avatar_url`.
+    fn fields(&self) -> Fields<'_>;
+    /// The columns that make no event: `updated_at` and `avatar_url`.
+    fn quiet(&self) -> Fields<'_>;
+    /// This record with what the payload did not say taken from the one before.
+    #[must_use]
+    fn or_known(self, known: &Self) -> Self;
+    /// This record with the fields that make events taken from the one before: where they compare as equal, the
+    /// mirror keeps the wording (the order of a set) that the last event told.
+    #[must_use]
+    fn worded_as(self, known: &Self) -> Self;
+}
+
+/// A record whose every field is named once. From that list come the struct and the functions in which
+/// each field must appear, so that a new column cannot be forgotten in one of them.
+macro_rules! record {
+    (
+        $(#[$doc:meta])* $name:ident in $resource:ident
+        mirrored { $($field:ident: $type:ty,)* }
+        quiet { $($quiet:ident: $quiet_type:ty,)* }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Default, PartialEq)]
+        #[expect(missing_docs, reason = "the fields are the columns, which carry their comments in the migrations")]
+        pub struct $name {
+            pub id: i64,
+            $(pub $field: Field<$type>,)*
+            $(pub $quiet: Field<$quiet_type>,)*
+        }
+
+        impl Record for $name {
+            const RESOURCE: Resource = Resource::$resource;
+
+            fn id(&self) -> i64 {
+                self.id
+            }
+            fn is_active(&self) -> &Field<bool> {
+                &self.is_active
+            }
+            fn updated_at(&self) -> Option<DateTime<Utc>> {
+                self.updated_at.value().copied()
+            }
+            fn fields(&self) -> Fields<'_> {
+                vec![$((stringify!($field), Value::from(&self.$field)),)*]
+            }
+            fn quiet(&self) -> Fields<'_> {
+                vec![$((stringify!($quiet), Value::from(&self.$quiet)),)*]
+            }
+            fn or_known(self, known: &Self) -> Self {
+                Self {
+                    id: self.id,
+                    $($field: self.$field.or_known(&known.$field),)*
+                    $($quiet: self.$quiet.or_known(&known.$quiet),)*
+                }
+            }
+            fn worded_as(self, known: &Self) -> Self {
+                Self { $($quiet: self.$quiet,)* ..known.clone() }
+            }
+        }
+
+        /// People are ids.
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name)).field("id", &self.id).finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+record! {
+    /// A person of the account.
+    User in Users
+    mirrored {
+        first_name: String,
+        last_name: String,
+        email: String,
+        telephone: String,
+        timezone: String,
+        weekly_capacity: i32,
+        has_access_to_all_future_projects: bool,
+        is_contractor: bool,
+        is_active: bool,
+        roles: Vec<String>,
+        access_roles: Vec<String>,
+        permissions_claims: Vec<String>,
+        is_admin: bool,
+        is_project_manager: bool,
+        can_see_rates: bool,
+        can_create_projects: bool,
+        can_create_invoices: bool,
+        calendar_integration_enabled: bool,
+        calendar_integration_source: String,
+        employee_id: String,
+        default_hourly_rate: Decimal,
+        cost_rate: Decimal,
+        created_at: DateTime<Utc>,
+    }
+    quiet {
+        avatar_url: String,
+        updated_at: DateTime<Utc>,
+    }
+}
+
+record! {
+    /// A person's place on a project.
+    Assignment in Assignments
+    mirrored {
+        user_id: i64,
+        project_id: i64,
+        is_active: bool,
+        is_project_manager: bool,
+        use_default_rates: bool,
+        hourly_rate: Decimal,
+        budget: Decimal,
+        created_at: DateTime<Utc>,
+    }
+    quiet {
+        updated_at: DateTime<Utc>,
+    }
+}
+
+/// What an assignment says of its project besides the id. A copy that follows a rename at once, so it is no
+/// part of the assignment's comparison.
+#[derive(Clone)]
+pub struct Project {
+    /// Harvest's id.
+    pub id: i64,
+    /// Name.
+    pub name: Field<String>,
+    /// Code; Harvest sends null or an empty text where there is none.
+    pub code: Field<String>,
+}
