@@ -1,0 +1,208 @@
+//! What a value may be.
+
+use super::*;
+
+const LEVEL: &str = "give error, warn, info, debug, trace or off, or a list such as \"info,rosterd=debug\"";
+const LISTEN: &str = "give an IP address and a port, such as \"127.0.0.1:8080\", or in a file \"\" for none";
+const SECOND: &str = "give a duration of at least 1s, such as \"60s\"";
+
+#[test]
+fn nonsense_is_refused_with_its_source_and_what_is_allowed() {
+    let env = |key: &str| format!("ROSTERD__{}", key.to_uppercase().replace('.', "__"));
+    for (key, value, advice) in [
+        ("sync.poll_interval", "banana", SECOND),
+        ("sync.poll_interval", "60", SECOND),
+        ("sync.poll_interval", "999ms", SECOND),
+        ("sync.poll_interval", "-5s", SECOND),
+        ("sync.skew_buffer", "1999ms", "give a duration of at least 2s, such as \"60s\""),
+        ("lease.ttl", "2s", "give a duration of at least 3s, such as \"60s\""),
+        ("outbox.retention", "100years", "give a duration of less than ten years"),
+        ("retention.cycles", "0s", SECOND),
+        ("harvest.request_timeout", "0s", "give a duration of at least 100ms, such as \"60s\""),
+        ("rate_limit.window", "15", "give a duration of at least 100ms, such as \"60s\""),
+        ("rate_limit.scope", "tokens", "give \"process\" or \"token\""),
+        ("log.format", "JSON", "give \"json\" or \"pretty\""),
+        ("log.level", "inof", LEVEL),
+        ("log.level", "info,a=b", LEVEL),
+        ("http.listen", "8080", LISTEN),
+        ("http.listen", "localhost:80", LISTEN),
+        ("harvest.base_url", "api.harvestapp.com", "give a URL such as \"https://api.harvestapp.com/v2\""),
+        ("harvest.base_url", "ftp://h.test", "give a URL such as \"https://api.harvestapp.com/v2\""),
+        ("harvest.base_url", "https://h.test/v2?a=b", "give a URL without user, password, ? and #"),
+        ("harvest.identity_url", "https://h.test/#a", "give a URL without user, password, ? and #"),
+        (
+            "harvest.base_url",
+            "http://h.test",
+            "plain http would show the token on the way; give an https URL",
+        ),
+        (
+            "harvest.identity_url",
+            "http://h.test",
+            "plain http would show the token on the way; give an https URL",
+        ),
+        ("harvest.user_agent_contact", "näme", "give one line of plain ASCII"),
+    ] {
+        let name = env(key);
+        refused("", &[(&name, value)], &format!("{key} is {value:?} (from {name}); {advice}"));
+        refused(
+            &format!("{key} = {value:?}"),
+            &[],
+            &format!("{key} is {value:?} (from the file roster.toml); {advice}"),
+        );
+    }
+    for (key, value, advice) in [
+        ("database.max_connections", "1", "give a whole number from 2 to 1000"),
+        ("harvest.per_page", "0", "give a whole number from 1 to 2000"),
+        ("harvest.per_page", "2001", "give a whole number from 1 to 2000"),
+        ("harvest.per_page", "-1", "give a whole number from 1 to 2000"),
+        ("rate_limit.requests", "0", "give a whole number from 1 to 1000000"),
+        (
+            "rate_limit.reserve",
+            "100",
+            "give less than rate_limit.requests, which is 100 (from the built-in defaults)",
+        ),
+        ("sync.deletion_guard.fraction", "1.5", "give a number from 0 to 1"),
+        ("sync.deletion_guard.fraction", "-0.5", "give a number from 0 to 1"),
+        ("sync.deletion_guard.at_least", "-1", "give a whole number from 0 to 4294967295"),
+    ] {
+        let name = env(key);
+        refused("", &[(&name, value)], &format!("{key} is {value} (from {name}); {advice}"));
+        refused(
+            &format!("{key} = {value}"),
+            &[],
+            &format!("{key} is {value} (from the file roster.toml); {advice}"),
+        );
+    }
+}
+
+#[test]
+fn types_are_not_guessed() {
+    for (key, value, advice) in [
+        ("harvest.per_page", "\"100\"", "give a whole number from 1 to 2000"),
+        ("harvest.per_page", "99.5", "give a whole number from 1 to 2000"),
+        ("sync.poll_interval", "60", SECOND),
+        ("sync.count_probe", "1", "give true or false"),
+        ("sync.count_probe", "\"true\"", "give true or false"),
+        ("harvest.user_agent_contact", "42", "put it in quotes: \"42\""),
+        ("sync.deletion_guard.fraction", "NaN", "give a number from 0 to 1"),
+    ] {
+        let line = format!("{key} = {}", value.to_lowercase());
+        refused(&line, &[], &format!("{key} is {value} (from the file roster.toml); {advice}"));
+    }
+    refused(
+        "log.level = [\"info\"]",
+        &[],
+        "log.level is a list (from the file roster.toml); give text in quotes",
+    );
+    refused("database.url = 5", &[], "database.url (from the file roster.toml) must be text in quotes");
+    for (name, value, advice) in [
+        ("MAX_CONNECTIONS", "true", "give a whole number from 2 to 1000"),
+        ("MAX_CONNECTIONS", "4.0", "give a whole number from 2 to 1000"),
+        ("MIGRATE", "1", "give true or false"),
+    ] {
+        let key = name.to_lowercase();
+        let name = format!("ROSTERD__DATABASE__{name}");
+        refused("", &[(&name, value)], &format!("database.{key} is {value:?} (from {name}); {advice}"));
+    }
+}
+
+#[test]
+fn text_that_looks_like_a_number_stays_text() {
+    let env = [
+        ("ROSTERD__HARVEST__USER_AGENT_CONTACT", "0042"),
+        ("HARVEST_ACCOUNT_ID", "7"),
+        ("HARVEST_ACCESS_TOKEN", "00123.50"),
+    ];
+    let settings = load("", &env).unwrap();
+    assert_eq!(settings.harvest.user_agent_contact.unwrap().expose_secret(), "0042");
+    let Credential::Token(token) = &settings.accounts[0].credential else { panic!("a token was given") };
+    assert_eq!(token.expose_secret(), "00123.50");
+}
+
+#[test]
+fn plain_http_is_for_this_machine_or_for_those_who_insist() {
+    for url in ["http://127.0.0.1:8080/v2", "http://localhost/v2", "http://[::1]:9/v2", "https://h.test/v2/"]
+    {
+        assert!(load("", &[("HARVEST_BASE_URL", url)]).is_ok(), "{url}");
+    }
+    assert!(faults("", &[("HARVEST_BASE_URL", "http://localhost.evil.test/v2")]).len() == 1);
+    assert!(load("harvest.allow_plain_http = true", &[("HARVEST_BASE_URL", "http://h.test/v2")]).is_ok());
+}
+
+#[test]
+fn rules_between_settings_name_both_sources() {
+    refused(
+        "sync.full_interval = \"59s\"",
+        &[],
+        "sync.full_interval is \"59s\" (from the file roster.toml); give at least sync.poll_interval, \
+         which is \"1m\" (from the built-in defaults)",
+    );
+    refused(
+        "rates.histories = true",
+        &[("ROSTERD__RATES__MIRROR", "false")],
+        "rates.histories is true (from the file roster.toml); it needs rates.mirror, which is false \
+         (from ROSTERD__RATES__MIRROR); change one of them",
+    );
+    // A number that is itself refused is not compared with.
+    assert_eq!(faults("rate_limit = { requests = 0, reserve = 5 }", &[]).len(), 1);
+}
+
+#[test]
+fn a_filter_may_have_spaces_and_names() {
+    let settings = load("log.level = \"info, sqlx=debug ,rosterd::sync=trace\"", &[]).unwrap();
+    assert_eq!(settings.log.level, "info,sqlx=debug,rosterd::sync=trace");
+}
+
+#[test]
+fn the_listener_can_be_turned_off() {
+    assert_eq!(load("http.listen = \"\"", &[]).unwrap().http.listen, None);
+}
+
+#[test]
+fn the_local_database_needs_a_home_only_where_it_is_used() {
+    let none = BTreeMap::new();
+    let refused = Settings::load(None, &none).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "database.data_dir is \"~/.local/share/rosterd/postgres\" (from the built-in defaults); \
+         HOME is not set, so give a path without ~"
+    );
+    let env = [("DATABASE_URL".to_owned(), "postgres://localhost/roster".to_owned())];
+    assert!(Settings::load(None, &env.into_iter().collect()).is_ok());
+}
+
+#[test]
+fn an_address_is_not_repeated_in_a_refusal() {
+    refused(
+        "",
+        &[("ROSTERD__HARVEST__BASE_URL", "https://me:canary@h.test")],
+        "harvest.base_url is unusable text (from ROSTERD__HARVEST__BASE_URL); \
+         give a URL without user, password, ? and #",
+    );
+}
+
+/// Any text at all, but what is likely to break things more often.
+fn odd_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<String>(),
+        "[0-9a-z.,=\\[\\]{}\"~/:@%?#& -]{0,24}",
+        "-?[0-9]{1,25}(ns|ms|s|m|h|d|y|years)?"
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_text_in_any_variable_brings_loading_down(key in 0usize..64, text in odd_text()) {
+        let mut names: Vec<_> = layers::merge(None, &variables(&[]), &mut Vec::new())
+            .values
+            .keys()
+            .map(|key| format!("ROSTERD__{}", key.to_uppercase().replace('.', "__")))
+            .collect();
+        let short = ["HARVEST_ACCOUNT_ID", "HARVEST_ACCESS_TOKEN", "RUST_LOG", "DATABASE_URL"];
+        names.extend(short.map(str::to_owned));
+        let name = &names[key % names.len()];
+        if let Err(refused) = load("", &[(name, &text)]) {
+            prop_assert!(refused.faults().iter().all(|fault| fault.contains(name.as_str())), "{refused}");
+        }
+    }
+}
