@@ -1,0 +1,90 @@
+//! What can go wrong at the database, told apart where the caller decides differently.
+
+use crate::roster::AccountId;
+
+/// Why an operation on the database failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// `database.url` is no PostgreSQL URL. It may hold a password, so it is not shown.
+    #[error(
+        "database.url is not a PostgreSQL URL; give one such as postgres://user:password@host:5432/database"
+    )]
+    Url,
+    /// Another process has taken the account over: nothing of ours may be written any more.
+    #[error("another rosterd has taken account {0} over")]
+    Fenced(AccountId),
+    /// The migrations failed.
+    #[error("cannot bring the database's schema up to date")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The server cannot be reached, is starting or stopping, or has no room for us.
+    #[error("the database does not answer, or not in time; check database.url and the server")]
+    Unavailable(#[source] sqlx::Error),
+    /// This user of the database may not do what is needed.
+    #[error(
+        "this user of the database lacks a right; connect as the owner of the schemas roster and rosterd_internal, or \
+         let that user run `rosterd migrate` and grant what `rosterd check` names"
+    )]
+    Privilege(#[source] sqlx::Error),
+    /// A statement wrote another number of rows than it must.
+    #[error("wrote {wrote} rows of {table} instead of {expected}; nothing was kept")]
+    RowCount {
+        /// The table.
+        table: &'static str,
+        /// How many it should have been.
+        expected: u64,
+        /// How many it was.
+        wrote: u64,
+    },
+    /// Anything else that the server says.
+    #[error("the database refused a statement")]
+    Database(#[source] sqlx::Error),
+}
+
+/// SQLSTATE `insufficient_privilege`.
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match error.as_database_error().and_then(sqlx::error::DatabaseError::code) {
+            Some(code) if code == INSUFFICIENT_PRIVILEGE => Self::Privilege(error),
+            _ if is_unavailable(&error) => Self::Unavailable(error),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+impl StoreError {
+    /// Worth waiting for.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Unavailable(_) => true,
+            Self::Migrate(sqlx::migrate::MigrateError::Execute(error)) => is_unavailable(error),
+            _ => false,
+        }
+    }
+}
+
+/// SQLSTATEs, or their classes, of what passes or is put right at the server: connection trouble, a read-only server,
+/// wrong password, no such database, deadlock, insufficient resources, locks and statements that took too long,
+/// operator intervention.
+const PASSING: [&str; 10] = ["08", "25006", "28", "3D", "40001", "40P01", "53", "55P03", "57014", "57P"];
+
+fn is_unavailable(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| PASSING.iter().any(|class| code.starts_with(class)))
+        }
+        _ => false,
+    }
+}
+
+/// Says so when a statement wrote too few or too many rows; the transaction is then rolled back.
+pub(super) fn ensure_rows(table: &'static str, expected: usize, wrote: u64) -> Result<(), StoreError> {
+    let expected = expected as u64;
+    if wrote == expected { Ok(()) } else { Err(StoreError::RowCount { table, expected, wrote }) }
+}

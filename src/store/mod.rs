@@ -1,0 +1,110 @@
+//! PostgreSQL: the mirror, the outbox and the daemon's own state. Knows no HTTP.
+//!
+//! Locks are always taken in this order: account, mirror rows by id, projects, watermark, cycle, outbox head.
+//! No transaction is ever open while HTTP is under way.
+
+pub mod error;
+pub mod lease;
+pub mod local;
+pub mod migrations;
+pub mod outbox;
+pub mod page;
+pub mod permits;
+pub mod rejected;
+pub mod state;
+pub mod status;
+
+mod assignments;
+mod projects;
+mod table;
+mod users;
+
+use std::collections::HashMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+pub use error::StoreError;
+pub use lease::Fence;
+pub use page::Page;
+pub use table::{Fingerprint, Table};
+
+use crate::roster::{AccountId, Mirrored};
+
+/// How to connect; handed in by `app`.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// Most connections of this process.
+    pub max_connections: u32,
+}
+
+/// The database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: PgPool,
+    /// One connection apart, so that no long page keeps the heartbeat or a health probe waiting.
+    reserved: PgPool,
+}
+
+impl Store {
+    /// A pool that connects when it is first used, so that a database that is away is no reason to fail here.
+    ///
+    /// # Errors
+    /// When the URL cannot be read; the error does not show it.
+    pub fn new(url: &SecretString, options: &ConnectOptions) -> Result<Self, StoreError> {
+        let connect = PgConnectOptions::from_str(url.expose_secret())
+            .map_err(|_| StoreError::Url)?
+            .application_name("rosterd");
+        let pool = |connections| {
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(Duration::from_secs(10))
+                .connect_lazy_with(connect.clone())
+        };
+        Ok(Self { pool: pool(options.max_connections.saturating_sub(1).max(1)), reserved: pool(1) })
+    }
+
+    /// The connections for pages.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// The connection for heartbeat and health.
+    pub fn reserved(&self) -> &PgPool {
+        &self.reserved
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+        self.reserved.close().await;
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query!("SELECT 1 AS one").fetch_one(&self.reserved).await?;
+        Ok(())
+    }
+
+    /// What the mirror knows of these records, in few bytes, by id.
+    pub async fn fingerprints<R: Table>(
+        &self,
+        account: AccountId,
+        ids: &[i64],
+    ) -> Result<HashMap<i64, Fingerprint>, StoreError> {
+        R::fingerprints(&self.pool, account, ids).await
+    }
+
+    /// These records' rows, by id, without a lock: for plans that are not applied.
+    pub async fn rows<R: Table>(
+        &self,
+        account: AccountId,
+        ids: &[i64],
+    ) -> Result<HashMap<i64, Mirrored<R>>, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        R::rows(&mut connection, account, ids).await
+    }
+}

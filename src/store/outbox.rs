@@ -1,0 +1,119 @@
+//! `roster.outbox` and its head.
+//!
+//! `seq` comes from a one-row table that is locked last in each transaction: gapless and in commit order, so
+//! `WHERE seq > mine ORDER BY seq` never skips and never sees one twice. A sequence is neither: numbers are given
+//! before the commit, and a reader that has seen 2 never looks for the 1 that commits later.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::error::ensure_rows;
+use super::{Store, StoreError};
+use crate::roster::{AccountId, Event};
+
+/// Appends events and rings the doorbell (`NOTIFY roster_outbox`), which is never the delivery.
+pub(super) async fn append(
+    connection: &mut PgConnection,
+    account: AccountId,
+    stream: Uuid,
+    events: &[Event],
+) -> Result<(), StoreError> {
+    let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
+    let head = sqlx::query!(
+        "UPDATE roster.outbox_head SET seq = seq + $1 WHERE stream_id = $2 RETURNING seq",
+        count,
+        stream
+    )
+    .fetch_optional(&mut *connection)
+    .await?
+    // A new stream was begun since this transaction read the old one's name: its events' ids are wrong now.
+    .ok_or(StoreError::RowCount { table: "roster.outbox_head", expected: 1, wrote: 0 })?;
+    let ids: Vec<Uuid> = events.iter().map(|event| event.id).collect();
+    let aggregatetypes: Vec<String> = events.iter().map(|event| event.aggregatetype.to_owned()).collect();
+    let aggregateids: Vec<String> = events.iter().map(|event| event.aggregateid.clone()).collect();
+    let types: Vec<String> = events.iter().map(|event| event.r#type.clone()).collect();
+    let payloads: Vec<String> = events.iter().map(|event| event.payload.0.clone()).collect();
+    let versions: Vec<i64> = events.iter().map(|event| event.version).collect();
+    let times: Vec<_> = events.iter().map(|event| event.occurred_at).collect();
+    let written = sqlx::query!(
+        "INSERT INTO roster.outbox (seq, id, aggregatetype, aggregateid, type, payload, account_id, version,
+                                    occurred_at, recorded_at)
+         SELECT $1 + event.n, event.id, aggregatetype, aggregateid, type, payload::jsonb, $2, version,
+                occurred_at, clock_timestamp()
+           FROM UNNEST($3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
+                       $9::timestamptz[])
+                WITH ORDINALITY
+             AS event (id, aggregatetype, aggregateid, type, payload, version, occurred_at, n)",
+        head.seq - count,
+        account.0,
+        &ids,
+        &aggregatetypes,
+        &aggregateids,
+        &types,
+        &payloads,
+        &versions,
+        &times,
+    )
+    .execute(&mut *connection)
+    .await?;
+    ensure_rows("roster.outbox", events.len(), written.rows_affected())?;
+    sqlx::query!("SELECT pg_notify('roster_outbox', $1) AS rung", head.seq.to_string())
+        .fetch_one(connection)
+        .await?;
+    Ok(())
+}
+
+/// What [`Store::follow_history`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// The server is the one that wrote last.
+    Continued,
+    /// Another cluster or timeline: history may have been rewound, so a new stream was begun.
+    Rewound,
+}
+
+impl Store {
+    /// Compares the server with the one that wrote last. After a restore or a fail-over the outbox may lack events
+    /// that consumers have seen: a new `stream_id` tells them, and full reads are due at once.
+    pub async fn follow_history(&self) -> Result<History, StoreError> {
+        // Looked at without a lock first: nearly always there is nothing to do.
+        let seen = sqlx::query!(
+            r#"SELECT (head.system_identifier, head.timeline_id)
+                          IS DISTINCT FROM (system.system_identifier, checkpoint.timeline_id) AS "other!"
+                 FROM roster.outbox_head AS head, pg_control_system() AS system,
+                      pg_control_checkpoint() AS checkpoint"#
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        if !seen.other {
+            return Ok(History::Continued);
+        }
+        let mut transaction = self.pool.begin().await?;
+        // Before the head, as everywhere.
+        sqlx::query!("UPDATE roster.watermarks SET next_full_at = now()").execute(&mut *transaction).await?;
+        let changed = sqlx::query!(
+            r#"UPDATE roster.outbox_head AS head
+                  SET system_identifier = system.system_identifier,
+                      timeline_id = checkpoint.timeline_id,
+                      stream_id = CASE WHEN head.system_identifier IS NULL THEN head.stream_id
+                                       ELSE gen_random_uuid() END
+                 FROM pg_control_system() AS system, pg_control_checkpoint() AS checkpoint,
+                      roster.outbox_head AS before
+                WHERE (head.system_identifier, head.timeline_id)
+                          IS DISTINCT FROM (system.system_identifier, checkpoint.timeline_id)
+               RETURNING before.system_identifier IS NOT NULL AS "rewound!""#
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(changed) = changed else { return Ok(History::Continued) };
+        transaction.commit().await?;
+        if !changed.rewound {
+            return Ok(History::Continued);
+        }
+        tracing::warn!(
+            "this is another PostgreSQL cluster or timeline than the one that was written last: a new stream of events \
+             begins, and everything is read again"
+        );
+        Ok(History::Rewound)
+    }
+}

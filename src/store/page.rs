@@ -1,0 +1,137 @@
+//! One page's transaction: fenced first, then the rows, then what goes with them, the outbox head last.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::{Postgres, Transaction};
+use uuid::Uuid;
+
+use super::state::{self, CycleRow, Mark};
+use super::{Fence, Store, StoreError, Table, outbox, projects, rejected};
+use crate::roster::{AccountId, Event, Mirrored, Project, Resource, Write};
+
+/// An open transaction of the account's writer. Dropped without [`Page::commit`], nothing of it happened.
+pub struct Page {
+    transaction: Transaction<'static, Postgres>,
+    account: AccountId,
+    stream: Uuid,
+    now: DateTime<Utc>,
+}
+
+impl Store {
+    /// Opens a transaction, locks the account and checks that it is still ours: a stalled writer that comes back
+    /// cannot commit, and a take-over waits for the transaction in flight.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when another process has taken over.
+    pub async fn begin(&self, fence: &Fence) -> Result<Page, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        // Local to the transaction, so that it works through any pooler and leaks to nobody.
+        sqlx::query!(
+            "SELECT set_config('statement_timeout', '60s', true) AS a,
+                    set_config('lock_timeout', '10s', true) AS b,
+                    set_config('idle_in_transaction_session_timeout', '5s', true) AS c"
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        let row = sqlx::query!(
+            r#"SELECT account.epoch, head.stream_id, now() AS "now!"
+                 FROM roster.accounts AS account, roster.outbox_head AS head
+                WHERE account.account_id = $1
+                  FOR UPDATE OF account"#,
+            fence.account.0,
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        match row {
+            Some(row) if row.epoch == fence.epoch => {
+                Ok(Page { transaction, account: fence.account, stream: row.stream_id, now: row.now })
+            }
+            _ => Err(StoreError::Fenced(fence.account)),
+        }
+    }
+
+    /// Those of the projects that the mirror does not have so.
+    pub async fn project_news(
+        &self,
+        account: AccountId,
+        named: Vec<Project>,
+    ) -> Result<Vec<Project>, StoreError> {
+        projects::news(&self.pool, account, named).await
+    }
+}
+
+impl Page {
+    /// The outbox's history, part of each event's id.
+    pub fn stream(&self) -> Uuid {
+        self.stream
+    }
+
+    /// The transaction's time, by the database's clock.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+
+    /// Reads rows; nobody else writes them while the account is locked.
+    pub async fn rows<R: Table>(&mut self, ids: &[i64]) -> Result<HashMap<i64, Mirrored<R>>, StoreError> {
+        R::rows(&mut self.transaction, self.account, ids).await
+    }
+
+    /// Writes rows.
+    pub async fn write<R: Table>(&mut self, writes: &[Write<R>]) -> Result<(), StoreError> {
+        if writes.is_empty() {
+            return Ok(());
+        }
+        R::upsert(&mut self.transaction, self.account, writes).await
+    }
+
+    /// Writes names of projects.
+    pub async fn write_projects(&mut self, named: &[Project]) -> Result<(), StoreError> {
+        if named.is_empty() {
+            return Ok(());
+        }
+        projects::upsert(&mut self.transaction, self.account, named).await
+    }
+
+    /// Keeps records that could not be read.
+    pub async fn reject(
+        &mut self,
+        resource: Resource,
+        records: &[rejected::Rejection],
+    ) -> Result<(), StoreError> {
+        rejected::put(&mut self.transaction, self.account, resource, records).await
+    }
+
+    /// Forgets rejected records that have been read well since.
+    pub async fn forgive(&mut self, resource: Resource, ids: &[i64]) -> Result<(), StoreError> {
+        rejected::forgive(&mut self.transaction, self.account, resource, ids).await
+    }
+
+    /// Moves the watermark; only with the last page of a complete read.
+    pub async fn mark(&mut self, resource: Resource, mark: &Mark) -> Result<(), StoreError> {
+        state::mark(&mut self.transaction, self.account, resource, mark).await
+    }
+
+    /// Writes the cycle as it stands.
+    pub async fn cycle(&mut self, cycle: &CycleRow) -> Result<(), StoreError> {
+        state::put_cycle(&mut self.transaction, self.account, cycle).await
+    }
+
+    /// Notes on the account how its cycle ended.
+    pub async fn account(&mut self, end: &state::AccountEnd) -> Result<(), StoreError> {
+        state::end_account(&mut self.transaction, self.account, end).await
+    }
+
+    /// Tells the events; nothing may follow but the commit, for the outbox head is locked from here on.
+    pub async fn emit(&mut self, events: &[Event]) -> Result<(), StoreError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        outbox::append(&mut self.transaction, self.account, self.stream, events).await
+    }
+
+    /// Makes it all true at once.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.transaction.commit().await?)
+    }
+}

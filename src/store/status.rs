@@ -1,0 +1,152 @@
+//! What the mirror holds and how fresh it is, for `rosterd status`.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::{Store, StoreError};
+
+/// One account.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the names are the words of `rosterd status --json`")]
+pub struct AccountStatus {
+    pub account_id: i64,
+    pub name: Option<String>,
+    /// The living process that writes it.
+    pub holder: Option<String>,
+    pub last_full_at: Option<DateTime<Utc>>,
+    pub last_error: Option<String>,
+    pub rejected_records: i64,
+    pub resources: Vec<ResourceStatus>,
+}
+
+/// One list of an account.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the names are the words of `rosterd status --json`")]
+pub struct ResourceStatus {
+    #[serde(skip)]
+    pub account_id: i64,
+    pub resource: String,
+    pub last_success_at: Option<DateTime<Utc>>,
+    /// Since the last recorded good read, in seconds, by the database's clock.
+    pub lag_seconds: Option<i64>,
+    pub watermark: Option<DateTime<Utc>>,
+    pub next_full_at: Option<DateTime<Utc>>,
+    pub active: i64,
+    pub inactive: i64,
+    pub deleted: i64,
+}
+
+/// The outbox.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the names are the columns of roster.outbox_head")]
+pub struct OutboxStatus {
+    pub seq: i64,
+    pub floor_seq: i64,
+    pub stream_id: uuid::Uuid,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Status {
+    pub accounts: Vec<AccountStatus>,
+    pub outbox: OutboxStatus,
+}
+
+/// The server, as `rosterd check` sees it.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Such as `17.2`.
+    pub version: String,
+    /// Such as 17.
+    pub major: i32,
+    /// Whether this user may create schemas in the database.
+    pub may_create: bool,
+    /// A table of the mirror that is there and that this user may not write.
+    pub missing_privilege: Option<String>,
+}
+
+impl Store {
+    /// Asks the server for its version and for what this user may do.
+    pub async fn server(&self) -> Result<Server, StoreError> {
+        let row = sqlx::query!(
+            r#"SELECT current_setting('server_version') AS "version!",
+                      current_setting('server_version_num')::int / 10000 AS "major!",
+                      has_database_privilege(current_database(), 'CREATE') AS "may_create!",
+                      (SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
+                        WHERE schemaname = 'roster'
+                          AND NOT (SELECT bool_and(has_table_privilege(format('%I.%I', schemaname, tablename), needed))
+                                     FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS needed)
+                        ORDER BY tablename LIMIT 1) AS missing"#
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(Server {
+            version: row.version,
+            major: row.major,
+            may_create: row.may_create,
+            missing_privilege: row.missing,
+        })
+    }
+
+    /// Reads the state of everything in one snapshot.
+    pub async fn status(&self) -> Result<Status, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        let mut resources = sqlx::query_as!(
+            ResourceStatus,
+            r#"WITH rows AS (
+                   SELECT account_id, 'users' AS resource, is_active, deleted_at FROM roster.users
+                   UNION ALL
+                   SELECT account_id, 'user_assignments', is_active, deleted_at FROM roster.user_assignments
+               ), counts AS (
+                   SELECT account_id, resource,
+                          count(*) FILTER (WHERE is_active) AS active,
+                          count(*) FILTER (WHERE NOT is_active AND deleted_at IS NULL) AS inactive,
+                          count(*) FILTER (WHERE deleted_at IS NOT NULL) AS deleted
+                     FROM rows GROUP BY account_id, resource
+               )
+               SELECT account.account_id, list.resource AS "resource!", mark.last_success_at AS "last_success_at?",
+                      extract(epoch FROM now() - mark.last_success_at)::bigint AS lag_seconds,
+                      mark.watermark AS "watermark?", mark.next_full_at AS "next_full_at?",
+                      coalesce(active, 0) AS "active!", coalesce(inactive, 0) AS "inactive!",
+                      coalesce(deleted, 0) AS "deleted!"
+                 FROM roster.accounts AS account
+                CROSS JOIN (VALUES ('users', 1), ('user_assignments', 2)) AS list (resource, place)
+                 LEFT JOIN roster.watermarks AS mark USING (account_id, resource)
+                 LEFT JOIN counts USING (account_id, resource)
+                ORDER BY account.account_id, list.place"#
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        let accounts = sqlx::query!(
+            r#"SELECT account.account_id, account.name, replica.name AS "holder?", account.last_error,
+                      (SELECT min(last_full_at) FROM roster.watermarks AS mark
+                        WHERE mark.account_id = account.account_id) AS last_full_at,
+                      (SELECT count(*) FROM roster.rejected_records AS rejected
+                        WHERE rejected.account_id = account.account_id) AS "rejected!"
+                 FROM roster.accounts AS account
+                 LEFT JOIN roster.replicas AS replica ON replica.id = holder AND expires_at > clock_timestamp()
+                ORDER BY account.account_id"#
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        let outbox =
+            sqlx::query_as!(OutboxStatus, "SELECT seq, floor_seq, stream_id FROM roster.outbox_head")
+                .fetch_one(&mut *transaction)
+                .await?;
+        transaction.commit().await?;
+        let accounts = accounts.into_iter().map(|row| {
+            let own = resources.iter().take_while(|list| list.account_id == row.account_id).count();
+            AccountStatus {
+                account_id: row.account_id,
+                name: row.name,
+                holder: row.holder,
+                last_full_at: row.last_full_at,
+                last_error: row.last_error,
+                rejected_records: row.rejected,
+                resources: resources.drain(..own).collect(),
+            }
+        });
+        Ok(Status { accounts: accounts.collect(), outbox })
+    }
+}
