@@ -1,0 +1,271 @@
+//! The keeper: joins each [`Pace`] of this process to its budget in the database.
+//!
+//! It takes permits where requests wait for them, prolongs them with its heartbeat, gives back what nobody
+//! needs, and passes on what Harvest says about silence. While the database does not answer, the paces go
+//! on until their trust runs out, `ttl` after the last heartbeat that succeeded, and stand still then.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{info, warn};
+
+use crate::harvest::pace::{Limits, Pace};
+use crate::store::permits::{self, Ask, Beat, Chunk, Replica};
+
+/// How soon a process learns that another one of the budget was asked for silence. The requests that it sends until
+/// then are the price of not asking the database before each.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// This process's part of the shared budgets. Dropping it is a crash: nothing is given back, and what was
+/// held frees itself in time.
+pub struct Budgets {
+    paces: HashMap<String, Pace>,
+    standing: watch::Receiver<Standing>,
+    keeper: Option<(CancellationToken, AbortOnDropHandle<()>)>,
+}
+
+/// How this process stands in the eyes of the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// When the last heartbeat that succeeded was sent.
+    pub beat_at: Option<Instant>,
+    /// How often the process was found unknown or dead and registered anew: once at the start. With each
+    /// further time it may have lost its leases.
+    pub registrations: u64,
+}
+
+impl Budgets {
+    /// Registers `replica`, silent for `ttl` counting as dead, and keeps a budget for each of `names`.
+    pub fn start(
+        pool: PgPool,
+        replica: Replica,
+        ttl: Duration,
+        limits: Limits,
+        names: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let bell = Arc::new(Notify::new());
+        let jitter = jitter(&replica, limits.window);
+        let held: Vec<Held> = names
+            .into_iter()
+            .map(|name| Held { name, pace: Pace::new(limits, jitter, bell.clone()), chunks: Vec::new() })
+            .collect();
+        let paces = held.iter().map(|held| (held.name.clone(), held.pace.clone())).collect();
+        let (sender, standing) = watch::channel(Standing::default());
+        let stop = CancellationToken::new();
+        let keeper = Keeper {
+            pool,
+            replica,
+            ttl,
+            limits,
+            held,
+            bell,
+            standing: sender,
+            reviewed: Instant::now(),
+            database: Database { patience: ttl / 3, failing: false },
+        };
+        let task = AbortOnDropHandle::new(tokio::spawn(keeper.run(stop.clone())));
+        Self { paces, standing, keeper: Some((stop, task)) }
+    }
+
+    /// Budgets of this process alone, for a database that has no table to share them through.
+    pub fn local(limits: Limits, names: impl IntoIterator<Item = String>) -> Self {
+        let paces = names.into_iter().map(|name| (name, Pace::local(limits))).collect();
+        Self { paces, standing: watch::channel(Standing::default()).1, keeper: None }
+    }
+
+    /// The pace of the budget of that name.
+    pub fn pace(&self, name: &str) -> Option<Pace> {
+        self.paces.get(name).cloned()
+    }
+
+    /// Follows the heartbeat. With [`start`](Self::start), the channel closes when the keeper has ended,
+    /// which without [`stop`](Self::stop) it never should.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
+    }
+
+    /// Waits for the first heartbeat: before it, this process counts as dead, and what it leased would be taken.
+    pub async fn registered(&self) {
+        // Fails when the keeper has ended, which `stop` tells of.
+        let _ = self.standing.clone().wait_for(|standing| standing.registrations > 0).await;
+    }
+
+    /// Grants nothing more, gives everything back and deregisters the process. Requests that are still under
+    /// way are counted as given up now.
+    pub async fn stop(self) {
+        if let Some((stop, task)) = self.keeper {
+            stop.cancel();
+            if let Err(error) = task.await {
+                warn!(%error, "the keeper of the request budget had died");
+            }
+        }
+    }
+}
+
+/// Up to a fifteenth of the window, by the replica's random id.
+fn jitter(replica: &Replica, window: Duration) -> Duration {
+    let random = u32::from(replica.id.as_bytes()[15]);
+    window / 15 * random / 256
+}
+
+/// What is held of one budget.
+struct Held {
+    name: String,
+    pace: Pace,
+    chunks: Vec<Chunk>,
+}
+
+struct Keeper {
+    pool: PgPool,
+    replica: Replica,
+    ttl: Duration,
+    limits: Limits,
+    held: Vec<Held>,
+    bell: Arc<Notify>,
+    standing: watch::Sender<Standing>,
+    reviewed: Instant,
+    database: Database,
+}
+
+impl Keeper {
+    async fn run(mut self, stop: CancellationToken) {
+        // Whatever is under way at the stop is dropped: all of it may be left in doubt.
+        let _ = stop.run_until_cancelled(Box::pin(self.keep())).await;
+        let rest = self.held.iter().map(|held| held.pace.close()).max().unwrap_or_default();
+        let farewell = permits::leave(&self.pool, self.replica.id, rest);
+        let _ = self.database.ask(farewell).await;
+    }
+
+    async fn keep(&mut self) {
+        let mut beats = interval(self.ttl / 3);
+        let mut looks = interval(LOOK.min(self.ttl / 3));
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let bell = self.bell.clone();
+        loop {
+            tokio::select! {
+                _ = beats.tick() => {
+                    self.beat().await;
+                    self.review().await;
+                }
+                _ = looks.tick() => self.look().await,
+                () = bell.notified() => {}
+            }
+            self.serve().await;
+        }
+    }
+
+    /// Tells the database that this process lives, and the paces what the database knows.
+    async fn beat(&mut self) {
+        let chunks: Vec<i64> = self.held.iter().flat_map(|held| &held.chunks).map(|chunk| chunk.id).collect();
+        // Trust counts from before the statement was sent: the database's count begins later.
+        let sent = Instant::now();
+        let hold = self.limits.hold(self.ttl);
+        let beat = permits::beat(&self.pool, &self.replica, self.ttl, hold, &chunks);
+        let Some(Beat { was_alive, kept }) = self.database.ask(beat).await else { return };
+        for Held { pace, chunks, .. } in &mut self.held {
+            chunks.retain(|chunk| {
+                let ours = kept.contains(&chunk.id);
+                if !ours {
+                    pace.lose(chunk.permits);
+                }
+                ours
+            });
+            pace.trust_until(sent + self.ttl);
+        }
+        self.standing.send_modify(|standing| {
+            standing.beat_at = Some(sent);
+            standing.registrations += u64::from(!was_alive);
+        });
+    }
+
+    /// Learns of the silence that other processes were asked for.
+    async fn look(&mut self) {
+        let Some(pauses) = self.database.ask(permits::pauses(&self.pool)).await else { return };
+        for (budget, pause) in pauses {
+            if let Some(held) = self.held.iter().find(|held| held.name == budget) {
+                held.pace.pause_until(Instant::now() + pause);
+            }
+        }
+    }
+
+    /// Once a window, gives back what nobody needed in it, save one chunk of each budget.
+    async fn review(&mut self) {
+        if self.reviewed.elapsed() < self.limits.cooldown() {
+            return;
+        }
+        self.reviewed = Instant::now();
+        let mut unneeded = Vec::new();
+        for Held { pace, chunks, .. } in &mut self.held {
+            let mut surplus = pace.surplus();
+            while chunks.len() > 1
+                && let Some(chunk) =
+                    chunks.pop_if(|chunk| chunk.permits <= surplus && pace.withdraw(chunk.permits))
+            {
+                surplus -= chunk.permits;
+                unneeded.push(chunk.id);
+            }
+        }
+        if !unneeded.is_empty() {
+            let back = permits::give_back(&self.pool, &unneeded);
+            let _ = self.database.ask(back).await;
+        }
+    }
+
+    /// Does what the paces ask for: passes on their pauses, takes permits.
+    async fn serve(&mut self) {
+        let (of, hold) = (self.limits.permits(), self.limits.hold(self.ttl));
+        for Held { name: budget, pace, chunks } in &mut self.held {
+            let needs = pace.needs();
+            if let Some(until) = needs.pause {
+                let pause = until.saturating_duration_since(Instant::now());
+                let told = permits::pause(&self.pool, budget, of, pause);
+                if self.database.ask(told).await.is_some() {
+                    pace.pause_recorded(until);
+                }
+            }
+            if needs.permits {
+                let ask = Ask { budget, replica: self.replica.id, permits: self.limits.chunk(), of, hold };
+                if let Some(Some(chunk)) = self.database.ask(permits::take(&self.pool, ask)).await {
+                    chunks.push(chunk);
+                    pace.add(chunk.permits);
+                }
+            }
+        }
+    }
+}
+
+/// Asks the database, with a limit on the time and one log line when it goes away and when it is back.
+struct Database {
+    patience: Duration,
+    failing: bool,
+}
+
+impl Database {
+    async fn ask<T>(&mut self, question: impl Future<Output = sqlx::Result<T>>) -> Option<T> {
+        let error = match timeout(self.patience, question).await {
+            Ok(Ok(answer)) => {
+                if std::mem::take(&mut self.failing) {
+                    info!(event = "budget.recovered", "the database answers again: requests go on");
+                }
+                return Some(answer);
+            }
+            Ok(Err(error)) => error,
+            Err(_) => sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()),
+        };
+        if !std::mem::replace(&mut self.failing, true) {
+            warn!(
+                event = "budget.unreachable",
+                %error,
+                "the database does not answer for the request budget: requests stop soon unless it comes back"
+            );
+        }
+        None
+    }
+}
