@@ -1,0 +1,223 @@
+//! What rosterd asks of Harvest: two lists, a person, who the token is, and the company.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use reqwest::{StatusCode, Url};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+
+use super::auth::Token;
+use super::error::HarvestError;
+use super::pace::{Lane, Pace};
+use super::pages::Pages;
+use super::transport::{Answer, Options, Transport};
+use super::wire::{self, Decode, Read};
+use crate::clock::Clock;
+use crate::roster::{AccountId, User};
+
+/// What Harvest allowed until 2022, and what a server that answers 422 to more is asked for.
+const OLD_PER_PAGE: u32 = 100;
+
+/// One account at Harvest.
+pub struct Client {
+    transport: Transport,
+    per_page: AtomicU32,
+    with_pay: bool,
+}
+
+/// The token's owner, from `/v2/users/me`.
+#[derive(Clone, Deserialize)]
+pub struct Me {
+    /// Id of the user in this account.
+    pub id: i64,
+    /// Empty where Harvest does not send them.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub access_roles: Vec<String>,
+    /// The flag that Harvest sent until 2022.
+    #[serde(default, deserialize_with = "null_as_default")]
+    is_admin: bool,
+}
+
+impl Me {
+    /// Whether the token sees everybody.
+    pub fn is_administrator(&self) -> bool {
+        self.is_admin || self.access_roles.iter().any(|role| role == "administrator")
+    }
+}
+
+/// The company, from `/v2/company`.
+#[derive(Clone, Deserialize)]
+pub struct Company {
+    /// Its name.
+    pub name: Option<String>,
+}
+
+/// What a `GET` by id says.
+pub enum Lookup<R> {
+    /// It is there.
+    Found(Box<Read<R>>),
+    /// It is there and cannot be read.
+    Unreadable(wire::Rejected),
+    /// Harvest's own JSON 404: it is gone.
+    Gone,
+    /// 403, or a 404 of somebody else's making: nothing is said.
+    Unclear,
+}
+
+impl Client {
+    /// `per_page`: 1 to 2000. `with_pay`: whether pay may be read at all.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be built (no TLS roots on the machine).
+    pub fn new(
+        options: &Options,
+        account: AccountId,
+        token: Token,
+        per_page: u32,
+        with_pay: bool,
+        pace: Pace,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, reqwest::Error> {
+        let transport = Transport::new(options, account, token, pace, clock)?;
+        Ok(Self { transport, per_page: AtomicU32::new(per_page), with_pay })
+    }
+
+    /// The account.
+    pub fn account(&self) -> AccountId {
+        self.transport.account
+    }
+
+    /// Requests sent so far, retries included.
+    pub fn requests(&self) -> u64 {
+        self.transport.requests()
+    }
+
+    /// Walks a list: everything, or what changed since (strictly later, as Harvest seems to read it; never an
+    /// `is_active` filter, which would hide every deactivation).
+    pub fn list<R: Decode>(&self, updated_since: Option<DateTime<Utc>>, lane: Lane) -> Pages<'_, R> {
+        let mut url = self.url(R::RESOURCE.name());
+        if let Some(since) = updated_since {
+            // With `Z`: Harvest answers 400 to a space, and an unencoded `+` is one.
+            let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
+            url.query_pairs_mut().append_pair("updated_since", &since);
+        }
+        let per_page = self.per_page.load(Ordering::Relaxed);
+        url.query_pairs_mut().append_pair("per_page", &per_page.to_string());
+        Pages::new(self, url, lane)
+    }
+
+    /// The token's owner.
+    pub async fn me(&self, lane: Lane) -> Result<Me, HarvestError> {
+        self.single("users/me", lane).await
+    }
+
+    /// The company.
+    pub async fn company(&self, lane: Lane) -> Result<Company, HarvestError> {
+        self.single("company", lane).await
+    }
+
+    /// One person by id.
+    pub async fn user(&self, id: i64, lane: Lane) -> Result<Lookup<User>, HarvestError> {
+        let what = format!("users/{id}");
+        let answer = self.transport.get(&self.url(&what), &what, lane).await?;
+        match answer.status {
+            StatusCode::NOT_FOUND if answer.json => Ok(Lookup::Gone),
+            StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => Ok(Lookup::Unclear),
+            _ => {
+                let answer = self.expect_json(answer, &what)?;
+                Ok(match wire::read(parse(&answer.body, &what)?, self.with_pay) {
+                    Ok(read) => Lookup::Found(Box::new(read)),
+                    Err(rejected) => Lookup::Unreadable(rejected),
+                })
+            }
+        }
+    }
+
+    async fn single<T: DeserializeOwned>(&self, what: &str, lane: Lane) -> Result<T, HarvestError> {
+        let answer = self.transport.get(&self.url(what), what, lane).await?;
+        let answer = self.expect_json(answer, what)?;
+        parse(&answer.body, what)
+    }
+
+    /// A page, and the address at which it was found: where 2,000 a page is too much, 100 is asked for.
+    pub(super) async fn list_page(
+        &self,
+        url: Url,
+        what: &str,
+        lane: Lane,
+    ) -> Result<(Url, Answer), HarvestError> {
+        let answer = self.transport.get(&url, what, lane).await?;
+        let asked = self.per_page.load(Ordering::Relaxed);
+        if answer.status != StatusCode::UNPROCESSABLE_ENTITY || asked <= OLD_PER_PAGE {
+            return Ok((url, self.expect_json(answer, what)?));
+        }
+        tracing::info!(
+            account_id = self.account().0,
+            "Harvest refuses {asked} records a page: asking for 100"
+        );
+        let url = with_per_page(&url, OLD_PER_PAGE);
+        let answer = self.transport.get(&url, what, lane).await?;
+        let answer = self.expect_json(answer, what)?;
+        self.per_page.store(OLD_PER_PAGE, Ordering::Relaxed);
+        Ok((url, answer))
+    }
+
+    pub(super) fn base(&self) -> &Url {
+        &self.transport.base
+    }
+
+    pub(super) fn with_pay(&self) -> bool {
+        self.with_pay
+    }
+
+    fn url(&self, path: &str) -> Url {
+        let mut url = self.transport.base.clone();
+        url.set_path(&format!("{}/{path}", url.path().trim_end_matches('/')));
+        url
+    }
+
+    /// Only a 200 that says it is JSON is read.
+    fn expect_json(&self, answer: Answer, what: &str) -> Result<Answer, HarvestError> {
+        let (account, what) = (self.account(), what.to_owned());
+        match answer.status {
+            StatusCode::OK if answer.json => Ok(answer),
+            StatusCode::OK => {
+                Err(HarvestError::Protocol { what, problem: "it does not say that it is JSON".into() })
+            }
+            StatusCode::UNAUTHORIZED => Err(HarvestError::Refused { account, what }),
+            StatusCode::FORBIDDEN => Err(HarvestError::Forbidden { account, what }),
+            StatusCode::NOT_FOUND => Err(HarvestError::UnknownAccount { account, what }),
+            status if status.is_redirection() => Err(HarvestError::Protocol {
+                what,
+                problem: "it redirects, which is not followed: check harvest.base_url".into(),
+            }),
+            status => Err(HarvestError::Status { what, status }),
+        }
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, HarvestError> {
+    serde_json::from_slice(body).map_err(|error| HarvestError::Protocol {
+        what: what.to_owned(),
+        problem: format!("not JSON as expected, at line {} column {}", error.line(), error.column()),
+    })
+}
+
+fn null_as_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
+    value: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(value)?.unwrap_or_default())
+}
+
+fn with_per_page(url: &Url, per_page: u32) -> Url {
+    let kept: Vec<(String, String)> = url
+        .query_pairs()
+        .filter(|(key, _)| key != "per_page")
+        .map(|(key, value)| (key.into_owned(), value.into_owned()))
+        .collect();
+    let mut url = url.clone();
+    url.query_pairs_mut().clear().extend_pairs(kept).append_pair("per_page", &per_page.to_string());
+    url
+}

@@ -1,0 +1,104 @@
+//! What can go wrong at Harvest, told apart where the caller decides differently.
+
+use reqwest::StatusCode;
+
+use crate::roster::AccountId;
+
+/// Why a request, or the reading of its answer, failed. Never holds a body: bodies hold people.
+#[derive(Debug, thiserror::Error)]
+pub enum HarvestError {
+    /// 401: the token is bad, or the account header is missing (the answers are the same).
+    #[error(
+        "Harvest refused the token of account {account} (401) when asked for {what}; make a new personal access \
+         token at https://id.getharvest.com/developers (tokens made before SAML sign-in was enforced must be made anew)"
+    )]
+    Refused {
+        /// The account.
+        account: AccountId,
+        /// What was asked for.
+        what: String,
+    },
+    /// 403: the token's owner may not see this.
+    #[error(
+        "Harvest does not let the token of account {account} read {what} (403); its owner must be an administrator"
+    )]
+    Forbidden {
+        /// The account.
+        account: AccountId,
+        /// What was asked for.
+        what: String,
+    },
+    /// 404 on something that every account has.
+    #[error(
+        "Harvest does not know account {account} for this token (404) when asked for {what}; look the account's \
+         number up at https://id.getharvest.com/developers and set HARVEST_ACCOUNT_ID, or check harvest.base_url"
+    )]
+    UnknownAccount {
+        /// The account.
+        account: AccountId,
+        /// What was asked for.
+        what: String,
+    },
+    /// 429 more often than we are willing to wait for.
+    #[error("Harvest asked us to slow down (429) when asked for {what}; try again later")]
+    Throttled {
+        /// What was asked for.
+        what: String,
+    },
+    /// Any other status.
+    #[error("Harvest answered {status} when asked for {what}; try again later")]
+    Status {
+        /// What was asked for.
+        what: String,
+        /// The status.
+        status: StatusCode,
+    },
+    /// No answer.
+    #[error(
+        "no answer from Harvest at {origin} when asked for {what}; check the network and harvest.base_url"
+    )]
+    Unreachable {
+        /// Scheme, host and port.
+        origin: String,
+        /// What was asked for.
+        what: String,
+        /// The cause.
+        source: reqwest::Error,
+    },
+    /// An answer that Harvest would not give.
+    #[error("cannot read Harvest's answer for {what}: {problem}")]
+    Protocol {
+        /// What was asked for.
+        what: String,
+        /// What is wrong with it; no part of the body.
+        problem: String,
+    },
+    /// A list by page numbers moved under the walk: rows may have slid past.
+    #[error("the list of {what} changed while it was read page by page ({problem}); try again later")]
+    Drifted {
+        /// The list.
+        what: String,
+        /// What was seen.
+        problem: String,
+    },
+}
+
+impl HarvestError {
+    /// Worth another try within the same cycle: connections, time-outs, 429 and 5xx.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Throttled { .. } | Self::Unreachable { .. } => true,
+            Self::Status { status, .. } => status.is_server_error(),
+            Self::Refused { .. }
+            | Self::Forbidden { .. }
+            | Self::UnknownAccount { .. }
+            | Self::Protocol { .. }
+            | Self::Drifted { .. } => false,
+        }
+    }
+
+    /// The token, or the account it was sent with, is the trouble: only a person can help.
+    pub fn is_credentials(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Forbidden { .. } | Self::UnknownAccount { .. })
+    }
+}

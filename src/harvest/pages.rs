@@ -1,0 +1,202 @@
+//! Walking a list to its end.
+//!
+//! `links.next` leads on (under cursor paging `next_page` is null on middle pages); where there are no links,
+//! `next_page` does. Links to another origin are refused: the token goes nowhere else. Lists paged by number drift
+//! when a row vanishes in mid-walk: the rows behind slide up by one, and one of them lands on a page that was read
+//! already. Cursors (a keyset on the id) have no such hole.
+
+use std::collections::{BTreeMap, HashSet};
+
+use reqwest::Url;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::HarvestError;
+use super::client::Client;
+use super::pace::Lane;
+use super::wire::{self, Decode, Read, Rejected};
+use crate::roster::watermark::ReadStart;
+
+/// No list is longer; a server that pages for ever is not believed for ever.
+const MOST_PAGES: usize = 20_000;
+
+/// One page of a list.
+pub struct Page<R> {
+    /// Records that no earlier page of this walk had.
+    pub records: Vec<Read<R>>,
+    /// Records that an earlier page had already.
+    pub repeats: Vec<Read<R>>,
+    /// Records that cannot be read.
+    pub rejected: Vec<Rejected>,
+    /// How many rows the list has, where Harvest says so.
+    pub total: Option<u64>,
+    /// Both clocks when this page was asked for.
+    pub start: ReadStart,
+    /// Whether the walk is complete with it.
+    pub last: bool,
+}
+
+/// A walk under way. Ask for [`Pages::next`] until it says `None`.
+pub struct Pages<'a, R> {
+    client: &'a Client,
+    lane: Lane,
+    next: Option<Url>,
+    walk: Walk,
+    record: std::marker::PhantomData<R>,
+}
+
+impl<'a, R: Decode> Pages<'a, R> {
+    pub(super) fn new(client: &'a Client, first: Url, lane: Lane) -> Self {
+        Self { client, lane, next: Some(first), walk: Walk::default(), record: std::marker::PhantomData }
+    }
+
+    /// The next page; `None` after the last.
+    ///
+    /// # Errors
+    /// Whatever the request gives; [`HarvestError::Protocol`] for a page that is no page or a link to elsewhere;
+    /// [`HarvestError::Drifted`] when the list moved under the walk, which then starts again from the front.
+    pub async fn next(&mut self) -> Result<Option<Page<R>>, HarvestError> {
+        let Some(url) = self.next.take() else { return Ok(None) };
+        let what = R::RESOURCE.name();
+        let (url, answer) = self.client.list_page(url, what, self.lane).await?;
+        let protocol = |problem: String| HarvestError::Protocol { what: what.to_owned(), problem };
+        let envelope = Envelope::parse(&answer.body, what).map_err(protocol)?;
+        let mut page = Page {
+            records: Vec::new(),
+            repeats: Vec::new(),
+            rejected: Vec::new(),
+            total: envelope.total,
+            start: answer.start,
+            last: false,
+        };
+        for raw in envelope.records {
+            match wire::read::<R>(raw, self.client.with_pay()) {
+                Ok(read) if self.walk.seen.contains(&read.fetched.record.id()) => page.repeats.push(read),
+                Ok(read) => page.records.push(read),
+                Err(rejected) => page.rejected.push(rejected),
+            }
+        }
+        self.walk.seen.extend(page.records.iter().map(|read| read.fetched.record.id()));
+        self.walk.seen.extend(page.rejected.iter().filter_map(|rejected| rejected.id));
+        self.walk.unreadable += page.rejected.iter().filter(|rejected| rejected.id.is_none()).count();
+        self.next = next_url(&url, self.client.base(), envelope.next_link.as_deref(), envelope.next_page)
+            .map_err(protocol)?;
+        page.last = self.next.is_none();
+        let drifted = |problem| HarvestError::Drifted { what: what.to_owned(), problem };
+        if !page.last && page.records.is_empty() && page.rejected.is_empty() {
+            return Err(protocol("its pages lead on without bringing anything new".into()));
+        }
+        self.walk.step(&url, page.total, page.repeats.len(), self.next.as_ref()).map_err(drifted)?;
+        Ok(Some(page))
+    }
+}
+
+/// What a walk remembers.
+#[derive(Default)]
+struct Walk {
+    asked: HashSet<String>,
+    seen: HashSet<i64>,
+    unreadable: usize,
+    least_total: Option<u64>,
+    last_total: Option<u64>,
+}
+
+impl Walk {
+    /// Notes a page; says why the walk cannot be trusted.
+    fn step(
+        &mut self,
+        url: &Url,
+        total: Option<u64>,
+        repeats: usize,
+        next: Option<&Url>,
+    ) -> Result<(), String> {
+        if !self.asked.insert(url.to_string()) || self.asked.len() > MOST_PAGES {
+            return Err("its pages lead in a circle".into());
+        }
+        if is_numbered(url) && repeats > 0 {
+            return Err("a row came up twice".into());
+        }
+        if let (Some(before), Some(now)) = (self.last_total, total)
+            && now < before
+            && (is_numbered(url) || next.is_some_and(is_numbered))
+        {
+            return Err(format!("it shrank from {before} to {now} rows"));
+        }
+        self.last_total = total.or(self.last_total);
+        self.least_total = [self.least_total, total].into_iter().flatten().min();
+        // Rows may be added or vanish while we read, but all that were there throughout must have been seen.
+        let seen = (self.seen.len() + self.unreadable) as u64;
+        match self.least_total {
+            Some(total) if next.is_none() && seen < total => {
+                Err(format!("only {seen} of {total} rows came up"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Page numbers rather than a cursor lead to this page.
+fn is_numbered(url: &Url) -> bool {
+    let has = |name: &str| url.query_pairs().any(|(key, _)| key == name);
+    has("page") && !has("cursor")
+}
+
+/// Where the list goes on.
+fn next_url(current: &Url, base: &Url, link: Option<&str>, page: Option<u64>) -> Result<Option<Url>, String> {
+    if let Some(link) = link {
+        let next = current.join(link).map_err(|_| "its next link is no address".to_owned())?;
+        if next.origin() != base.origin() || !next.username().is_empty() || next.password().is_some() {
+            return Err("its next link leads to a foreign host, which the token must not see".into());
+        }
+        return Ok(Some(next));
+    }
+    Ok(page.map(|page| {
+        let mut next = current.clone();
+        let kept: Vec<(String, String)> = current
+            .query_pairs()
+            .filter(|(key, _)| key != "page" && key != "cursor")
+            .map(|(key, value)| (key.into_owned(), value.into_owned()))
+            .collect();
+        next.query_pairs_mut().clear().extend_pairs(kept).append_pair("page", &page.to_string());
+        next
+    }))
+}
+
+/// A page as it is on the wire: the records' text is left alone, so that a bad one spoils nothing.
+struct Envelope<'a> {
+    records: Vec<&'a RawValue>,
+    total: Option<u64>,
+    next_link: Option<String>,
+    next_page: Option<u64>,
+}
+
+impl<'a> Envelope<'a> {
+    fn parse(body: &'a [u8], list: &str) -> Result<Self, String> {
+        #[derive(Default, Deserialize)]
+        struct Links {
+            next: Option<String>,
+        }
+        // The error of serde_json says where, not what: nothing of the body gets out.
+        let bad = |error: serde_json::Error| {
+            format!("not JSON as expected, at line {} column {}", error.line(), error.column())
+        };
+        let fields: BTreeMap<String, &'a RawValue> = serde_json::from_slice(body).map_err(bad)?;
+        let records = fields.get(list).ok_or_else(|| format!("it has no list {list:?}"))?;
+        // All that leads on is optional: Harvest leaves out what does not fit the way a list is paged.
+        let number = |key| fields.get(key).and_then(|raw| serde_json::from_str(raw.get()).ok());
+        let links: Links = match fields.get("links") {
+            Some(raw) => serde_json::from_str::<Option<Links>>(raw.get()).map_err(bad)?.unwrap_or_default(),
+            None => Links::default(),
+        };
+        Ok(Self {
+            records: serde_json::from_str(records.get()).map_err(bad)?,
+            total: number("total_entries"),
+            next_link: links.next,
+            next_page: number("next_page"),
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "pages_tests.rs"]
+mod tests;

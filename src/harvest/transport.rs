@@ -1,0 +1,210 @@
+//! One GET: leave from [`Pace`], headers, retries, a bounded body, and both clocks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Response, StatusCode, Url, redirect, retry};
+
+use super::HarvestError;
+use super::auth::Token;
+use super::pace::{self, Lane, Pace, Throttle};
+use crate::clock::Clock;
+use crate::roster::AccountId;
+use crate::roster::watermark::ReadStart;
+
+/// 2,000 users are 1.5 MB. Counted after decompression, so that a small bomb is a bomb.
+const MOST_BYTES: usize = 64 << 20;
+
+/// How requests are made; handed in by `app`.
+#[derive(Clone)]
+pub struct Options {
+    /// Such as `https://api.harvestapp.com/v2`.
+    pub base: Url,
+    /// The `User-Agent`: Harvest asks for a name and a way to reach the sender.
+    pub user_agent: String,
+    /// For one request, from the connection to the end of the body.
+    pub timeout: Duration,
+}
+
+/// Sends GETs for one account, and counts them.
+pub(super) struct Transport {
+    http: reqwest::Client,
+    pub(super) base: Url,
+    pub(super) account: AccountId,
+    token: Token,
+    pace: Pace,
+    clock: Arc<dyn Clock>,
+    requests: AtomicU64,
+}
+
+/// An answer that is neither a 429 nor a 5xx.
+pub(super) struct Answer {
+    pub status: StatusCode,
+    /// Whether the content type says so.
+    pub json: bool,
+    pub body: Vec<u8>,
+    pub start: ReadStart,
+}
+
+impl Transport {
+    pub fn new(
+        options: &Options,
+        account: AccountId,
+        token: Token,
+        pace: Pace,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, reqwest::Error> {
+        // Fails when a provider is installed already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut http = reqwest::Client::builder()
+            .user_agent(&options.user_agent)
+            .timeout(options.timeout)
+            .connect_timeout(options.timeout.min(Duration::from_secs(10)))
+            // No request that pace does not know of, and no token sent where we did not look.
+            .redirect(redirect::Policy::none())
+            .retry(retry::never());
+        if is_loopback(&options.base) {
+            http = http.no_proxy();
+        }
+        Ok(Self {
+            http: http.build()?,
+            base: options.base.clone(),
+            account,
+            token,
+            pace,
+            clock,
+            requests: AtomicU64::new(0),
+        })
+    }
+
+    /// Requests sent so far, retries included.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// GETs, and tries again what is worth it: four times at the most, with jitter, after any silence that
+    /// Harvest asked for.
+    pub async fn get(&self, url: &Url, what: &str, lane: Lane) -> Result<Answer, HarvestError> {
+        let policy = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(250))
+            .with_factor(3.0)
+            .with_max_times(3)
+            .with_jitter();
+        (|| self.once(url, what, lane))
+            .retry(policy)
+            .when(HarvestError::is_transient)
+            .notify(|error, after| {
+                tracing::warn!(
+                    event = "harvest.retried",
+                    account_id = self.account.0,
+                    error = %crate::telemetry::chain(error),
+                    retry_in_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+                    "Harvest did not answer as it should, trying again"
+                );
+            })
+            .await
+    }
+
+    async fn once(&self, url: &Url, what: &str, lane: Lane) -> Result<Answer, HarvestError> {
+        let permit = self.pace.permit(lane).await;
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let (local, sent) = (self.clock.now(), std::time::Instant::now());
+        let unreachable = |source: reqwest::Error| HarvestError::Unreachable {
+            origin: self.base.origin().ascii_serialization(),
+            what: what.to_owned(),
+            source: source.without_url(),
+        };
+        let response = self
+            .http
+            .get(url.clone())
+            .header(AUTHORIZATION, self.token.header())
+            .header("Harvest-Account-Id", HeaderValue::from(self.account.0))
+            .header(ACCEPT, "application/json")
+            .send()
+            .await
+            .map_err(unreachable)?;
+        let start = ReadStart { local, server: server_time(response.headers(), sent.elapsed()) };
+        let status = response.status();
+        tracing::debug!(account_id = self.account.0, status = status.as_u16(), "asked Harvest for {what}");
+        let silence = retry_after(response.headers(), start.server.unwrap_or(local));
+        match (status, silence) {
+            // The pace says `harvest.throttled` in the log.
+            (StatusCode::TOO_MANY_REQUESTS, _) => {
+                permit.throttled(Throttle::TooMany, silence);
+                return Err(HarvestError::Throttled { what: what.to_owned() });
+            }
+            (StatusCode::SERVICE_UNAVAILABLE, Some(_)) => permit.throttled(Throttle::Unavailable, silence),
+            _ => permit.answered(),
+        }
+        if status.is_server_error() {
+            return Err(HarvestError::Status { what: what.to_owned(), status });
+        }
+        let json = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| value.contains("json"));
+        let body = read_body(response).await.map_err(|error| match error {
+            BodyError::Network(source) => unreachable(source),
+            BodyError::TooLong => HarvestError::Protocol {
+                what: what.to_owned(),
+                problem: format!("it is longer than {} MiB", MOST_BYTES >> 20),
+            },
+        })?;
+        Ok(Answer { status, json, body, start })
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| {
+        host == "localhost"
+            || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    })
+}
+
+/// Harvest's clock when the request was sent: its `Date` less the time the answer took.
+fn server_time(headers: &HeaderMap, elapsed: Duration) -> Option<DateTime<Utc>> {
+    let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    Some(DateTime::<Utc>::from(date) - TimeDelta::from_std(elapsed).ok()?)
+}
+
+fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    pace::retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, now)
+}
+
+enum BodyError {
+    Network(reqwest::Error),
+    TooLong,
+}
+
+async fn read_body(mut response: Response) -> Result<Vec<u8>, BodyError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(BodyError::Network)? {
+        if body.len() + chunk.len() > MOST_BYTES {
+            return Err(BodyError::TooLong);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: reqwest::header::HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_str(value).expect("a header"))])
+    }
+
+    #[test]
+    fn the_servers_clock_is_taken_from_before_the_answer() {
+        let date = headers(DATE, "Sun, 01 Mar 2026 10:00:07 GMT");
+        let expected = "2026-03-01T10:00:05Z".parse().ok();
+        assert_eq!(server_time(&date, Duration::from_secs(2)), expected);
+        assert_eq!(server_time(&headers(DATE, "yesterday"), Duration::ZERO), None);
+    }
+}

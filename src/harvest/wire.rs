@@ -1,0 +1,267 @@
+//! The JSON as Harvest sends it, read tolerantly: unknown fields are kept in `raw`, absent is not null, money
+//! is taken from its digits, ids are 64 bits wide, `access_roles` are understood as well as the old flags.
+//!
+//! One bad record does not spoil its page: it is [`Rejected`] by itself. Reasons name fields, never values.
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value as Json};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::roster::{Assignment, Fetched, Field, Project, Record, User};
+
+/// Part of each content hash. A release that reads more of a record than the one before raises it, so that
+/// every row is compared anew once.
+const DECODER: u64 = 1;
+
+/// The fields that tell pay, left out of everything where `rates.mirror = false`.
+const PAY: [&str; 4] = ["default_hourly_rate", "cost_rate", "hourly_rate", "budget"];
+
+/// A record that cannot be read.
+#[derive(Clone)]
+pub struct Rejected {
+    /// Its id, where that can be read.
+    pub id: Option<i64>,
+    /// Its text as received (without pay where that is not mirrored).
+    pub raw: Box<RawValue>,
+    /// Why, by field names.
+    pub reason: String,
+}
+
+/// Without the record itself: people are ids.
+impl std::fmt::Debug for Rejected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rejected").field("id", &self.id).field("reason", &self.reason).finish_non_exhaustive()
+    }
+}
+
+/// A record that can be read off the wire.
+pub trait Decode: Record {
+    /// Reads the fields out of the object.
+    fn decode(id: i64, object: &mut Object) -> Result<Self, String>;
+    /// Takes out of the object what is not the record's own, before its content is hashed.
+    fn keep_own(_object: &mut Map<String, Json>) {}
+    /// The id of the user it refers to, if it refers to one.
+    fn user(&self) -> Option<i64> {
+        None
+    }
+    /// The project it names, if it names one.
+    fn project(_object: &Map<String, Json>) -> Option<Project> {
+        None
+    }
+}
+
+/// One record read, and the project it names.
+pub struct Read<R> {
+    /// The record.
+    pub fetched: Fetched<R>,
+    /// The project, for assignments.
+    pub project: Option<Project>,
+}
+
+/// Reads one object.
+pub fn read<R: Decode>(raw: &RawValue, with_pay: bool) -> Result<Read<R>, Rejected> {
+    let mut object: Map<String, Json> = match serde_json::from_str(raw.get()) {
+        Ok(object) => object,
+        Err(error) => {
+            let reason = format!("not a JSON object that can be read ({:?})", error.classify());
+            // Pay cannot be taken out of what cannot be read: then nothing of it is kept.
+            let raw = if with_pay { raw } else { RawValue::NULL };
+            return Err(Rejected { id: None, raw: raw.to_owned(), reason });
+        }
+    };
+    let mut raw = raw.to_owned();
+    if !with_pay && PAY.iter().any(|key| object.contains_key(*key)) {
+        object.retain(|key, _| !PAY.contains(&key.as_str()));
+        raw = to_raw(&object);
+    }
+    let id = match object.get("id").map(Json::as_i64) {
+        Some(Some(id)) if id > 0 => id,
+        Some(_) => {
+            return Err(Rejected { id: None, raw, reason: "id is not a positive 64-bit number".into() });
+        }
+        None => return Err(Rejected { id: None, raw, reason: "id is missing".into() }),
+    };
+    if let Some(reason) = object.iter().find_map(|(key, value)| unstorable(key, value)) {
+        return Err(Rejected { id: Some(id), raw, reason: reason.into() });
+    }
+    let record = match R::decode(id, &mut Object(&object)) {
+        Ok(record) => record,
+        Err(reason) => return Err(Rejected { id: Some(id), raw, reason }),
+    };
+    let project = R::project(&object);
+    R::keep_own(&mut object);
+    // A Map is sorted by key, so its text does not depend on the order in which Harvest sent the keys.
+    let hash = xxh3_64_with_seed(to_raw(&object).get().as_bytes(), DECODER).cast_signed();
+    Ok(Read { fetched: Fetched { record, raw, hash }, project })
+}
+
+#[expect(clippy::expect_used, reason = "a map with text keys that was parsed from JSON is JSON")]
+fn to_raw(object: &Map<String, Json>) -> Box<RawValue> {
+    serde_json::value::to_raw_value(object).expect("parsed from JSON")
+}
+
+/// Why a `jsonb` column would refuse this: the one bad record must not fail the page that it is on.
+fn unstorable(key: &str, value: &Json) -> Option<&'static str> {
+    const NUL: &str = "holds a NUL character, which PostgreSQL cannot store";
+    match value {
+        _ if key.contains('\0') => Some(NUL),
+        Json::String(text) => text.contains('\0').then_some(NUL),
+        // PostgreSQL's numbers end at 131,072 digits; nobody's pay gets near a few hundred.
+        Json::Number(number) => {
+            let digits = number.as_str();
+            let exponent = digits.split(['e', 'E']).nth(1).map_or(Ok(0), str::parse::<i16>);
+            let small = digits.len() <= 500 && exponent.is_ok_and(|exponent| exponent.abs() <= 500);
+            (!small).then_some("holds a number that is out of all proportion")
+        }
+        Json::Array(items) => items.iter().find_map(|item| unstorable("", item)),
+        Json::Object(fields) => fields.iter().find_map(|(key, value)| unstorable(key, value)),
+        Json::Null | Json::Bool(_) => None,
+    }
+}
+
+/// An object from which typed fields are taken.
+pub struct Object<'a>(&'a Map<String, Json>);
+
+impl Object<'_> {
+    fn take<T>(&self, key: &str, what: &str, read: impl Fn(&Json) -> Option<T>) -> Result<Field<T>, String> {
+        match self.0.get(key) {
+            None => Ok(Field::Absent),
+            Some(Json::Null) => Ok(Field::Null),
+            Some(value) => read(value).map(Field::Value).ok_or_else(|| format!("{key} is not {what}")),
+        }
+    }
+
+    fn text(&self, key: &str) -> Result<Field<String>, String> {
+        self.take(key, "text", |value| value.as_str().map(ToOwned::to_owned))
+    }
+
+    fn flag(&self, key: &str) -> Result<Field<bool>, String> {
+        self.take(key, "true or false", Json::as_bool)
+    }
+
+    fn seconds(&self, key: &str) -> Result<Field<i32>, String> {
+        self.take(key, "a number of seconds", |value| {
+            let digits: Decimal = value.as_number()?.to_string().parse().ok()?;
+            digits.is_integer().then_some(digits)?.to_i32()
+        })
+    }
+
+    /// Exact, by the digits that were sent; Harvest sends `175.0` as well as `120`.
+    fn money(&self, key: &str) -> Result<Field<Decimal>, String> {
+        self.take(key, "an amount of up to 28 digits", |value| {
+            let digits = value.as_number()?.to_string();
+            Decimal::from_str_exact(&digits).or_else(|_| Decimal::from_scientific(&digits)).ok()
+        })
+    }
+
+    fn time(&self, key: &str) -> Result<Field<DateTime<Utc>>, String> {
+        self.take(key, "a time such as 2024-05-01T22:34:41Z", |value| {
+            let time = DateTime::parse_from_rfc3339(value.as_str()?).ok()?.to_utc();
+            // Years that PostgreSQL and every consumer can hold.
+            (1..=9999).contains(&chrono::Datelike::year(&time)).then_some(time)
+        })
+    }
+
+    fn texts(&self, key: &str) -> Result<Field<Vec<String>>, String> {
+        self.take(key, "a list of texts", |value| {
+            value.as_array()?.iter().map(|item| item.as_str().map(ToOwned::to_owned)).collect()
+        })
+    }
+
+    /// The id inside an embedded reference: `{"project": {"id": …, "name": …}}`.
+    fn reference(&self, key: &str) -> Result<Field<i64>, String> {
+        self.take(key, "a reference with an id", |value| value.get("id")?.as_i64())
+    }
+
+    /// `is_active` may be missing (then the mirror's counts) but not null.
+    fn is_active(&self) -> Result<Field<bool>, String> {
+        match self.flag("is_active")? {
+            Field::Null => Err("is_active is null".into()),
+            told => Ok(told),
+        }
+    }
+}
+
+impl Decode for User {
+    fn decode(id: i64, object: &mut Object) -> Result<Self, String> {
+        let access_roles = object.texts("access_roles")?;
+        let is_admin = match (object.flag("is_admin")?, access_roles.value()) {
+            (Field::Absent, Some(roles)) => Field::Value(roles.iter().any(|role| role == "administrator")),
+            (told, _) => told,
+        };
+        Ok(Self {
+            id,
+            first_name: object.text("first_name")?,
+            last_name: object.text("last_name")?,
+            email: object.text("email")?,
+            telephone: object.text("telephone")?,
+            timezone: object.text("timezone")?,
+            weekly_capacity: object.seconds("weekly_capacity")?,
+            has_access_to_all_future_projects: object.flag("has_access_to_all_future_projects")?,
+            is_contractor: object.flag("is_contractor")?,
+            is_active: object.is_active()?,
+            roles: object.texts("roles")?,
+            access_roles,
+            permissions_claims: object.texts("permissions_claims")?,
+            is_admin,
+            is_project_manager: object.flag("is_project_manager")?,
+            can_see_rates: object.flag("can_see_rates")?,
+            can_create_projects: object.flag("can_create_projects")?,
+            can_create_invoices: object.flag("can_create_invoices")?,
+            calendar_integration_enabled: object.flag("calendar_integration_enabled")?,
+            calendar_integration_source: object.text("calendar_integration_source")?,
+            employee_id: object.text("employee_id")?,
+            default_hourly_rate: object.money("default_hourly_rate")?,
+            cost_rate: object.money("cost_rate")?,
+            created_at: object.time("created_at")?,
+            avatar_url: object.text("avatar_url")?,
+            updated_at: object.time("updated_at")?,
+        })
+    }
+}
+
+impl Decode for Assignment {
+    fn decode(id: i64, object: &mut Object) -> Result<Self, String> {
+        Ok(Self {
+            id,
+            user_id: object.reference("user")?,
+            project_id: object.reference("project")?,
+            is_active: object.is_active()?,
+            is_project_manager: object.flag("is_project_manager")?,
+            use_default_rates: object.flag("use_default_rates")?,
+            hourly_rate: object.money("hourly_rate")?,
+            budget: object.money("budget")?,
+            created_at: object.time("created_at")?,
+            updated_at: object.time("updated_at")?,
+        })
+    }
+
+    /// The embedded names are copies that follow a rename at once: of the references only the ids count.
+    fn keep_own(object: &mut Map<String, Json>) {
+        for key in ["user", "project"] {
+            if let Some(Json::Object(reference)) = object.get_mut(key) {
+                reference.retain(|field, _| field == "id");
+            }
+        }
+    }
+
+    fn user(&self) -> Option<i64> {
+        self.user_id.value().copied()
+    }
+
+    fn project(object: &Map<String, Json>) -> Option<Project> {
+        let project = object.get("project")?;
+        let text = |key| match project.get(key) {
+            None => Field::Absent,
+            Some(value) => value.as_str().map(ToOwned::to_owned).into(),
+        };
+        Some(Project { id: project.get("id")?.as_i64()?, name: text("name"), code: text("code") })
+    }
+}
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;

@@ -1,0 +1,179 @@
+//! The decoder over records in every shape that Harvest has been seen to send since 2019.
+
+use serde_json::json;
+
+use super::*;
+use crate::roster::{Field, Record};
+
+/// A user of 2026, in the shape of 2022 and later.
+const TODAY: &str = r#"{"id":3758384,"first_name":"Warrin","last_name":"Watch","email":"w@example.com","telephone":"",
+    "timezone":"Kyiv","weekly_capacity":144000,"has_access_to_all_future_projects":false,"is_contractor":false,
+    "is_active":true,"calendar_integration_enabled":false,"calendar_integration_source":null,
+    "created_at":"2021-05-05T08:19:32Z","updated_at":"2022-04-21T09:59:47Z","can_create_projects":false,
+    "default_hourly_rate":175.0,"cost_rate":60.25,"roles":["Sample Role"],"access_roles":["member"],
+    "permissions_claims":["timers:read:own"],"avatar_url":"https://cache.example.com/4.png","new_in_2027":{"a":[1]}}"#;
+
+/// A user of 2019: the old flags, no access roles; a Member's own, so without rates.
+const OLD: &str = r#"{"id":2516167,"first_name":"Aaron","last_name":"Burr","email":"a@example.com","telephone":"",
+    "timezone":"Eastern Time (US & Canada)","weekly_capacity":126000,"has_access_to_all_future_projects":false,
+    "is_contractor":false,"is_admin":true,"is_project_manager":false,"can_see_rates":false,
+    "can_create_projects":false,"can_create_invoices":false,"is_active":true,"created_at":"2019-01-18T21:21:18Z",
+    "updated_at":"2019-01-18T21:25:16Z","roles":[],"avatar_url":"https://cache.example.com/t.png?1547846478"}"#;
+
+const ASSIGNMENT: &str = r#"{"id":4294967297001,"is_project_manager":true,"is_active":true,"use_default_rates":false,
+    "budget":120,"created_at":"2021-05-05T12:52:20Z","updated_at":"2021-05-05T12:52:20Z","hourly_rate":10.10,
+    "project":{"id":28674500,"name":"First project","code":null},"user":{"id":3758380,"name":"Some Body"}}"#;
+
+fn raw(text: &str) -> Box<RawValue> {
+    RawValue::from_string(text.to_owned()).expect("JSON")
+}
+
+fn read_as<R: Decode>(text: &str) -> Result<Read<R>, Rejected> {
+    read(&raw(text), true)
+}
+
+fn user(text: &str) -> User {
+    read_as::<User>(text).expect("a user").fetched.record
+}
+
+/// `TODAY` with one field in another wording.
+fn today_with(key: &str, value: serde_json::Value) -> String {
+    let mut object: Map<String, Json> = serde_json::from_str(TODAY).expect("JSON");
+    object.insert(key.to_owned(), value);
+    serde_json::to_string(&object).expect("JSON")
+}
+
+fn digits(number: &str) -> Json {
+    serde_json::from_str(number).expect("JSON")
+}
+
+#[test]
+fn every_field_of_a_user_is_read() {
+    let user = user(TODAY);
+    let absent: Vec<&str> = user
+        .fields()
+        .into_iter()
+        .filter(|(_, value)| *value == crate::roster::Value::Null)
+        .map(|(name, _)| name)
+        .collect();
+    // What Harvest no longer sends, or sends as null.
+    let expected = [
+        "is_project_manager",
+        "can_see_rates",
+        "can_create_invoices",
+        "calendar_integration_source",
+        "employee_id",
+    ];
+    assert_eq!(absent, expected);
+    assert!(user.cost_rate == Field::Value("60.25".parse().expect("a decimal")));
+    assert!(user.telephone == Field::Value(String::new()), "an empty text is not null");
+}
+
+#[test]
+fn absent_is_not_null() {
+    let (old, today) = (user(OLD), user(TODAY));
+    assert!(old.cost_rate == Field::Absent);
+    assert!(today.calendar_integration_source == Field::Null);
+}
+
+#[test]
+fn administrators_are_known_by_the_flag_or_by_the_access_roles() {
+    assert!(user(OLD).is_admin == Field::Value(true), "the flag as sent");
+    assert!(user(TODAY).is_admin == Field::Value(false), "no flag, and member is no administrator");
+    let admin = today_with("access_roles", json!(["manager", "administrator"]));
+    assert!(user(&admin).is_admin == Field::Value(true));
+}
+
+#[test]
+fn ids_are_64_bits_wide_and_money_keeps_its_digits() {
+    let read = read_as::<Assignment>(ASSIGNMENT).expect("an assignment");
+    let assignment = read.fetched.record;
+    assert_eq!(assignment.id, 4_294_967_297_001);
+    assert!(assignment.hourly_rate == Field::Value("10.1".parse().expect("a decimal")));
+    assert!(assignment.budget == Field::Value(120.into()));
+    let long = today_with("cost_rate", digits("12345678901234567.12345678"));
+    assert!(user(&long).cost_rate == Field::Value("12345678901234567.12345678".parse().expect("a decimal")));
+    let project = read.project.expect("a project");
+    assert_eq!(project.id, 28_674_500);
+    assert!(project.name == Field::Value("First project".into()) && project.code == Field::Null);
+}
+
+#[test]
+fn unknown_fields_are_kept_as_received() {
+    let read = read_as::<User>(TODAY).expect("a user");
+    assert_eq!(read.fetched.raw.get(), TODAY);
+}
+
+#[test]
+fn the_hash_sees_unknown_fields_but_not_the_order_of_keys() {
+    let hash = |text: &str| read_as::<User>(text).expect("a user").fetched.hash;
+    let mut pairs: Vec<(String, Json)> =
+        serde_json::from_str::<Map<String, Json>>(TODAY).expect("JSON").into_iter().collect();
+    pairs.reverse();
+    let pairs: Vec<String> = pairs.iter().map(|(key, value)| format!("{}:{value}", json!(key))).collect();
+    assert_eq!(hash(TODAY), hash(&format!("{{{}}}", pairs.join(","))));
+    assert_ne!(hash(TODAY), hash(&today_with("new_in_2027", json!(2))));
+}
+
+#[test]
+fn a_renamed_project_or_person_does_not_stir_the_assignment() {
+    let hash = |text: &str| read_as::<Assignment>(text).expect("an assignment").fetched.hash;
+    assert_eq!(
+        hash(ASSIGNMENT),
+        hash(&ASSIGNMENT.replace("First project", "Renamed").replace("Some Body", "X"))
+    );
+    assert_ne!(hash(ASSIGNMENT), hash(&ASSIGNMENT.replace("28674500", "28674501")));
+}
+
+#[test]
+fn a_bad_record_is_rejected_by_field_name_and_never_by_value() {
+    for (key, value, reason) in [
+        ("first_name", json!(5), "first_name is not text"),
+        ("is_active", json!("yes"), "is_active is not true or false"),
+        ("is_active", json!(null), "is_active is null"),
+        ("weekly_capacity", json!(99_999_999_999_i64), "weekly_capacity is not a number of seconds"),
+        ("cost_rate", json!("plenty"), "cost_rate is not an amount of up to 28 digits"),
+        ("updated_at", json!("yesterday"), "updated_at is not a time such as 2024-05-01T22:34:41Z"),
+        ("roles", json!(["x", 5]), "roles is not a list of texts"),
+        ("email", json!("a\u{0}b"), "holds a NUL character, which PostgreSQL cannot store"),
+        ("new_in_2027", json!({"a": ["\u{0}"]}), "holds a NUL character, which PostgreSQL cannot store"),
+        ("new_in_2027", digits("1e999999"), "holds a number that is out of all proportion"),
+        ("cost_rate", digits("1e-999999999999"), "holds a number that is out of all proportion"),
+        (
+            "cost_rate",
+            digits("12345678901234567890123456789012"),
+            "cost_rate is not an amount of up to 28 digits",
+        ),
+    ] {
+        let rejected = read_as::<User>(&today_with(key, value)).err().expect("a rejection");
+        assert_eq!((rejected.id, rejected.reason.as_str()), (Some(3_758_384), reason));
+    }
+}
+
+#[test]
+fn a_record_without_a_usable_id_is_rejected() {
+    for id in ["null", "0", "-1", "\"5\"", "99999999999999999999"] {
+        let text = TODAY.replace("3758384", id);
+        assert!(read_as::<User>(&text).err().expect("a rejection").id.is_none(), "{id}");
+    }
+    assert!(read_as::<User>("[]").is_err());
+    assert!(
+        read_as::<User>(r#"{"id":1,"is_active":true,"first_name":"\ud800"}"#).is_err(),
+        "a lone surrogate"
+    );
+}
+
+#[test]
+fn an_escaped_backslash_before_u0000_is_no_nul() {
+    let text = r#"{"id":1,"is_active":true,"first_name":"C:\\u0000"}"#;
+    assert!(read_as::<User>(text).is_ok());
+}
+
+#[test]
+fn without_pay_no_pay_is_kept_anywhere() {
+    let read = read::<User>(&raw(TODAY), false).expect("a user").fetched;
+    assert!(read.record.cost_rate == Field::Absent && read.record.default_hourly_rate == Field::Absent);
+    assert!(!read.raw.get().contains("60.25") && read.raw.get().contains("new_in_2027"));
+    let read = super::read::<Assignment>(&raw(ASSIGNMENT), false).expect("an assignment").fetched;
+    assert!(!read.raw.get().contains("10.1") && read.record.budget == Field::Absent);
+}
