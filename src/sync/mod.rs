@@ -1,0 +1,11 @@
+//! The only place that knows both sides: what Harvest says and what the database holds.
+
+pub mod apply;
+pub mod budget;
+pub mod cycle;
+pub mod dry_run;
+pub mod health;
+pub mod report;
+pub mod schedule;
+pub mod sink;
+pub mod worker;

@@ -1,0 +1,167 @@
+//! What a cycle did, and its one log line.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::cycle::CycleError;
+use super::schedule::Mode;
+use crate::roster::{AccountId, Resource};
+use crate::store::state::CycleRow;
+
+/// What was read and changed of one list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Records read.
+    pub seen: u64,
+    /// Records that made an event.
+    pub changed: u64,
+    /// Rows refreshed without one.
+    pub refreshed: u64,
+    /// Records that cannot be read.
+    pub rejected: u64,
+}
+
+/// What a cycle did.
+#[derive(Debug)]
+pub struct Report {
+    /// Names the cycle in events, tables and logs.
+    pub id: Uuid,
+    /// The account.
+    pub account: AccountId,
+    /// How much was read: an incremental cycle may have turned into a full one.
+    pub mode: Mode,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// Requests sent.
+    pub requests: u64,
+    /// Users.
+    pub users: Counts,
+    /// Assignments.
+    pub assignments: Counts,
+    /// Whether it was good, once it has ended.
+    pub outcome: Result<(), CycleError>,
+}
+
+impl Report {
+    /// A cycle that begins.
+    pub fn new(account: AccountId, mode: Mode, started_at: DateTime<Utc>) -> Self {
+        Self {
+            id: Uuid::new_v4(),
+            account,
+            mode,
+            started_at,
+            finished_at: None,
+            requests: 0,
+            users: Counts::default(),
+            assignments: Counts::default(),
+            outcome: Ok(()),
+        }
+    }
+
+    /// The counts of a list.
+    pub fn of(&mut self, resource: Resource) -> &mut Counts {
+        match resource {
+            Resource::Users => &mut self.users,
+            Resource::Assignments => &mut self.assignments,
+        }
+    }
+
+    /// Events written.
+    pub fn events(&self) -> u64 {
+        self.users.changed + self.assignments.changed
+    }
+
+    /// Whether any row was written.
+    pub fn wrote(&self) -> bool {
+        self.events() + self.users.refreshed + self.assignments.refreshed > 0
+    }
+
+    /// As `roster.cycles` has it.
+    pub(super) fn row(&self) -> CycleRow {
+        let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let outcome = self.finished_at.map(|_| match self.outcome {
+            Ok(()) => "ok",
+            Err(CycleError::Stopped) => "abandoned",
+            Err(_) => "failed",
+        });
+        CycleRow {
+            id: self.id,
+            mode: self.mode.name(),
+            started_at: self.started_at,
+            finished_at: self.finished_at,
+            outcome,
+            requests: count(self.requests),
+            users_seen: count(self.users.seen),
+            users_changed: count(self.users.changed),
+            assignments_seen: count(self.assignments.seen),
+            assignments_changed: count(self.assignments.changed),
+            events: count(self.events()),
+            error: self.outcome.as_ref().err().map(|error| crate::telemetry::chain(error)),
+        }
+    }
+
+    fn duration_ms(&self) -> i64 {
+        self.finished_at.map_or(0, |end| (end - self.started_at).num_milliseconds())
+    }
+
+    /// Says it once: `info` when something changed or everything was read (or it is time for a heartbeat), `debug`
+    /// when idle, `warn` when it failed and will be tried again, `error` when only a person can help. Tells whether
+    /// it was said louder than `debug`.
+    pub fn log(&self, retry_in: Option<std::time::Duration>, heartbeat: bool) -> bool {
+        macro_rules! finished {
+            ($level:ident, $($message:tt)+) => {
+                tracing::$level!(
+                    event = "cycle.finished",
+                    account_id = self.account.0,
+                    cycle_id = %self.id,
+                    mode = self.mode.name(),
+                    requests = self.requests,
+                    users_seen = self.users.seen,
+                    users_changed = self.users.changed,
+                    assignments_seen = self.assignments.seen,
+                    assignments_changed = self.assignments.changed,
+                    events = self.events(),
+                    duration_ms = self.duration_ms(),
+                    $($message)+
+                )
+            };
+        }
+        macro_rules! failed {
+            ($level:ident, $event:literal, $error:ident) => {
+                tracing::$level!(
+                    event = $event,
+                    account_id = self.account.0,
+                    cycle_id = %self.id,
+                    mode = self.mode.name(),
+                    error = %crate::telemetry::chain($error),
+                    retry_in_ms = retry_in.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+                    requests = self.requests,
+                    duration_ms = self.duration_ms(),
+                    "cycle failed: {}", $error
+                )
+            };
+        }
+        match &self.outcome {
+            Ok(()) if self.wrote() || heartbeat || self.mode == Mode::Full => finished!(
+                info,
+                "cycle finished: {} users and {} assignments changed",
+                self.users.changed,
+                self.assignments.changed
+            ),
+            Ok(()) => {
+                finished!(debug, "cycle finished: nothing changed");
+                return false;
+            }
+            Err(CycleError::Stopped) => tracing::info!(
+                account_id = self.account.0,
+                cycle_id = %self.id,
+                "cycle left off at a page's end: stopping"
+            ),
+            Err(error) if error.is_credentials() => failed!(error, "credentials.refused", error),
+            Err(error) => failed!(warn, "cycle.failed", error),
+        }
+        true
+    }
+}

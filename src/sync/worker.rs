@@ -1,0 +1,218 @@
+//! One account: take it, sleep until due, run a cycle, note it; give it back on the way out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::apply::Writer;
+use super::cycle::{Cycle, CycleError, Memory, Rules};
+use super::health::Health;
+use super::report::Report;
+use super::schedule;
+use crate::clock::Clock;
+use crate::harvest::Client;
+use crate::roster::Resource;
+use crate::store::lease::Lease;
+use crate::store::state::ListState;
+use crate::store::{Fence, Store, StoreError};
+use crate::telemetry::chain;
+
+/// A quiet account says so once an hour.
+const HEARTBEAT: Duration = Duration::from_hours(1);
+/// How long a cycle may take to reach the end of its page once we are told to stop.
+const PATIENCE: Duration = Duration::from_secs(7);
+
+/// All that one account's worker needs.
+pub struct Worker {
+    /// The database.
+    pub store: Store,
+    /// Harvest.
+    pub client: Client,
+    /// This process.
+    pub replica: Uuid,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The rules of reading.
+    pub rules: Rules,
+    /// From the start of one poll to the start of the next.
+    pub poll_interval: Duration,
+    /// A silent process loses its accounts after this; a third of it is how often a standby looks.
+    pub lease_ttl: Duration,
+    /// Where it shows itself.
+    pub health: Health,
+}
+
+impl Worker {
+    /// Works until told to stop.
+    pub async fn run(self, cancel: CancellationToken) {
+        self.health.register(self.client.account(), Instant::now());
+        while let Some(fence) = self.take_over(&cancel).await {
+            self.hold(fence, &cancel).await;
+            if let Err(error) = self.store.release(&fence, self.replica).await {
+                tracing::warn!(account_id = self.account(), error = %chain(&error), "could not give the account back");
+            }
+        }
+    }
+
+    /// Stands by until the account is ours; `None` when told to stop.
+    async fn take_over(&self, cancel: &CancellationToken) -> Option<Fence> {
+        let mut said = None;
+        while !cancel.is_cancelled() {
+            self.beat();
+            match self.store.acquire(self.client.account(), self.replica).await {
+                Ok(Lease::Acquired(fence)) => {
+                    self.health.standby(self.client.account(), false);
+                    tracing::info!(
+                        event = "lease.acquired",
+                        account_id = self.account(),
+                        epoch = fence.epoch,
+                        "this process writes the account now"
+                    );
+                    return Some(fence);
+                }
+                Ok(Lease::Held { by }) => {
+                    self.health.standby(self.client.account(), true);
+                    if said.as_ref() != Some(&by) {
+                        tracing::info!(
+                            account_id = self.account(),
+                            holder = by,
+                            "standing by: another process writes the account"
+                        );
+                        said = Some(by);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(account_id = self.account(), error = %chain(&error), "cannot ask for the account; trying again");
+                }
+            }
+            self.sleep(self.lease_ttl / 3, cancel).await;
+        }
+        None
+    }
+
+    /// Cycles while the account is ours.
+    async fn hold(&self, fence: Fence, cancel: &CancellationToken) {
+        let (mut memory, mut failures, mut said) = (Memory::default(), 0, Instant::now());
+        let mut after_outage = false;
+        while !cancel.is_cancelled() {
+            self.beat();
+            let began = Instant::now();
+            let Some(report) = self.cycle(fence, after_outage, &mut memory, cancel).await else { return };
+            after_outage = matches!(&report.outcome, Err(CycleError::Store(error)) if error.is_unavailable());
+            failures = if report.outcome.is_ok() { 0 } else { failures + 1 };
+            let wait = schedule::wait(self.poll_interval, began.elapsed(), failures);
+            let heartbeat = said.elapsed() >= HEARTBEAT;
+            if report.log((failures > 0).then_some(wait), heartbeat) {
+                said = Instant::now();
+            }
+            let error = report.outcome.as_ref().err().map(|error| chain(error));
+            self.health.cycle(self.client.account(), Instant::now(), error);
+            if matches!(report.outcome, Err(CycleError::Store(StoreError::Fenced(_)))) {
+                self.lost();
+                return;
+            }
+            self.sleep(wait, cancel).await;
+        }
+    }
+
+    /// One cycle; `None` when the account is no longer ours.
+    async fn cycle(
+        &self,
+        fence: Fence,
+        after_outage: bool,
+        memory: &mut Memory,
+        cancel: &CancellationToken,
+    ) -> Option<Report> {
+        let states = match self.store.holds(&fence).await {
+            Ok(false) => {
+                self.lost();
+                return None;
+            }
+            Ok(true) => self.states(fence, after_outage).await,
+            Err(error) => Err(error),
+        };
+        let mode = match states {
+            Ok(states) => schedule::mode(self.clock.now(), &states),
+            Err(error) => {
+                let mut report = Report::new(fence.account, schedule::Mode::Incremental, self.clock.now());
+                report.outcome = Err(error.into());
+                return Some(report);
+            }
+        };
+        let stored = |_, _, _| {
+            self.beat();
+            self.health.stored(self.client.account(), Instant::now());
+        };
+        let writer = Writer { store: &self.store, fence };
+        let cycle = Cycle {
+            sink: &writer,
+            client: &self.client,
+            clock: &*self.clock,
+            rules: self.rules,
+            memory,
+            progress: &stored,
+            cancel,
+        };
+        // Waiting is no sign of being stuck: only a task that no longer turns is.
+        let mut beat = tokio::time::interval(Duration::from_secs(10));
+        let run = cycle.run(mode);
+        tokio::pin!(run);
+        let give_up = async {
+            cancel.cancelled().await;
+            tokio::time::sleep(PATIENCE).await;
+        };
+        tokio::pin!(give_up);
+        loop {
+            tokio::select! {
+                report = &mut run => return Some(report),
+                () = &mut give_up => return None,
+                _ = beat.tick() => self.beat(),
+            }
+        }
+    }
+
+    /// How far the lists have been read. After the database was away, it may be another one.
+    async fn states(
+        &self,
+        fence: Fence,
+        after_outage: bool,
+    ) -> Result<HashMap<Resource, ListState>, StoreError> {
+        if after_outage {
+            self.store.follow_history().await?;
+        }
+        self.store.list_states(fence.account).await
+    }
+
+    fn lost(&self) {
+        tracing::warn!(
+            event = "lease.lost",
+            account_id = self.account(),
+            "another process has taken the account over"
+        );
+    }
+
+    fn account(&self) -> i64 {
+        self.client.account().0
+    }
+
+    fn beat(&self) {
+        self.health.beat(self.client.account(), Instant::now());
+    }
+
+    /// Sleeps in steps that show life, until told to stop.
+    async fn sleep(&self, wait: Duration, cancel: &CancellationToken) {
+        let until = Instant::now() + wait;
+        while !cancel.is_cancelled() && Instant::now() < until {
+            self.beat();
+            let step = (until - Instant::now()).min(Duration::from_mins(1));
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = tokio::time::sleep(step) => {}
+            }
+        }
+    }
+}
