@@ -1,0 +1,256 @@
+//! Wiring: settings → database, budget, clients → workers. The only room below the commands that sees
+//! [`Settings`]; everybody further down is handed values.
+
+mod daemon;
+mod failure;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::clock::{Clock, SystemClock};
+use crate::harvest::pace::{Limits, Pace};
+use crate::harvest::transport::Options;
+use crate::harvest::{Client, Token};
+use crate::roster::AccountId;
+use crate::settings::{Account, Credential, Scope, Settings};
+use crate::store::local::LocalPostgres;
+use crate::store::permits::Replica;
+use crate::store::{ConnectOptions, Store};
+use crate::sync::budget::Budgets;
+use crate::sync::cycle::Rules;
+use crate::telemetry::chain;
+
+pub use failure::{Exit, Failure};
+
+/// Settings that are part of the contract and of no use yet: better refused than believed.
+fn refuse_what_is_not_there(settings: &Settings) -> Result<(), Failure> {
+    let refused = if !settings.database.prepared_statements {
+        "database.prepared_statements = false is not there yet; connect directly, in session mode, or through a PgBouncer \
+         of 1.21 or newer with max_prepared_statements set"
+    } else if settings.rates.histories {
+        "rates.histories = true is not there yet; set it to false"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(Exit::Settings, refused))
+}
+
+/// Settings, a database, a clock: what every command needs.
+pub struct App {
+    /// The settings.
+    pub settings: Settings,
+    /// The database.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The private PostgreSQL, where no other is set.
+    pub local: Option<LocalPostgres>,
+}
+
+impl App {
+    /// Starts the private PostgreSQL where none is configured, and waits for the database to answer, but no longer
+    /// than `patience`.
+    pub async fn open(settings: Settings, patience: Duration) -> Result<Self, Failure> {
+        refuse_what_is_not_there(&settings)?;
+        for warning in &settings.warnings {
+            tracing::warn!("{warning}");
+        }
+        let (url, local): (SecretString, _) = if let Some(url) = settings.database.url.clone() {
+            (url, None)
+        } else {
+            let local = LocalPostgres::start(&settings.database.data_dir).await?;
+            for note in local.notes() {
+                tracing::info!("{note}");
+            }
+            tracing::info!(
+                "database.url is empty: a private PostgreSQL is used; look into it with: {}",
+                local.psql_hint()
+            );
+            (local.url().clone(), Some(local))
+        };
+        let options = ConnectOptions { max_connections: settings.database.max_connections };
+        let store = Store::new(&url, &options)?;
+        let app = Self { settings, store, clock: Arc::new(SystemClock), local };
+        if let Err(failure) = app.wait_for_database(patience).await {
+            app.close().await;
+            return Err(failure);
+        }
+        Ok(app)
+    }
+
+    async fn wait_for_database(&self, patience: Duration) -> Result<(), Failure> {
+        let give_up = Instant::now() + patience;
+        let mut said = false;
+        loop {
+            match self.store.ping().await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_unavailable() && Instant::now() < give_up => {
+                    if !said {
+                        tracing::warn!(error = %chain(&error), "waiting for the database, for {} s at the most", patience.as_secs());
+                        said = true;
+                    }
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Brings the schema up to date (or insists that it is), looks whether history was rewound, and refuses to go on
+    /// where pay is in a mirror that must not hold any.
+    pub async fn prepare(&self) -> Result<(), Failure> {
+        if self.settings.database.migrate {
+            let applied = self.store.migrate().await?;
+            if applied > 0 {
+                tracing::info!("the database's schema is up to date: {applied} migrations applied");
+            }
+        } else {
+            let pending = self.store.schema_state().await?.pending;
+            if pending > 0 {
+                return Err(Failure::new(
+                    Exit::Settings,
+                    format!(
+                        "the database lacks {pending} migrations and database.migrate is false; run `rosterd migrate` first"
+                    ),
+                ));
+            }
+        }
+        self.store.follow_history().await?;
+        if !self.settings.rates.mirror && self.store.holds_pay().await? {
+            return Err(Failure::new(
+                Exit::Settings,
+                "rates.mirror is false but the database holds pay already; set it to true, or use a fresh database",
+            ));
+        }
+        Ok(())
+    }
+
+    /// This process, as the others see it.
+    pub fn replica() -> Replica {
+        let host = std::env::var("HOSTNAME").ok().filter(|host| !host.is_empty());
+        let host = host
+            .or_else(|| std::fs::read_to_string("/etc/hostname").ok())
+            .map_or_else(|| "unknown-host".to_owned(), |host| host.trim().to_owned());
+        Replica { id: Uuid::new_v4(), name: format!("{host}:{}", std::process::id()) }
+    }
+
+    /// This process's part of the budgets that all processes behind the database share. Returns once the process is
+    /// registered: before that it counts as dead, and what it leased would be taken.
+    ///
+    /// # Errors
+    /// When that cannot be done within `patience`.
+    pub async fn budgets(&self, replica: Replica, patience: Duration) -> Result<Budgets, Failure> {
+        let names = self.settings.accounts().iter().map(|account| self.budget_name(account));
+        let ttl = self.settings.lease.ttl;
+        let budgets = Budgets::start(self.store.reserved().clone(), replica, ttl, self.limits(), names);
+        if tokio::time::timeout(patience, budgets.registered()).await.is_ok() {
+            return Ok(budgets);
+        }
+        budgets.stop().await;
+        let advice = "cannot register this process in roster.replicas, which the shared budget of requests needs; is the \
+                      database read-only, or does this user lack rights? `rosterd check` tells";
+        Err(Failure::new(Exit::Unavailable, advice))
+    }
+
+    /// Budgets of this process alone, for a database that has no table to share them through: a fifth of what is
+    /// allowed, since nobody knows how many others take a first look too.
+    pub fn local_budgets(&self) -> Budgets {
+        let limits = self.limits();
+        let limits = Limits { requests: (limits.requests / 5).max(1), reserve: 0, ..limits };
+        Budgets::local(limits, self.settings.accounts().iter().map(|account| self.budget_name(account)))
+    }
+
+    fn limits(&self) -> Limits {
+        let settings = &self.settings;
+        Limits {
+            requests: settings.rate_limit.requests,
+            window: settings.rate_limit.window,
+            reserve: settings.rate_limit.reserve,
+            grace: settings.harvest.request_timeout,
+        }
+    }
+
+    /// One budget for all, or one a token, named by a hash that tells nothing of it.
+    fn budget_name(&self, account: &Account) -> String {
+        match (self.settings.rate_limit.scope, &account.credential) {
+            (Scope::Token, Credential::Token(token)) => {
+                format!(
+                    "token {}",
+                    Uuid::new_v5(&crate::roster::event::NAMESPACE, token.expose_secret().as_bytes())
+                )
+            }
+            (Scope::Token, Credential::OAuth { client_id, .. }) => format!("client {client_id}"),
+            (Scope::Process, _) => "process".to_owned(),
+        }
+    }
+
+    /// A client for the account, within its budget.
+    pub fn client(&self, account: &Account, budgets: &Budgets) -> Result<Client, Failure> {
+        let Credential::Token(token) = &account.credential else {
+            return Err(Failure::new(
+                Exit::Settings,
+                format!(
+                    "account {} is set up for OAuth2, which this version of rosterd does not speak yet; give it a \
+                     personal access token (HARVEST_ACCESS_TOKEN)",
+                    account.id
+                ),
+            ));
+        };
+        let token = Token::new(token).map_err(|_| {
+            Failure::new(Exit::Settings, format!("the access token of account {} holds characters that no token has; check for line breaks", account.id))
+        })?;
+        let pace = self.pace(account, budgets)?;
+        let harvest = &self.settings.harvest;
+        let contact = harvest.user_agent_contact.as_ref().map_or_else(
+            // Harvest asks for a way to reach the sender: the account is one.
+            || format!("Harvest account {}", account.id),
+            |contact| contact.expose_secret().to_owned(),
+        );
+        let options = Options {
+            base: harvest.base_url.clone(),
+            user_agent: format!("rosterd/{} ({contact})", env!("CARGO_PKG_VERSION")),
+            timeout: harvest.request_timeout,
+        };
+        let with_pay = self.settings.rates.mirror;
+        Client::new(
+            &options,
+            AccountId(account.id),
+            token,
+            harvest.per_page,
+            with_pay,
+            pace,
+            self.clock.clone(),
+        )
+        .map_err(|error| Failure::new(Exit::Internal, error))
+    }
+
+    fn pace(&self, account: &Account, budgets: &Budgets) -> Result<Pace, Failure> {
+        budgets.pace(&self.budget_name(account)).ok_or_else(|| {
+            Failure::new(Exit::Internal, format!("account {} has no budget of requests", account.id))
+        })
+    }
+
+    /// The rules of reading.
+    pub fn rules(&self) -> Rules {
+        let delta = |duration| TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
+        Rules {
+            skew_buffer: delta(self.settings.sync.skew_buffer),
+            full_interval: delta(self.settings.sync.full_interval),
+        }
+    }
+
+    /// Closes the connections and, where nobody else uses it, stops the private PostgreSQL.
+    pub async fn close(self) {
+        self.store.close().await;
+        if let Some(local) = self.local
+            && let Err(error) = local.stop().await
+        {
+            tracing::warn!(error = %chain(&error), "could not stop the private PostgreSQL");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The daemon: a worker for each account, the keeper of the budget, the health listener; and their end.
+
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{App, Exit, Failure};
+use crate::harvest::Client;
+use crate::http;
+use crate::sync::health::Health;
+use crate::sync::worker::Worker;
+
+/// How long registering this process may take.
+const REGISTRATION: Duration = Duration::from_mins(1);
+/// How long what is left of the daemon may take to stop when a part of it has died.
+const DRAIN: Duration = Duration::from_secs(9);
+
+impl App {
+    /// Works until told to stop. How long that may take is for the caller to say: dropping this is safe.
+    ///
+    /// # Errors
+    /// For settings, a database without its schema, and a task that ended by itself; never for Harvest.
+    pub async fn daemon(&self, stop: CancellationToken) -> Result<(), Failure> {
+        tokio::select! {
+            prepared = self.prepare() => prepared?,
+            () = stop.cancelled() => return Ok(()),
+        }
+        let accounts = self.settings.require_accounts()?;
+        let listener = self.listen().await?;
+        let replica = Self::replica();
+        let budgets = tokio::select! {
+            budgets = self.budgets(replica.clone(), REGISTRATION) => budgets?,
+            () = stop.cancelled() => return Ok(()),
+        };
+        // All of them before the first works: one that cannot be is no reason to cut the others off.
+        let clients: Vec<Client> =
+            accounts.iter().map(|account| self.client(account, &budgets)).collect::<Result<_, _>>()?;
+        let health = Health::default();
+        let (mut tasks, mut probes) = (JoinSet::new(), JoinSet::new());
+        // Not the signal's own token: when a task dies, the others are told to stop by this one.
+        let workers = stop.child_token();
+        for client in clients {
+            let worker = Worker {
+                store: self.store.clone(),
+                client,
+                replica: replica.id,
+                clock: self.clock.clone(),
+                rules: self.rules(),
+                poll_interval: self.settings.sync.poll_interval,
+                lease_ttl: self.settings.lease.ttl,
+                health: health.clone(),
+            };
+            tasks.spawn(worker.run(workers.clone()));
+        }
+        if let Some(listener) = listener {
+            let poll_interval = self.settings.sync.poll_interval;
+            let state = http::State { health, store: self.store.clone(), poll_interval };
+            // Aborted in the end: a probe that is never finished keeps nobody waiting.
+            probes.spawn(http::serve(listener, state));
+        }
+        tracing::info!(
+            event = "daemon.started",
+            version = env!("CARGO_PKG_VERSION"),
+            revision = env!("ROSTERD_REVISION"),
+            replica = %replica.id,
+            accounts = accounts.len(),
+            "started"
+        );
+
+        // A task that ends although nobody told it to has crashed: better no daemon than half of one.
+        let mut keeper = budgets.standing();
+        let crashed = tokio::select! {
+            ended = tasks.join_next() => !stop.is_cancelled() || ended.is_some_and(|ended| ended.is_err()),
+            Some(_) = probes.join_next() => true,
+            // The channel closes when the keeper of the budget ends.
+            Err(_) = keeper.wait_for(|_| false) => true,
+            () = stop.cancelled() => false,
+        };
+        workers.cancel();
+        let drained = async {
+            while tasks.join_next().await.is_some() {}
+            budgets.stop().await;
+        };
+        if !crashed {
+            drained.await;
+            return Ok(());
+        }
+        let _ = tokio::time::timeout(DRAIN, drained).await;
+        let fault = "a task of the daemon ended by itself; this is a fault in rosterd, its log says more";
+        Err(Failure::new(Exit::Internal, fault))
+    }
+
+    async fn listen(&self) -> Result<Option<TcpListener>, Failure> {
+        let Some(address) = self.settings.http.listen else { return Ok(None) };
+        TcpListener::bind(address).await.map(Some).map_err(|error| {
+            let advice = format!(
+                "cannot listen on {address} for /livez and /readyz ({error}); set http.listen to a free address, or to \"\""
+            );
+            Failure::new(Exit::Settings, advice)
+        })
+    }
+}

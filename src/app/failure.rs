@@ -1,0 +1,100 @@
+//! How a command ends when it does not end well: an exit code that a script can act on, and a sentence for a person.
+
+use std::error::Error;
+use std::fmt;
+use std::process::ExitCode;
+
+use crate::harvest::HarvestError;
+use crate::settings::SettingsError;
+use crate::store::StoreError;
+use crate::store::local::LocalError;
+use crate::sync::cycle::CycleError;
+use crate::telemetry::sentences;
+
+/// Exit codes, after `sysexits.h` where it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Differences were found, or there is no such record.
+    Differences = 1,
+    /// Harvest or the database is not available.
+    Unavailable = 69,
+    /// A fault in rosterd.
+    Internal = 70,
+    /// Another rosterd is at work.
+    Busy = 75,
+    /// Harvest refused the token or does not know the account.
+    Credentials = 77,
+    /// The settings are invalid.
+    Settings = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// A command's failure.
+#[derive(Debug)]
+pub struct Failure {
+    /// What the process exits with.
+    pub exit: Exit,
+    error: Box<dyn Error + Send + Sync>,
+}
+
+impl Failure {
+    /// A failure of that kind.
+    pub fn new(exit: Exit, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { exit, error: error.into() }
+    }
+}
+
+/// The sentence, then its causes, a line each.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&sentences(&*self.error).join("\n  because: "))
+    }
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        Self::new(Exit::Settings, error)
+    }
+}
+
+impl From<LocalError> for Failure {
+    fn from(error: LocalError) -> Self {
+        Self::new(Exit::Settings, error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let exit = match &error {
+            StoreError::Url | StoreError::Privilege(_) => Exit::Settings,
+            StoreError::Fenced(_) => Exit::Busy,
+            error if error.is_unavailable() => Exit::Unavailable,
+            _ => Exit::Internal,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<HarvestError> for Failure {
+    fn from(error: HarvestError) -> Self {
+        let exit = if error.is_credentials() { Exit::Credentials } else { Exit::Unavailable };
+        Self::new(exit, error)
+    }
+}
+
+impl From<CycleError> for Failure {
+    fn from(error: CycleError) -> Self {
+        match error {
+            CycleError::Harvest(error) => error.into(),
+            CycleError::Store(error) => error.into(),
+            error @ CycleError::NobodyThere => Self::new(Exit::Unavailable, error),
+            error @ CycleError::Stopped => Self::new(Exit::Busy, error),
+        }
+    }
+}

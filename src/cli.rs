@@ -1,0 +1,155 @@
+//! The command line: one file a command. Data goes to stdout, everything else to stderr.
+
+mod check;
+mod health;
+mod migrate;
+mod output;
+mod run;
+mod signals;
+mod status;
+mod sync;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::app::{App, Exit, Failure};
+use crate::settings::{LogFormat, Settings};
+use crate::telemetry;
+
+/// Keeps a PostgreSQL mirror of the people and project teams of Harvest accounts, and an outbox of every change.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rosterd",
+    version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ROSTERD_REVISION"), ")"),
+    after_help = "Example:\n  HARVEST_ACCOUNT_ID=123456 HARVEST_ACCESS_TOKEN=… DATABASE_URL=postgres://… rosterd run\n\n\
+                  Exit codes: 0 done · 2 bad usage · 69 Harvest or the database unavailable · 70 internal error ·\n\
+                  75 another rosterd is at work · 77 Harvest refused the token or the account · 78 settings invalid"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args, Debug)]
+struct Global {
+    /// Settings file (TOML); also `ROSTERD_CONFIG`
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How log lines look
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<Format>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// One JSON object a line
+    Json,
+    /// For people
+    Pretty,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The daemon: migrates, then polls every account until SIGTERM or SIGINT
+    #[command(after_help = "Example:\n  rosterd run --config /etc/rosterd.toml")]
+    Run,
+    /// One cycle and exit, for cron or a first look
+    #[command(after_help = "Examples:\n  rosterd sync --full\n  rosterd sync --dry-run --values")]
+    Sync(sync::Options),
+    /// Applies the migrations and exits
+    #[command(after_help = "Example:\n  DATABASE_URL=postgres://owner@db/roster rosterd migrate")]
+    Migrate,
+    /// Proves the set-up: settings, database, Harvest credentials and what the token may see
+    #[command(after_help = "Example:\n  rosterd check --json")]
+    Check(check::Options),
+    /// What the mirror holds and how fresh it is
+    #[command(after_help = "Example:\n  rosterd status --json")]
+    Status(status::Options),
+    /// Asks the running daemon whether it is well, for container health checks
+    #[command(after_help = "Example:\n  rosterd health --ready")]
+    Health(health::Options),
+}
+
+impl Cli {
+    /// Runs the command to its end.
+    pub async fn execute(self) -> ExitCode {
+        match Box::pin(self.try_execute()).await {
+            Ok(code) => code,
+            Err(failure) => {
+                output::say(format_args!("rosterd: {failure}"));
+                failure.exit.into()
+            }
+        }
+    }
+
+    async fn try_execute(self) -> Result<ExitCode, Failure> {
+        let settings = match Settings::from_environment(self.global.config.as_deref()) {
+            Ok(settings) => settings,
+            Err(error) => match self.command {
+                // `check` tells of bad settings in its own way.
+                Command::Check(options) => return check::bad_settings(&options, error),
+                _ => return Err(error.into()),
+            },
+        };
+        self.start_log(&settings)?;
+        match self.command {
+            Command::Run => run::run(settings).await,
+            Command::Sync(options) => sync::sync(settings, options).await,
+            Command::Migrate => migrate::migrate(settings).await,
+            Command::Check(options) => check::check(settings, options).await,
+            Command::Status(options) => status::status(settings, options).await,
+            Command::Health(options) => health::health(&settings, &options).await,
+        }
+    }
+
+    fn start_log(&self, settings: &Settings) -> Result<(), Failure> {
+        let format = match (self.global.log_format, settings.log.format) {
+            (Some(Format::Json), _) | (None, LogFormat::Json) => telemetry::Format::Json,
+            (Some(Format::Pretty), _) | (None, LogFormat::Pretty) => telemetry::Format::Pretty,
+        };
+        // A person at a terminal sees a progress bar and the result; the log only where something is wrong.
+        let watched = !matches!(self.command, Command::Run) && std::io::stderr().is_terminal();
+        let quiet = watched && settings.log.level == "info";
+        let filter = if quiet { "warn" } else { settings.log.level.as_str() };
+        telemetry::init(format, filter).map_err(|error| Failure::new(Exit::Settings, error))
+    }
+}
+
+/// How long a command that somebody waits for gives the database to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Opens the database, does the work, and closes it again however the work ended.
+async fn with_app(
+    settings: Settings,
+    patience: Duration,
+    work: impl AsyncFnOnce(&App) -> Result<ExitCode, Failure>,
+) -> Result<ExitCode, Failure> {
+    let app = App::open(settings, patience).await?;
+    let done = work(&app).await;
+    app.close().await;
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        for command in super::Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("rosterd "), "{} has no example", command.get_name());
+        }
+    }
+}

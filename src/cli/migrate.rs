@@ -1,0 +1,16 @@
+//! `rosterd migrate`
+
+use std::process::ExitCode;
+
+use super::{PATIENCE, output, with_app};
+use crate::app::Failure;
+use crate::settings::Settings;
+
+pub(super) async fn migrate(settings: Settings) -> Result<ExitCode, Failure> {
+    with_app(settings, PATIENCE, async |app| {
+        let applied = app.store.migrate().await?;
+        output::line(format_args!("{applied} migrations applied; the schema is up to date"))?;
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
+}
