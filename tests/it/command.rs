@@ -1,0 +1,300 @@
+//! The program itself: what a person types, what comes back, and how it ends.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use harvest_sim::{Company, Fault, Options, RetryAfter, Sim};
+use serde_json::Value;
+use sqlx::{Connection, PgConnection};
+
+use crate::database::TestDatabase;
+
+/// How long anything may take here before the test calls it stuck.
+const STUCK: Duration = Duration::from_mins(1);
+
+/// A way to call the program, with nothing of this process's environment.
+struct Program(BTreeMap<String, String>);
+
+impl Program {
+    fn new(sim: &Sim, database_url: &str) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut program = Self(BTreeMap::new());
+        program
+            .set("PATH", &std::env::var("PATH").unwrap())
+            .set("DATABASE_URL", database_url)
+            .set("HARVEST_BASE_URL", sim.base_url())
+            .set("HARVEST_ACCOUNT_ID", &sim.account_id().to_string())
+            .set("HARVEST_ACCESS_TOKEN", &sim.token())
+            .set("ROSTERD__LEASE__TTL", "3s")
+            .set("ROSTERD__SYNC__POLL_INTERVAL", "1s")
+            .set("ROSTERD__HTTP__LISTEN", &format!("127.0.0.1:{port}"));
+        program
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> &mut Self {
+        self.0.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rosterd"));
+        command.args(arguments).env_clear().envs(&self.0).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it to its end, off the runtime that the simulator lives on.
+    async fn call(&self, arguments: &[&str]) -> Called {
+        let mut command = self.command(arguments);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+        Called(tokio::time::timeout(STUCK, output).await.expect("stuck").unwrap())
+    }
+
+    fn start(&self) -> Daemon {
+        let mut child = self.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let (lines, log) = mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
+        });
+        Daemon { child, log, said: Vec::new() }
+    }
+}
+
+struct Called(Output);
+
+impl Called {
+    fn stdout(&self) -> String {
+        String::from_utf8(self.0.stdout.clone()).unwrap()
+    }
+
+    fn stderr(&self) -> String {
+        String::from_utf8(self.0.stderr.clone()).unwrap()
+    }
+
+    /// What it says to a person: all but the log.
+    fn sentence(&self) -> String {
+        self.stderr().lines().filter(|line| !line.starts_with('{')).collect::<Vec<_>>().join("\n")
+    }
+
+    #[track_caller]
+    fn expect(&self, code: i32) -> &Self {
+        assert_eq!(self.0.status.code(), Some(code), "{}\n{}", self.stdout(), self.stderr());
+        self
+    }
+}
+
+/// A running daemon; ended with the test.
+struct Daemon {
+    child: Child,
+    log: Receiver<String>,
+    said: Vec<String>,
+}
+
+impl Daemon {
+    /// Reads the log until an event comes up.
+    async fn until(&mut self, event: &str) -> Value {
+        let give_up = tokio::time::Instant::now() + STUCK;
+        loop {
+            while let Ok(line) = self.log.try_recv() {
+                let entry: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+                self.said.push(line);
+                if entry["event"] == event {
+                    return entry;
+                }
+            }
+            assert!(tokio::time::Instant::now() < give_up, "no {event} in\n{}", self.said.join("\n"));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    async fn ended(&mut self) -> Option<i32> {
+        let give_up = tokio::time::Instant::now() + STUCK;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(tokio::time::Instant::now() < give_up, "does not end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn sim() -> Sim {
+    Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap()
+}
+
+async fn number(url: &str, query: &'static str) -> i64 {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let number = sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    number
+}
+
+#[tokio::test]
+async fn an_empty_database_and_a_token_are_all_it_takes() {
+    let (sim, database) = (sim().await, TestDatabase::blank().await);
+    let program = Program::new(&sim, database.url());
+    program.call(&["check"]).await.expect(0);
+    let synced = program.call(&["sync"]).await;
+    assert!(
+        synced.expect(0).stdout().contains("20 users (20 changed), 40 assignments (40 changed), 60 events")
+    );
+    assert!(program.call(&["sync", "--full"]).await.expect(0).stdout().contains("0 events"));
+
+    let status: Value =
+        serde_json::from_str(&program.call(&["status", "--json"]).await.expect(0).stdout()).unwrap();
+    assert_eq!(
+        (&status["outbox"]["seq"], &status["accounts"][0]["account_id"]),
+        (&60.into(), &sim.account_id().into())
+    );
+    assert!(program.call(&["status"]).await.expect(0).stdout().contains("user_assignments"));
+    let check: Value =
+        serde_json::from_str(&program.call(&["check", "--json"]).await.expect(0).stdout()).unwrap();
+    assert!(check.as_array().unwrap().iter().all(|line| line["ok"] == true));
+}
+
+#[tokio::test]
+async fn a_dry_run_prints_the_plan_and_writes_nothing() {
+    let (sim, database) = (sim().await, TestDatabase::blank().await);
+    let program = Program::new(&sim, database.url());
+    let plan = program.call(&["sync", "--dry-run"]).await;
+    let plan = plan.expect(0).stdout();
+    assert_eq!(plan.lines().filter(|line| line.ends_with(" created")).count(), 60);
+    let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname ~ 'roster'";
+    assert_eq!(number(database.url(), schemas).await, 0);
+
+    program.call(&["sync"]).await.expect(0);
+    let user = sim.user_ids()[3];
+    sim.rename(user, "Xenia", "Secret");
+    let (head, cycles) = ("SELECT seq FROM roster.outbox_head", "SELECT count(*) FROM roster.cycles");
+    let before = (number(database.url(), head).await, number(database.url(), cycles).await);
+    let plan = program.call(&["sync", "--dry-run"]).await.expect(0).stdout();
+    assert!(plan.contains(&format!("user {user} updated: first_name, last_name\n")), "{plan}");
+    assert!(!plan.contains("Xenia"));
+    let plan = program.call(&["sync", "--dry-run", "--values"]).await.expect(0).stdout();
+    assert!(plan.contains("→ \"Xenia\""), "{plan}");
+    assert_eq!((number(database.url(), head).await, number(database.url(), cycles).await), before);
+}
+
+#[tokio::test]
+async fn each_failure_has_its_code_and_one_sentence_without_a_secret() {
+    let (sim, database) = (sim().await, TestDatabase::new().await);
+    let nobody = "postgres://rosterd:hunter2@127.0.0.1:1/roster";
+    let secret = "987654.pt.wrong-token-canary";
+    let cases: [(&str, &str, &str, i32, &str); 9] = [
+        ("a wrong token", "HARVEST_ACCESS_TOKEN", secret, 77, "refused the token"),
+        ("a wrong account", "HARVEST_ACCOUNT_ID", "999999", 77, "does not know account 999999"),
+        ("no database", "DATABASE_URL", nobody, 69, "the database does not answer"),
+        ("no Harvest", "HARVEST_BASE_URL", "http://127.0.0.1:1/v2", 69, "no answer from Harvest"),
+        ("a nonsense setting", "ROSTERD__SYNC__POLL_INTERVAL", "banana", 78, "sync.poll_interval"),
+        ("an unknown setting", "ROSTERD__SYNC__POL_INTERVAL", "60s", 78, "did you mean"),
+        ("no account", "HARVEST_ACCOUNT_ID", "", 78, "HARVEST_ACCOUNT_ID"),
+        ("a nonsense database", "DATABASE_URL", "mysql://root:hunter2@db/x", 78, "postgres://"),
+        ("a base URL in clear", "HARVEST_BASE_URL", "http://api.example.com/v2", 78, "https"),
+    ];
+    for (what, key, value, code, words) in cases {
+        let mut program = Program::new(&sim, database.url());
+        program.set(key, value);
+        let called = program.call(&["sync"]).await;
+        let sentence = called.expect(code).sentence();
+        assert!(sentence.starts_with("rosterd: ") && sentence.contains(words), "{what}: {sentence}");
+        for canary in ["hunter2", "canary", "panicked", "RUST_BACKTRACE"] {
+            assert!(!called.stderr().contains(canary), "{what}: {}", called.stderr());
+        }
+        assert!(called.stdout().is_empty(), "{what}: {}", called.stdout());
+        let checked = program.call(&["check"]).await;
+        assert!(checked.expect(code).stdout().contains('✗'), "{what}: {}", checked.stdout());
+    }
+}
+
+#[tokio::test]
+async fn the_daemon_follows_the_company_says_it_is_ready_and_stops_when_asked() {
+    let (sim, database) = (sim().await, TestDatabase::blank().await);
+    let mut program = Program::new(&sim, database.url());
+    program.set("RUST_LOG", "trace");
+    program.call(&["health"]).await.expect(69);
+    let mut daemon = program.start();
+    daemon.until("daemon.started").await;
+    let first = daemon.until("cycle.finished").await;
+    assert_eq!((&first["mode"], &first["events"]), (&"full".into(), &60.into()));
+    program.call(&["health"]).await.expect(0);
+    assert!(program.call(&["health", "--ready"]).await.expect(0).stdout().contains("\"synced\""));
+    // Beside a daemon there is no second writer.
+    assert!(program.call(&["sync"]).await.expect(75).sentence().contains("another rosterd"));
+
+    let user = sim.hire("Zelda", "Canaryname");
+    while daemon.until("cycle.finished").await["events"] == 0 {}
+    let told = "SELECT count(*) FROM roster.outbox WHERE type = 'user.created'";
+    assert_eq!(number(database.url(), told).await, 21);
+    daemon.signal("-TERM");
+    assert_eq!(daemon.ended().await, Some(0));
+    daemon.until("daemon.stopped").await;
+
+    let log = daemon.said.join("\n");
+    let email = sim.users_json().into_iter().find(|json| json["id"] == user.0).unwrap()["email"].to_string();
+    for canary in ["Zelda", "Canaryname", email.trim_matches('"'), &sim.token()] {
+        assert!(!log.contains(canary), "{canary} is in the log");
+    }
+    let holder = "SELECT count(*) FROM roster.accounts WHERE holder IS NOT NULL";
+    assert_eq!(number(database.url(), holder).await, 0, "the lease is given back");
+}
+
+#[tokio::test]
+async fn a_killed_daemon_is_followed_by_one_that_takes_over_and_tells_nothing_twice() {
+    let (sim, database) = (sim().await, TestDatabase::blank().await);
+    let program = Program::new(&sim, database.url());
+    let mut first = program.start();
+    first.until("lease.acquired").await;
+    first.signal("-KILL");
+    first.ended().await;
+    let mut second = program.start();
+    second.until("cycle.finished").await;
+    sim.hire("Yan", "Young");
+    while number(database.url(), "SELECT seq FROM roster.outbox_head").await < 61 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let epoch = "SELECT epoch FROM roster.accounts";
+    assert_eq!(number(database.url(), epoch).await, 2);
+    assert!(sim.most_in_any_window(Duration::from_secs(15)) <= 100);
+    second.signal("-TERM");
+    assert_eq!(second.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_pause_that_harvest_asked_for_does_not_keep_the_daemon_from_stopping() {
+    let (sim, database) = (sim().await, TestDatabase::blank().await);
+    sim.inject(Fault::html(429).retry_after(RetryAfter::Seconds(120)).forever());
+    let mut daemon = Program::new(&sim, database.url()).start();
+    daemon.until("harvest.throttled").await;
+    daemon.signal("-INT");
+    assert_eq!(daemon.ended().await, Some(0));
+    assert_eq!(sim.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_refused_token_or_an_absent_harvest_does_not_end_the_daemon() {
+    let (sim, database) = (sim().await, TestDatabase::blank().await);
+    sim.inject(Fault::html(401).times(2));
+    let mut daemon = Program::new(&sim, database.url()).start();
+    let refused = daemon.until("credentials.refused").await;
+    assert_eq!(refused["level"], "ERROR");
+    sim.inject(Fault::html(503).times(8));
+    daemon.until("cycle.failed").await;
+    assert_eq!(daemon.until("cycle.finished").await["events"], 60);
+}
