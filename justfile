@@ -1,0 +1,53 @@
+# The daily commands; `just` alone lists them. CONTRIBUTING.md names the plain cargo command behind each.
+
+# Arguments arrive as they were typed, quotes included.
+set positional-arguments
+
+# These commands
+default:
+    @just --list
+
+# The daemon; settings as always, for example HARVEST_ACCOUNT_ID and HARVEST_ACCESS_TOKEN
+run *arguments:
+    cargo run -- run --log-format pretty "$@"
+
+# A small company's working day, with everything real but Harvest
+demo *arguments:
+    cargo run --release --example demo -- "$@"
+
+# Harvest on this machine: prints address, token and account
+sim *arguments:
+    cargo run -p harvest-sim -- "$@"
+
+# All tests; they find or make a PostgreSQL by themselves
+test *arguments:
+    cargo test --workspace --locked "$@"
+
+# What a reviewer would not want to say
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Puts every file into shape
+fmt:
+    cargo fmt --all
+
+# Makes .sqlx/ anew, after a change of a query or a migration
+prepare:
+    .ci/sqlx prepare
+
+# psql into the private database of a running daemon
+db *arguments:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    dir=${ROSTERD__DATABASE__DATA_DIR:-$HOME/.local/share/rosterd/postgres}
+    # Where root's is, when PostgreSQL's user cannot enter root's home.
+    [ -d "$dir" ] || dir=/var/lib/rosterd/postgres
+    pid_file=$dir/server/data/postmaster.pid
+    [ -e "$pid_file" ] || { echo "no private PostgreSQL runs in $dir; start rosterd first" >&2; exit 1; }
+    export PGPASSFILE=$dir/pgpass
+    exec psql -h 127.0.0.1 -p "$(sed -n 4p "$pid_file")" -U rosterd rosterd "$@"
+
+# All that must hold before a change goes in
+ci:
+    .ci/run
