@@ -131,6 +131,15 @@ async fn with_app(
     work: impl AsyncFnOnce(&App) -> Result<ExitCode, Failure>,
 ) -> Result<ExitCode, Failure> {
     let app = App::open(settings, patience).await?;
+    // The log says it too; at a terminal it shows warnings only, and JSON lines are not for people.
+    if let Some(local) = &app.local
+        && std::io::stderr().is_terminal()
+    {
+        output::say(format_args!(
+            "a private PostgreSQL is used; look into it with:\n  {}",
+            local.psql_hint()
+        ));
+    }
     let done = work(&app).await;
     app.close().await;
     done
