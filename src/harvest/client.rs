@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use super::auth::Token;
 use super::error::HarvestError;
 use super::pace::{Lane, Pace};
-use super::pages::Pages;
+use super::pages::{Pages, not_as_expected, with_query};
 use super::transport::{Answer, Options, Transport};
 use super::wire::{self, Decode, Read};
 use crate::clock::Clock;
@@ -157,7 +157,7 @@ impl Client {
             account_id = self.account().0,
             "Harvest refuses {asked} records a page: asking for 100"
         );
-        let url = with_per_page(&url, OLD_PER_PAGE);
+        let url = with_query(&url, &["per_page"], "per_page", OLD_PER_PAGE.into());
         let answer = self.transport.get(&url, what, lane).await?;
         let answer = self.expect_json(answer, what)?;
         self.per_page.store(OLD_PER_PAGE, Ordering::Relaxed);
@@ -199,25 +199,12 @@ impl Client {
 }
 
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, HarvestError> {
-    serde_json::from_slice(body).map_err(|error| HarvestError::Protocol {
-        what: what.to_owned(),
-        problem: format!("not JSON as expected, at line {} column {}", error.line(), error.column()),
-    })
+    serde_json::from_slice(body)
+        .map_err(|error| HarvestError::Protocol { what: what.to_owned(), problem: not_as_expected(&error) })
 }
 
 fn null_as_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
     value: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(value)?.unwrap_or_default())
-}
-
-fn with_per_page(url: &Url, per_page: u32) -> Url {
-    let kept: Vec<(String, String)> = url
-        .query_pairs()
-        .filter(|(key, _)| key != "per_page")
-        .map(|(key, value)| (key.into_owned(), value.into_owned()))
-        .collect();
-    let mut url = url.clone();
-    url.query_pairs_mut().clear().extend_pairs(kept).append_pair("per_page", &per_page.to_string());
-    url
 }

@@ -150,16 +150,24 @@ fn next_url(current: &Url, base: &Url, link: Option<&str>, page: Option<u64>) ->
         }
         return Ok(Some(next));
     }
-    Ok(page.map(|page| {
-        let mut next = current.clone();
-        let kept: Vec<(String, String)> = current
-            .query_pairs()
-            .filter(|(key, _)| key != "page" && key != "cursor")
-            .map(|(key, value)| (key.into_owned(), value.into_owned()))
-            .collect();
-        next.query_pairs_mut().clear().extend_pairs(kept).append_pair("page", &page.to_string());
-        next
-    }))
+    Ok(page.map(|page| with_query(current, &["page", "cursor"], "page", page)))
+}
+
+/// The address with `key=value` at its end in place of `instead_of`; its other parameters stay.
+pub(super) fn with_query(url: &Url, instead_of: &[&str], key: &str, value: u64) -> Url {
+    let kept: Vec<(String, String)> = url
+        .query_pairs()
+        .filter(|(key, _)| !instead_of.contains(&key.as_ref()))
+        .map(|(key, value)| (key.into_owned(), value.into_owned()))
+        .collect();
+    let mut url = url.clone();
+    url.query_pairs_mut().clear().extend_pairs(kept).append_pair(key, &value.to_string());
+    url
+}
+
+/// Where JSON could not be read, not what stands there: nothing of a body gets out.
+pub(super) fn not_as_expected(error: &serde_json::Error) -> String {
+    format!("not JSON as expected, at line {} column {}", error.line(), error.column())
 }
 
 /// A page as it is on the wire: the records' text is left alone, so that a bad one spoils nothing.
@@ -176,10 +184,7 @@ impl<'a> Envelope<'a> {
         struct Links {
             next: Option<String>,
         }
-        // The error of serde_json says where, not what: nothing of the body gets out.
-        let bad = |error: serde_json::Error| {
-            format!("not JSON as expected, at line {} column {}", error.line(), error.column())
-        };
+        let bad = |error: serde_json::Error| not_as_expected(&error);
         let fields: BTreeMap<String, &'a RawValue> = serde_json::from_slice(body).map_err(bad)?;
         let records = fields.get(list).ok_or_else(|| format!("it has no list {list:?}"))?;
         // All that leads on is optional: Harvest leaves out what does not fit the way a list is paged.

@@ -63,19 +63,10 @@ pub(super) async fn append(
     Ok(())
 }
 
-/// What [`Store::follow_history`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum History {
-    /// The server is the one that wrote last.
-    Continued,
-    /// Another cluster or timeline: history may have been rewound, so a new stream was begun.
-    Rewound,
-}
-
 impl Store {
     /// Compares the server with the one that wrote last. After a restore or a fail-over the outbox may lack events
     /// that consumers have seen: a new `stream_id` tells them, and full reads are due at once.
-    pub async fn follow_history(&self) -> Result<History, StoreError> {
+    pub async fn follow_history(&self) -> Result<(), StoreError> {
         // Looked at without a lock first: nearly always there is nothing to do.
         let seen = sqlx::query!(
             r#"SELECT (head.system_identifier, head.timeline_id)
@@ -86,7 +77,7 @@ impl Store {
         .fetch_one(&self.pool)
         .await?;
         if !seen.other {
-            return Ok(History::Continued);
+            return Ok(());
         }
         let mut transaction = self.pool.begin().await?;
         // Before the head, as everywhere.
@@ -105,15 +96,14 @@ impl Store {
         )
         .fetch_optional(&mut *transaction)
         .await?;
-        let Some(changed) = changed else { return Ok(History::Continued) };
+        let Some(changed) = changed else { return Ok(()) };
         transaction.commit().await?;
-        if !changed.rewound {
-            return Ok(History::Continued);
+        if changed.rewound {
+            tracing::warn!(
+                "this is another PostgreSQL cluster or timeline than the one that was written last: a new stream of \
+                 events begins, and everything is read again"
+            );
         }
-        tracing::warn!(
-            "this is another PostgreSQL cluster or timeline than the one that was written last: a new stream of events \
-             begins, and everything is read again"
-        );
-        Ok(History::Rewound)
+        Ok(())
     }
 }
