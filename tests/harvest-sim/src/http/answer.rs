@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::clock::Stamp;
-use crate::faults::{Edit, RetryAfter};
+use crate::faults::{Edit, EditBytes, RetryAfter};
 
 /// Harvest repeats the message of a 403 and a 422 in this header.
 const HINT: HeaderName = HeaderName::from_static("hint");
@@ -71,7 +71,7 @@ impl Answer {
 
     /// A value that cannot be read. The body is a guess, made after that of the 404.
     pub fn bad_request() -> Self {
-        Self::new(StatusCode::BAD_REQUEST, JSON, r#"{"status":400,"error":"Bad Request"}"#)
+        Self::stated(StatusCode::BAD_REQUEST)
     }
 
     /// Refused before anything was looked at, in plain text.
@@ -84,6 +84,16 @@ impl Answer {
         // Rounded up to a whole second, and past it: at its very end the window is still full.
         let seconds = lifted_in.as_secs() + 1;
         Self::trouble(429, Some(RetryAfter::Seconds(seconds)), Stamp::from_unix(0))
+    }
+
+    /// The JSON that Harvest refuses with; where none was recorded, of the shape of the 404.
+    pub fn refusal(status: u16) -> Self {
+        match StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR) {
+            StatusCode::UNAUTHORIZED => Self::invalid_token(),
+            StatusCode::FORBIDDEN => Self::not_authorized(),
+            StatusCode::NOT_FOUND => Self::no_record(),
+            other => Self::stated(other),
+        }
     }
 
     /// A page of HTML where a program hoped for JSON.
@@ -106,6 +116,19 @@ impl Answer {
             }
             self.body = encode(&body);
         }
+    }
+
+    /// Passes the bytes of a body through `edits`.
+    pub fn edit_bytes(&mut self, edits: &[EditBytes]) {
+        for edit in edits {
+            edit(&mut self.body);
+        }
+    }
+
+    fn stated(status: StatusCode) -> Self {
+        let error = status.canonical_reason().unwrap_or("Error");
+        let body = format!(r#"{{"status":{},"error":"{error}"}}"#, status.as_u16());
+        Self::new(status, JSON, body)
     }
 
     fn new(status: StatusCode, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {

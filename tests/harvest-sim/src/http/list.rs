@@ -1,5 +1,7 @@
 //! A list: its parameters read, its rows filtered, its page put into the envelope.
 
+use std::collections::HashSet;
+
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -20,6 +22,8 @@ pub(super) struct List<'a> {
     pub paging: Paging,
     pub query: &'a Query,
     pub options: &'a Options,
+    /// The ids of records that a fault leaves out.
+    pub hidden: &'a HashSet<i64>,
 }
 
 impl List<'_> {
@@ -33,7 +37,10 @@ impl List<'_> {
         let per_page = self.per_page()?;
         let position = self.position()?;
         let rows = self.filter(rows, keep)?;
-        let page = Page::of(&rows, per_page, position, self.paging);
+        let mut page = Page::of(&rows, per_page, position, self.paging);
+        if !self.hidden.is_empty() {
+            page.leave_out(&rows, |key| self.hidden.contains(&key));
+        }
         Ok(Answer::ok(&Envelope { list: self, per_page, page: &page, view: &view }))
     }
 

@@ -105,10 +105,14 @@ async fn fare(desk: &Desk, stopping: &CancellationToken, call: &Call) -> Option<
         Some(Instead::Html { status, retry_after }) => {
             Answer::trouble(status, retry_after, lock(&desk.world).clock.now())
         }
-        None => respond::respond(&lock(&desk.world), &desk.base_url, call),
+        Some(Instead::Refusal(status)) => Answer::refusal(status),
+        None => respond::respond(&lock(&desk.world), &desk.base_url, call, &blow.hidden),
     };
-    if answer.status == StatusCode::OK && !blow.edits.is_empty() {
-        answer.edit(&blow.edits);
+    if answer.status == StatusCode::OK {
+        if !blow.edits.is_empty() {
+            answer.edit(&blow.edits);
+        }
+        answer.edit_bytes(&blow.byte_edits);
     }
     for act in blow.meanwhile {
         act();

@@ -53,6 +53,13 @@ impl<'a, R: Row> Rows<'a, R> {
         }
     }
 
+    fn count(&self, counted: impl Fn(&R) -> bool) -> usize {
+        match self {
+            Self::All(rows) => rows.iter().filter(|row| counted(row)).count(),
+            Self::Some(rows) => rows.iter().filter(|row| counted(row)).count(),
+        }
+    }
+
     /// How many rows are not `older`: the newest ones.
     fn count_newest(&self, older: impl Fn(i64) -> bool) -> usize {
         self.len()
@@ -137,6 +144,13 @@ impl<'a, R: Row> Page<'a, R> {
             next,
             previous,
         }
+    }
+
+    /// Takes rows off this page and off the count of all, and nothing else: the walk goes on as if they were
+    /// there. `rows` are those the page was made of.
+    pub fn leave_out(&mut self, rows: &Rows<'a, R>, hidden: impl Fn(i64) -> bool) {
+        self.rows.retain(|row| !hidden(row.key()));
+        self.total_entries -= rows.count(|row| hidden(row.key()));
     }
 }
 

@@ -1,5 +1,7 @@
 //! What is said to an admitted request: permission, route, record.
 
+use std::collections::HashSet;
+
 use axum::http::Method;
 
 use super::World;
@@ -11,9 +13,9 @@ use super::view::Lens;
 use crate::options::Paging;
 use crate::state::{Assignment, AssignmentId, Project, ProjectId, Sight, User, UserId};
 
-/// What Harvest answers to a request that came through the throttle.
-pub(super) fn respond(world: &World, base_url: &str, call: &Call) -> Answer {
-    let answered = admit(world, call).and_then(|sight| serve(world, &sight, base_url, call));
+/// What Harvest answers to a request that came through the throttle; no list shows what is `hidden`.
+pub(super) fn respond(world: &World, base_url: &str, call: &Call, hidden: &HashSet<i64>) -> Answer {
+    let answered = admit(world, call).and_then(|sight| serve(world, &sight, base_url, call, hidden));
     answered.unwrap_or_else(|refusal| refusal)
 }
 
@@ -59,7 +61,13 @@ impl Route {
 }
 
 /// Permission first, then the record: who may not look is not told what there is.
-fn serve(world: &World, sight: &Sight, base_url: &str, call: &Call) -> Result<Answer, Answer> {
+fn serve(
+    world: &World,
+    sight: &Sight,
+    base_url: &str,
+    call: &Call,
+    hidden: &HashSet<i64>,
+) -> Result<Answer, Answer> {
     let World { company, options, .. } = world;
     let route = Route::of(&call.method, &call.path).ok_or_else(Answer::no_route)?;
     let allowed = match route {
@@ -81,6 +89,7 @@ fn serve(world: &World, sight: &Sight, base_url: &str, call: &Call) -> Result<An
         paging,
         query: &call.query,
         options,
+        hidden,
     };
     let wanted = call.query.get("user_id").map(|id| UserId(id.parse().unwrap_or(0)));
     match route {

@@ -4,6 +4,7 @@
 
 mod access;
 mod checks;
+mod lies;
 mod lists;
 mod paging;
 mod records;

@@ -1,10 +1,15 @@
 //! Trouble, scripted: what goes wrong, for which requests, and how often.
 
+mod strike;
+
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Map, Value};
+
+pub(crate) use self::strike::{Faults, Instead};
 
 /// One kind of trouble. Strikes the next request whatever it asks for, once, until the builder says
 /// otherwise. Several that fit the same request strike it together, in the order of their injection.
@@ -36,15 +41,19 @@ pub enum RetryAfter {
 }
 
 pub(crate) type Edit = Arc<dyn Fn(&mut Value) + Send + Sync>;
+pub(crate) type EditBytes = Arc<dyn Fn(&mut Vec<u8>) + Send + Sync>;
 type Act = Arc<dyn Fn() + Send + Sync>;
 
 #[derive(Clone)]
 enum Kind {
     Html(u16),
+    Refusal(u16),
     Delay(Duration),
     Reset,
     Cut,
+    Hide(HashSet<i64>),
     Edit(Edit),
+    EditBytes(EditBytes),
     Meanwhile(Act),
 }
 
@@ -52,6 +61,12 @@ impl Fault {
     /// An HTML page with this status instead of an answer: 429 without `Retry-After`, 5xx.
     pub fn html(status: u16) -> Self {
         Self::of(Kind::Html(status))
+    }
+
+    /// Harvest's own JSON instead of an answer: that of a bad token for 401, that of too few permissions for
+    /// 403, that of a missing record for 404; any other status has the shape of the 404.
+    pub fn refusal(status: u16) -> Self {
+        Self::of(Kind::Refusal(status))
     }
 
     /// The answer comes so much later.
@@ -85,6 +100,22 @@ impl Fault {
                     }
                     _ => {}
                 }
+            }
+        })
+    }
+
+    /// The records with these ids are on no page of a list, and every page's `total_entries` knows as little of
+    /// them. The pages that are left are those of the whole list: one that held them is shorter.
+    pub fn hide(ids: impl IntoIterator<Item = i64>) -> Self {
+        Self::of(Kind::Hide(ids.into_iter().collect()))
+    }
+
+    /// A list's `total_entries` is off by so many.
+    pub fn total(delta: i64) -> Self {
+        Self::edit(move |body| {
+            let Some(total) = body.get_mut("total_entries") else { return };
+            if let Some(true_total) = total.as_i64() {
+                *total = true_total.saturating_add(delta).into();
             }
         })
     }
@@ -133,6 +164,12 @@ impl Fault {
     /// Changes the whole JSON body of a good answer. Its keys lose their order, nothing else.
     pub fn edit(edit: impl Fn(&mut Value) + Send + Sync + 'static) -> Self {
         Self::of(Kind::Edit(Arc::new(edit)))
+    }
+
+    /// Changes the bytes of a good answer, after all changes of its JSON: for what is no longer JSON, or no
+    /// JSON that can be told otherwise. The head fits the new bytes.
+    pub fn edit_bytes(edit: impl Fn(&mut Vec<u8>) + Send + Sync + 'static) -> Self {
+        Self::of(Kind::EditBytes(Arc::new(edit)))
     }
 
     /// Something happens between the making of an answer and its sending: the place for changes in the
@@ -186,110 +223,15 @@ impl fmt::Debug for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
             Kind::Html(status) => return write!(f, "Fault(html {status} on {:?})", self.path),
+            Kind::Refusal(status) => return write!(f, "Fault(refusal {status} on {:?})", self.path),
             Kind::Delay(_) => "delay",
             Kind::Reset => "reset",
             Kind::Cut => "cut",
+            Kind::Hide(_) => "hide",
             Kind::Edit(_) => "edit",
+            Kind::EditBytes(_) => "edit bytes",
             Kind::Meanwhile(_) => "meanwhile",
         };
         write!(f, "Fault({kind} on {:?})", self.path)
-    }
-}
-
-/// The faults that wait for their requests.
-#[derive(Default)]
-pub(crate) struct Faults(Vec<(Fault, Instant)>);
-
-impl Faults {
-    pub fn inject(&mut self, fault: Fault, now: Instant) {
-        self.0.push((fault, now));
-    }
-
-    pub fn clear(&mut self) {
-        self.0.clear();
-    }
-
-    /// Takes what strikes this request.
-    pub fn strike(&mut self, path: &str, now: Instant) -> Blow {
-        let mut blow = Blow::default();
-        self.0.retain(|(fault, since)| fault.lasting.is_none_or(|time| now - *since < time));
-        for (fault, _) in &mut self.0 {
-            if blow.instead.is_some() || fault.left == Some(0) || !path.contains(&fault.path) {
-                continue;
-            }
-            if fault.skip > 0 {
-                fault.skip -= 1;
-                continue;
-            }
-            fault.left = fault.left.map(|left| left - 1);
-            match &fault.kind {
-                Kind::Html(status) => {
-                    blow.instead = Some(Instead::Html { status: *status, retry_after: fault.retry_after });
-                }
-                Kind::Reset => blow.instead = Some(Instead::Reset),
-                Kind::Delay(by) => blow.delay += *by,
-                Kind::Cut => blow.cut = true,
-                Kind::Edit(edit) => blow.edits.push(edit.clone()),
-                Kind::Meanwhile(act) => blow.meanwhile.push(act.clone()),
-            }
-        }
-        self.0.retain(|(fault, _)| fault.left != Some(0));
-        blow
-    }
-}
-
-/// Everything that happens to one request.
-#[derive(Default)]
-pub(crate) struct Blow {
-    pub delay: Duration,
-    pub instead: Option<Instead>,
-    pub edits: Vec<Edit>,
-    pub meanwhile: Vec<Act>,
-    pub cut: bool,
-}
-
-/// What comes in place of an answer.
-pub(crate) enum Instead {
-    Html { status: u16, retry_after: Option<RetryAfter> },
-    Reset,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn struck(faults: &mut Faults, path: &str) -> bool {
-        faults.strike(path, Instant::now()).instead.is_some()
-    }
-
-    #[test]
-    fn a_fault_strikes_where_and_as_often_as_it_was_told_to() {
-        let mut faults = Faults::default();
-        faults.inject(Fault::html(502).on("/users").skipping(1).times(2), Instant::now());
-        let strikes: Vec<bool> = ["/users", "/company", "/users?page=2", "/users", "/users"]
-            .into_iter()
-            .map(|path| struck(&mut faults, path))
-            .collect();
-        assert_eq!(strikes, [false, false, true, true, false]);
-    }
-
-    #[test]
-    fn a_fault_for_a_while_ends_by_itself() {
-        let (mut faults, start) = (Faults::default(), Instant::now());
-        faults.inject(Fault::reset().lasting(Duration::from_secs(3)), start);
-        assert!(faults.strike("/", start + Duration::from_secs(2)).instead.is_some());
-        assert!(faults.strike("/", start + Duration::from_secs(3)).instead.is_none());
-    }
-
-    #[test]
-    fn delays_go_together_with_what_follows() {
-        let mut faults = Faults::default();
-        faults.inject(Fault::delay(Duration::from_millis(5)), Instant::now());
-        faults.inject(Fault::html(500), Instant::now());
-        faults.inject(Fault::cut(), Instant::now());
-        let blow = faults.strike("/", Instant::now());
-        assert_eq!(blow.delay, Duration::from_millis(5));
-        assert!(blow.instead.is_some() && !blow.cut, "the cut waits for a request that is answered");
-        assert!(faults.strike("/", Instant::now()).cut);
     }
 }
