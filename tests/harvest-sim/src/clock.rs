@@ -66,7 +66,18 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub fn now(&self) -> Stamp {
-        Stamp::from(self.frozen.unwrap_or_else(wall_clock) + self.offset)
+        Stamp::from(self.instant())
+    }
+
+    /// What the clock shows, with the fraction of the second.
+    pub fn instant(&self) -> DateTime<Utc> {
+        self.frozen.unwrap_or_else(wall_clock) + self.offset
+    }
+
+    /// What it will show when so much time has passed.
+    pub fn ahead(&self, by: Duration) -> DateTime<Utc> {
+        let by = TimeDelta::from_std(by).ok();
+        by.and_then(|by| self.instant().checked_add_signed(by)).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
     pub fn shift(&mut self, by: TimeDelta) {

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Sim {
     pub(crate) desk: Arc<Desk>,
+    /// How much later the changes made through this handle show.
+    pub(crate) late: Duration,
     server: Arc<Server>,
 }
 
@@ -59,7 +61,7 @@ impl Sim {
             _stop_when_dropped: stopping.clone().drop_guard(),
             stopping,
         };
-        Ok(Self { desk, server: Arc::new(server) })
+        Ok(Self { desk, late: Duration::ZERO, server: Arc::new(server) })
     }
 
     /// Stops serving; when this returns, connections are refused.
@@ -105,6 +107,31 @@ impl Sim {
     /// Ends all trouble.
     pub fn clear_faults(&self) {
         lock(&self.desk.faults).clear();
+    }
+
+    /// A handle whose verbs are stamped when they are called, and show so much later by the simulator's
+    /// clock: until then a new record is in no list and not found by its id, and a changed or deleted one is
+    /// what it was. Naming a record that does not show yet is no mistake; it keeps waiting for its creation.
+    ///
+    /// A version of a record holds all that was done to it before: whichever shows first, the last one stays,
+    /// and a change that shows at once brings those along that waited.
+    ///
+    /// ```
+    /// # async fn story(sim: harvest_sim::Sim) {
+    /// let jane = sim.later(std::time::Duration::from_secs(90)).hire("Jane", "Doe");
+    /// assert!(!sim.user_ids().contains(&jane));
+    /// sim.advance_clock(std::time::Duration::from_secs(90));
+    /// assert!(sim.user_ids().contains(&jane));
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn later(&self, by: Duration) -> Self {
+        Self { late: by, ..self.clone() }
+    }
+
+    /// Shows at once everything that was to show later.
+    pub fn surface_all(&self) {
+        lock(&self.desk.world).company.surface(DateTime::<Utc>::MAX_UTC);
     }
 
     /// The simulator's time.

@@ -14,7 +14,7 @@ mod respond;
 mod socket;
 mod view;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -53,6 +53,16 @@ pub(crate) struct Desk {
     pub world: Mutex<World>,
     pub gate: Mutex<Gate>,
     pub faults: Mutex<Faults>,
+}
+
+impl Desk {
+    /// The world as it shows: looking at it brings to light what is due.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        let mut world = lock(&self.world);
+        let now = world.clock.instant();
+        world.company.surface(now);
+        world
+    }
 }
 
 /// On every answer.
@@ -106,7 +116,7 @@ async fn fare(desk: &Desk, stopping: &CancellationToken, call: &Call) -> Option<
             Answer::trouble(status, retry_after, lock(&desk.world).clock.now())
         }
         Some(Instead::Refusal(status)) => Answer::refusal(status),
-        None => respond::respond(&lock(&desk.world), &desk.base_url, call, &blow.hidden),
+        None => respond::respond(&desk.world(), &desk.base_url, call, &blow.hidden),
     };
     if answer.status == StatusCode::OK {
         if !blow.edits.is_empty() {

@@ -66,7 +66,7 @@ impl<'a> Lens<'a> {
 
     /// The names are looked up now: a rename shows at once, and moves nobody's `updated_at`.
     pub fn assignment(&self, held: &'a Assignment) -> AssignmentView<'a> {
-        let user = self.company.user(held.user);
+        let user = self.company.named_user(held.user);
         let default_rate = user.and_then(|user| user.default_hourly_rate);
         AssignmentView {
             id: held.id(),
@@ -77,7 +77,7 @@ impl<'a> Lens<'a> {
             created_at: held.created_at,
             updated_at: held.updated_at,
             hourly_rate: if held.use_default_rates { default_rate } else { held.hourly_rate },
-            project: self.company.project(held.project).map(|project| ProjectEmbed {
+            project: self.company.named_project(held.project).map(|project| ProjectEmbed {
                 id: project.id(),
                 name: &project.name,
                 code: project.code.as_deref(),

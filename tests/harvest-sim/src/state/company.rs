@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use chrono::{DateTime, Utc};
+
+use super::moment::{Moment, Shows};
 use super::records::{Assignment, AssignmentId, Project, ProjectId, User, UserId};
 use super::table::Table;
 use crate::clock::Stamp;
@@ -20,7 +23,11 @@ pub struct Company {
     pub(super) projects: Table<Project>,
     pub(super) assignments: Table<Assignment>,
     pub(super) teammates: HashMap<UserId, BTreeSet<UserId>>,
+    /// What is to happen without leaving a version of a row behind, in the order of its ordering.
+    deferred: Vec<(DateTime<Utc>, Act)>,
 }
+
+type Act = Box<dyn FnOnce(&mut Company) + Send + Sync>;
 
 impl Default for Company {
     fn default() -> Self {
@@ -40,9 +47,10 @@ impl Company {
             projects: Table::starting_at(19_919_747),
             assignments: Table::starting_at(286_326_474),
             teammates: HashMap::new(),
+            deferred: Vec::new(),
         };
-        company.owner = company.hire("Alexandra", "Hamilton", BEGINNING);
-        company.promote(company.owner, "administrator", BEGINNING);
+        company.owner = company.hire("Alexandra", "Hamilton", Moment::at(BEGINNING));
+        company.promote(company.owner, "administrator", Moment::at(BEGINNING));
         company
     }
 
@@ -102,7 +110,37 @@ impl Company {
         self.assignments.get(id.0)
     }
 
+    /// Also somebody who does not show yet: the assignments that do show name them.
+    pub(crate) fn named_user(&self, id: UserId) -> Option<&User> {
+        self.user(id).or_else(|| self.users.newest(id.0))
+    }
+
+    /// Also a project that does not show yet.
+    pub(crate) fn named_project(&self, id: ProjectId) -> Option<&Project> {
+        self.project(id).or_else(|| self.projects.newest(id.0))
+    }
+
     pub(crate) fn teammates_of(&self, manager: UserId) -> Option<&BTreeSet<UserId>> {
         self.teammates.get(&manager)
+    }
+
+    /// Shows everything that was to show by `now`.
+    pub(crate) fn surface(&mut self, now: DateTime<Utc>) {
+        self.users.surface(now);
+        self.projects.surface(now);
+        self.assignments.surface(now);
+        let mut due: Vec<_> = self.deferred.extract_if(.., |(from, _)| *from <= now).collect();
+        due.sort_by_key(|&(from, _)| from);
+        for (_, act) in due {
+            act(self);
+        }
+    }
+
+    /// Lets something happen when it shows. Until then what it is about may go, and `act` must bear that.
+    pub(super) fn when_due(&mut self, shows: Shows, act: impl FnOnce(&mut Self) + Send + Sync + 'static) {
+        match shows {
+            Shows::AtOnce => act(self),
+            Shows::From(from) => self.deferred.push((from, Box::new(act))),
+        }
     }
 }

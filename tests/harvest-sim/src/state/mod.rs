@@ -2,6 +2,7 @@
 
 mod access;
 mod company;
+mod moment;
 mod records;
 mod seed;
 mod table;
@@ -9,6 +10,6 @@ mod verbs;
 
 pub(crate) use access::{Sight, claims};
 pub use company::Company;
+pub(crate) use moment::{Moment, Shows};
 pub use records::{Assignment, AssignmentId, Project, ProjectId, User, UserId};
 pub(crate) use table::Row;
-pub(crate) use verbs::Touch;

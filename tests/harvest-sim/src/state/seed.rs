@@ -5,6 +5,7 @@ use rand::seq::index;
 use rand::{RngExt, SeedableRng};
 
 use super::company::{BEGINNING, Company};
+use super::moment::{Moment, Shows};
 use super::records::{Assignment, AssignmentId, ProjectId, User, UserId};
 use super::verbs::address;
 use crate::clock::Stamp;
@@ -34,27 +35,28 @@ impl Company {
     fn seed_user(&mut self, rng: &mut StdRng, nth: usize, of: usize) {
         let (first, last) = (pick(rng, &FIRST_NAMES), pick(rng, &LAST_NAMES));
         let created = share(nth, of, HIRING);
-        let id = self.hire(first, last, created);
-        let Some(user) = self.users.get_mut(id.0) else { return };
-        user.email = address(first, &format!("{last}.{id}"));
-        pick(rng, &TIME_ZONES).clone_into(&mut user.timezone);
-        user.weekly_capacity = CAPACITIES[rng.random_range(0..CAPACITIES.len())];
-        user.roles =
-            index::sample(rng, ROLES.len(), nth % 4).into_iter().map(|at| ROLES[at].to_owned()).collect();
-        user.access_roles = match rng.random_range(0..100) {
-            0..2 => vec!["administrator".to_owned()],
-            2..8 => vec!["manager".to_owned()],
-            8..10 => vec!["manager".to_owned(), "billable_rates_manager".to_owned()],
-            _ => vec!["member".to_owned()],
-        };
-        user.is_contractor = rng.random_ratio(1, 8);
-        user.is_active = !rng.random_ratio(1, 16);
-        user.calendar_integration_source = rng.random_ratio(1, 5).then(|| "google".to_owned());
-        // Half cents and odd digits happen: money is not a binary fraction.
-        user.default_hourly_rate =
-            rng.random_ratio(3, 4).then(|| f64::from(rng.random_range(3_000..20_000_u32)) / 100.0);
-        user.cost_rate = rng.random_ratio(2, 3).then(|| f64::from(rng.random_range(20..90_u32)));
-        user.updated_at = later(rng, created);
+        let id = self.hire(first, last, Moment::at(created));
+        self.edit_user(id, Moment::at(created).silently(), |user| {
+            user.email = address(first, &format!("{last}.{id}"));
+            pick(rng, &TIME_ZONES).clone_into(&mut user.timezone);
+            user.weekly_capacity = CAPACITIES[rng.random_range(0..CAPACITIES.len())];
+            user.roles =
+                index::sample(rng, ROLES.len(), nth % 4).into_iter().map(|at| ROLES[at].to_owned()).collect();
+            user.access_roles = match rng.random_range(0..100) {
+                0..2 => vec!["administrator".to_owned()],
+                2..8 => vec!["manager".to_owned()],
+                8..10 => vec!["manager".to_owned(), "billable_rates_manager".to_owned()],
+                _ => vec!["member".to_owned()],
+            };
+            user.is_contractor = rng.random_ratio(1, 8);
+            user.is_active = !rng.random_ratio(1, 16);
+            user.calendar_integration_source = rng.random_ratio(1, 5).then(|| "google".to_owned());
+            // Half cents and odd digits happen: money is not a binary fraction.
+            user.default_hourly_rate =
+                rng.random_ratio(3, 4).then(|| f64::from(rng.random_range(3_000..20_000_u32)) / 100.0);
+            user.cost_rate = rng.random_ratio(2, 3).then(|| f64::from(rng.random_range(20..90_u32)));
+            user.updated_at = later(rng, created);
+        });
     }
 
     fn seed_teammates(&mut self, rng: &mut StdRng) {
@@ -64,7 +66,7 @@ impl Company {
             let people = self.users.rows();
             let team = index::sample(rng, people.len(), people.len().min(5));
             let team: Vec<UserId> = team.into_iter().map(|at| people[at].id).collect();
-            self.set_teammates(manager, team);
+            self.set_teammates(manager, team, Moment::at(BEGINNING));
         }
     }
 
@@ -81,7 +83,8 @@ impl Company {
                 1 => Some(String::new()),
                 _ => Some(format!("P-{nth:04}")),
             };
-            let project = self.new_project(&name, code.as_deref(), share(nth, projects, YEAR).plus(HIRING));
+            let founded = Moment::at(share(nth, projects, YEAR).plus(HIRING));
+            let project = self.new_project(&name, code.as_deref(), founded);
             for person in index::sample(rng, people, team) {
                 let created = share(assigned, assignments, YEAR).plus(HIRING);
                 self.seed_assignment(rng, person, project, created);
@@ -105,7 +108,7 @@ impl Company {
             created_at: created,
             updated_at: later(rng, created),
         };
-        self.assignments.add(|key| Assignment { id: AssignmentId(key), ..row });
+        self.assignments.add(Shows::AtOnce, |key| Assignment { id: AssignmentId(key), ..row });
     }
 }
 

@@ -1,4 +1,4 @@
-//! How a company changes. Each verb takes the second in which it happens.
+//! How a company changes. Each verb takes the moment in which it happens.
 //!
 //! An id that is not there is a mistake of the test that uses it, so it panics and says which.
 
@@ -7,26 +7,12 @@ use std::fmt;
 use serde_json::Map;
 
 use super::company::Company;
+use super::moment::Moment;
 use super::records::{Assignment, AssignmentId, Project, ProjectId, User, UserId};
-use crate::clock::Stamp;
-
-/// Whether a change moves the record's `updated_at`: some changes in Harvest do not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Touch {
-    At(Stamp),
-    Silently,
-}
-
-impl Touch {
-    /// `At(now)` when the switch is on.
-    pub fn when(switch: bool, now: Stamp) -> Self {
-        if switch { Self::At(now) } else { Self::Silently }
-    }
-}
 
 impl Company {
-    pub(crate) fn hire(&mut self, first: &str, last: &str, now: Stamp) -> UserId {
-        let id = self.users.add(|key| User {
+    pub(crate) fn hire(&mut self, first: &str, last: &str, moment: Moment) -> UserId {
+        let id = self.users.add(moment.shows, |key| User {
             id: UserId(key),
             first_name: first.to_owned(),
             last_name: last.to_owned(),
@@ -44,24 +30,24 @@ impl Company {
             access_roles: vec!["member".to_owned()],
             avatar_url: format!("https://avatars.example.com/{key}.png"),
             extra: Map::new(),
-            created_at: now,
-            updated_at: now,
+            created_at: moment.now,
+            updated_at: moment.now,
         });
         UserId(id)
     }
 
-    pub(crate) fn edit_user(&mut self, id: UserId, touch: Touch, edit: impl FnOnce(&mut User)) {
-        let user = known(self.users.get_mut(id.0), "person", id);
-        edit(user);
-        if let Touch::At(now) = touch {
-            user.updated_at = now;
-        }
+    pub(crate) fn edit_user(&mut self, id: UserId, moment: Moment, edit: impl FnOnce(&mut User)) {
+        let found = self.users.edit(id.0, moment.shows, |user| {
+            edit(user);
+            moment.touch(&mut user.updated_at);
+        });
+        known(found.then_some(()), "person", id);
     }
 
     /// `administrator`, `manager` and `member` replace what was held; any other access role belongs to a
     /// manager and is added.
-    pub(crate) fn promote(&mut self, id: UserId, access_role: &str, now: Stamp) {
-        self.edit_user(id, Touch::At(now), |user| match access_role {
+    pub(crate) fn promote(&mut self, id: UserId, access_role: &str, moment: Moment) {
+        self.edit_user(id, moment, |user| match access_role {
             "administrator" | "manager" | "member" => user.access_roles = vec![access_role.to_owned()],
             _ => {
                 if !user.has_access("manager") {
@@ -75,43 +61,51 @@ impl Company {
     }
 
     /// Archives a person, and with them their active assignments.
-    pub(crate) fn deactivate(&mut self, id: UserId, now: Stamp, assignments: Touch) {
-        self.edit_user(id, Touch::At(now), |user| user.is_active = false);
-        for held in self.assignments.rows_mut() {
-            if held.user == id && held.is_active {
-                held.is_active = false;
-                if let Touch::At(now) = assignments {
-                    held.updated_at = now;
-                }
+    pub(crate) fn deactivate(&mut self, id: UserId, moment: Moment, assignments: Moment) {
+        self.edit_user(id, moment, |user| user.is_active = false);
+        for key in self.assignments.keys(|held| held.user == id) {
+            if self.assignments.newest(key).is_some_and(|held| held.is_active) {
+                self.edit_assignment(AssignmentId(key), assignments, |held| held.is_active = false);
             }
         }
     }
 
     /// Removes a person and their assignments, and leaves no trace.
-    pub(crate) fn delete_user(&mut self, id: UserId) {
-        known(self.users.remove(id.0).then_some(()), "person", id);
-        self.assignments.retain(|held| held.user != id);
-        self.teammates.remove(&id);
-        for teammates in self.teammates.values_mut() {
-            teammates.remove(&id);
-        }
+    pub(crate) fn delete_user(&mut self, id: UserId, moment: Moment) {
+        known(self.users.newest(id.0), "person", id);
+        self.when_due(moment.shows, move |company| {
+            company.users.remove(id.0);
+            company.assignments.retain(|held| held.user != id);
+            company.teammates.remove(&id);
+            for teammates in company.teammates.values_mut() {
+                teammates.remove(&id);
+            }
+        });
     }
 
-    pub(crate) fn set_teammates(&mut self, manager: UserId, teammates: impl IntoIterator<Item = UserId>) {
-        self.teammates.insert(manager, teammates.into_iter().collect());
+    pub(crate) fn set_teammates(
+        &mut self,
+        manager: UserId,
+        teammates: impl IntoIterator<Item = UserId>,
+        moment: Moment,
+    ) {
+        let teammates = teammates.into_iter().collect();
+        self.when_due(moment.shows, move |company| {
+            company.teammates.insert(manager, teammates);
+        });
     }
 
     /// Makes the token's owner a manager who sees every second person: the demotion that does not show.
-    pub(crate) fn demote_token(&mut self, now: Stamp) {
+    pub(crate) fn demote_token(&mut self, moment: Moment) {
         let owner = self.token_owner();
-        self.promote(owner, "manager", now);
+        self.promote(owner, "manager", moment);
         let others: Vec<UserId> =
             self.users.rows().iter().map(User::id).filter(|&id| id != owner).step_by(2).collect();
-        self.set_teammates(owner, others);
+        self.set_teammates(owner, others, moment);
     }
 
-    pub(crate) fn new_project(&mut self, name: &str, code: Option<&str>, now: Stamp) -> ProjectId {
-        let id = self.projects.add(|key| Project {
+    pub(crate) fn new_project(&mut self, name: &str, code: Option<&str>, moment: Moment) -> ProjectId {
+        let id = self.projects.add(moment.shows, |key| Project {
             id: ProjectId(key),
             name: name.to_owned(),
             code: code.map(str::to_owned),
@@ -119,23 +113,34 @@ impl Company {
             is_billable: true,
             client_id: 10_748_671,
             client_name: "Example Client".to_owned(),
-            created_at: now,
-            updated_at: now,
+            created_at: moment.now,
+            updated_at: moment.now,
         });
         ProjectId(id)
     }
 
-    pub(crate) fn edit_project(&mut self, id: ProjectId, now: Stamp, edit: impl FnOnce(&mut Project)) {
-        let project = known(self.projects.get_mut(id.0), "project", id);
-        edit(project);
-        project.updated_at = now;
+    pub(crate) fn edit_project(&mut self, id: ProjectId, moment: Moment, edit: impl FnOnce(&mut Project)) {
+        let found = self.projects.edit(id.0, moment.shows, |project| {
+            edit(project);
+            moment.touch(&mut project.updated_at);
+        });
+        known(found.then_some(()), "project", id);
+    }
+
+    /// Removes a project and its assignments, and leaves no trace.
+    pub(crate) fn delete_project(&mut self, id: ProjectId, moment: Moment) {
+        known(self.projects.newest(id.0), "project", id);
+        self.when_due(moment.shows, move |company| {
+            company.projects.remove(id.0);
+            company.assignments.retain(|held| held.project != id);
+        });
     }
 
     /// Puts a person on a project; managers and administrators lead it by default.
-    pub(crate) fn assign(&mut self, user: UserId, project: ProjectId, now: Stamp) -> AssignmentId {
-        known(self.project(project), "project", project);
-        let leads = !known(self.user(user), "person", user).has_access("member");
-        let id = self.assignments.add(|key| Assignment {
+    pub(crate) fn assign(&mut self, user: UserId, project: ProjectId, moment: Moment) -> AssignmentId {
+        known(self.projects.newest(project.0), "project", project);
+        let leads = !known(self.users.newest(user.0), "person", user).has_access("member");
+        let id = self.assignments.add(moment.shows, |key| Assignment {
             id: AssignmentId(key),
             user,
             project,
@@ -144,8 +149,8 @@ impl Company {
             use_default_rates: true,
             budget: None,
             hourly_rate: None,
-            created_at: now,
-            updated_at: now,
+            created_at: moment.now,
+            updated_at: moment.now,
         });
         AssignmentId(id)
     }
@@ -153,18 +158,19 @@ impl Company {
     pub(crate) fn edit_assignment(
         &mut self,
         id: AssignmentId,
-        touch: Touch,
+        moment: Moment,
         edit: impl FnOnce(&mut Assignment),
     ) {
-        let assignment = known(self.assignments.get_mut(id.0), "assignment", id);
-        edit(assignment);
-        if let Touch::At(now) = touch {
-            assignment.updated_at = now;
-        }
+        let found = self.assignments.edit(id.0, moment.shows, |held| {
+            edit(held);
+            moment.touch(&mut held.updated_at);
+        });
+        known(found.then_some(()), "assignment", id);
     }
 
-    pub(crate) fn delete_assignment(&mut self, id: AssignmentId) {
-        known(self.assignments.remove(id.0).then_some(()), "assignment", id);
+    pub(crate) fn delete_assignment(&mut self, id: AssignmentId, moment: Moment) {
+        known(self.assignments.newest(id.0), "assignment", id);
+        self.when_due(moment.shows, move |company| company.assignments.remove(id.0));
     }
 }
 

@@ -94,11 +94,20 @@ async fn what_is_deleted_is_gone_at_once_without_a_trace() {
     let (jane, john) = (desk.sim.hire("Jane", "Doe"), desk.sim.hire("John", "Smith"));
     let project = desk.sim.new_project("Road Building", None);
     let (hers, his) = (desk.sim.assign(jane, project), desk.sim.assign(john, project));
+    let other = desk.sim.new_project("Castle Building", None);
+    let elsewhere = desk.sim.assign(john, other);
+    desk.sim.delete_project(other);
     desk.sim.delete_user(jane);
     desk.sim.delete_assignment(his);
     assert_eq!(found(&desk, "/user_assignments", "user_assignments").await, [0_i64; 0]);
-    for path in [format!("/users/{jane}"), format!("/projects/{project}/user_assignments/{hers}")] {
-        assert_eq!(desk.get(&path).await.status().as_u16(), 404);
+    assert_eq!(found(&desk, "/projects", "projects").await, [project.0]);
+    for path in [
+        format!("/users/{jane}"),
+        format!("/projects/{project}/user_assignments/{hers}"),
+        format!("/projects/{other}/user_assignments"),
+        format!("/projects/{other}/user_assignments/{elsewhere}"),
+    ] {
+        assert_eq!(desk.get(&path).await.status().as_u16(), 404, "{path}");
     }
     assert!(desk.sim.hire("Third", "Person") > john, "ids are not used twice");
 }

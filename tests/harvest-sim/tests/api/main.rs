@@ -4,6 +4,7 @@
 
 mod access;
 mod checks;
+mod late;
 mod lies;
 mod lists;
 mod paging;
