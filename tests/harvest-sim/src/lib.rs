@@ -15,4 +15,4 @@ pub use faults::{Fault, RetryAfter};
 pub use limit::Request;
 pub use options::{Limit, Options, Paging, Records};
 pub use sim::Sim;
-pub use state::{Assignment, AssignmentId, Company, Project, ProjectId, User, UserId};
+pub use state::{Assignment, AssignmentId, Company, Project, ProjectId, RateId, User, UserId};

@@ -9,7 +9,7 @@ use super::answer::Answer;
 use super::page::{Page, Position, Rows};
 use super::query::Query;
 use crate::options::{Options, Paging};
-use crate::state::Row;
+use crate::state::{Keyed, Row};
 
 /// Which rows the caller sees.
 pub(super) type Keep<'f, R> = dyn Fn(&R) -> bool + 'f;
@@ -34,12 +34,20 @@ impl List<'_> {
         keep: Option<&Keep<'_, R>>,
         view: impl Fn(&'a R) -> V,
     ) -> Result<Answer, Answer> {
+        self.unfiltered(&self.filter(rows, keep)?, view)
+    }
+
+    /// The page that was asked for of a list that knows no filters.
+    pub fn unfiltered<'a, R: Keyed, V: Serialize>(
+        &self,
+        rows: &Rows<'a, R>,
+        view: impl Fn(&'a R) -> V,
+    ) -> Result<Answer, Answer> {
         let per_page = self.per_page()?;
         let position = self.position()?;
-        let rows = self.filter(rows, keep)?;
-        let mut page = Page::of(&rows, per_page, position, self.paging);
+        let mut page = Page::of(rows, per_page, position, self.paging);
         if !self.hidden.is_empty() {
-            page.leave_out(&rows, |key| self.hidden.contains(&key));
+            page.leave_out(rows, |key| self.hidden.contains(&key));
         }
         Ok(Answer::ok(&Envelope { list: self, per_page, page: &page, view: &view }))
     }

@@ -10,6 +10,7 @@ mod cut;
 mod list;
 mod page;
 mod query;
+mod rates;
 mod respond;
 mod socket;
 mod view;
@@ -37,7 +38,7 @@ use crate::options::Options;
 use crate::state::Company;
 use crate::sync::lock;
 
-pub(crate) use self::view::{assignment_values, user_values};
+pub(crate) use self::view::{assignment_values, rate_values, user_values};
 
 /// What answers depend on, and verbs change.
 pub(crate) struct World {

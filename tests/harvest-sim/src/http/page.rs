@@ -5,7 +5,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::options::Paging;
-use crate::state::Row;
+use crate::state::Keyed;
 
 /// Where a page begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(super) enum Rows<'a, R> {
     Some(Vec<&'a R>),
 }
 
-impl<'a, R: Row> Rows<'a, R> {
+impl<'a, R: Keyed> Rows<'a, R> {
     fn len(&self) -> usize {
         match self {
             Self::All(rows) => rows.len(),
@@ -92,7 +92,7 @@ pub(super) struct Page<'a, R> {
     pub previous: Option<Position>,
 }
 
-impl<'a, R: Row> Page<'a, R> {
+impl<'a, R: Keyed> Page<'a, R> {
     pub fn of(rows: &Rows<'a, R>, per_page: usize, position: Position, paging: Paging) -> Self {
         let total_entries = rows.len();
         // An empty list has one page.
@@ -149,8 +149,8 @@ impl<'a, R: Row> Page<'a, R> {
     /// Takes rows off this page and off the count of all, and nothing else: the walk goes on as if they were
     /// there. `rows` are those the page was made of.
     pub fn leave_out(&mut self, rows: &Rows<'a, R>, hidden: impl Fn(i64) -> bool) {
-        self.rows.retain(|row| !hidden(row.key()));
-        self.total_entries -= rows.count(|row| hidden(row.key()));
+        self.rows.retain(|row| !hidden(row.id()));
+        self.total_entries -= rows.count(|row| hidden(row.id()));
     }
 }
 
@@ -159,20 +159,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::clock::Stamp;
 
     #[derive(Debug)]
     struct Id(i64);
 
-    impl Row for Id {
+    impl Keyed for Id {
         fn key(&self) -> i64 {
             self.0
-        }
-        fn is_active(&self) -> bool {
-            true
-        }
-        fn updated_at(&self) -> Stamp {
-            Stamp::from_unix(0)
         }
     }
 

@@ -9,9 +9,11 @@ use super::answer::Answer;
 use super::backdrop;
 use super::call::{Call, admit};
 use super::list::{Keep, List};
+use super::page::Rows;
+use super::rates;
 use super::view::Lens;
 use crate::options::Paging;
-use crate::state::{Assignment, AssignmentId, Project, ProjectId, Sight, User, UserId};
+use crate::state::{Assignment, AssignmentId, Project, ProjectId, RateKind, Sight, User, UserId};
 
 /// What Harvest answers to a request that came through the throttle; no list shows what is `hidden`.
 pub(super) fn respond(world: &World, base_url: &str, call: &Call, hidden: &HashSet<i64>) -> Answer {
@@ -25,10 +27,12 @@ enum Route {
     Me,
     Users,
     User(UserId),
+    Rates(UserId, RateKind),
     Assignments,
     ProjectAssignments(ProjectId),
     ProjectAssignment(ProjectId, AssignmentId),
     Projects,
+    Project(ProjectId),
     Company,
 }
 
@@ -44,8 +48,15 @@ impl Route {
             ["users", "me"] => Some(Self::Me),
             ["users"] => Some(Self::Users),
             ["users", user] if !user.is_empty() => Some(Self::User(UserId(id(user)))),
+            ["users", user, "billable_rates"] if !user.is_empty() => {
+                Some(Self::Rates(UserId(id(user)), RateKind::Billable))
+            }
+            ["users", user, "cost_rates"] if !user.is_empty() => {
+                Some(Self::Rates(UserId(id(user)), RateKind::Cost))
+            }
             ["user_assignments"] => Some(Self::Assignments),
             ["projects"] => Some(Self::Projects),
+            ["projects", project] if !project.is_empty() => Some(Self::Project(ProjectId(id(project)))),
             ["projects", project, "user_assignments"] if !project.is_empty() => {
                 Some(Self::ProjectAssignments(ProjectId(id(project))))
             }
@@ -76,7 +87,9 @@ fn serve(
         Route::Assignments | Route::ProjectAssignments(_) | Route::ProjectAssignment(..) => {
             sight.may_list_assignments()
         }
-        Route::Projects => sight.may_list_projects(),
+        Route::Rates(_, RateKind::Billable) => sight.sees_billable_rates(),
+        Route::Rates(_, RateKind::Cost) => sight.sees_cost_rates(),
+        Route::Projects | Route::Project(_) => sight.may_list_projects(),
         Route::Company => sight.may_read_company(),
     };
     if !allowed {
@@ -106,6 +119,13 @@ fn serve(
         Route::User(id) => {
             let user = company.user(id).filter(|user| sight.sees_user(user));
             user.map(|user| Answer::ok(&lens.user(user))).ok_or_else(Answer::no_record)
+        }
+        Route::Rates(id, kind) => {
+            company.user(id).filter(|user| sight.sees_user(user)).ok_or_else(Answer::no_record)?;
+            let resource = rates::resource(kind);
+            let placed = rates::placed(company, kind, id);
+            list(resource, &format!("users/{id}/{resource}"), options.paging)
+                .unfiltered(&Rows::All(&placed), rates::Placed::view)
         }
         Route::Assignments => {
             let seen = |held: &Assignment| {
@@ -146,6 +166,10 @@ fn serve(
                 keep,
                 backdrop::project,
             )
+        }
+        Route::Project(id) => {
+            let project = company.project(id).filter(|project| sight.sees_project(project));
+            project.map(|project| Answer::ok(&backdrop::project(project))).ok_or_else(Answer::no_record)
         }
         Route::Company => Ok(Answer::ok(&backdrop::company(company))),
     }

@@ -3,9 +3,10 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::rates::placed;
 use crate::clock::Stamp;
 use crate::options::Records;
-use crate::state::{Assignment, AssignmentId, Company, ProjectId, Sight, User, UserId, claims};
+use crate::state::{Assignment, AssignmentId, Company, ProjectId, RateKind, Sight, User, UserId, claims};
 
 /// Records as one caller sees them.
 pub(super) struct Lens<'a> {
@@ -184,6 +185,11 @@ pub(crate) fn user_values(company: &Company, records: Records) -> Vec<Value> {
 pub(crate) fn assignment_values(company: &Company, records: Records) -> Vec<Value> {
     let lens = Lens::new(company, &Sight::Everything, records);
     company.assignments().rows().iter().rev().map(|held| value(&lens.assignment(held))).collect()
+}
+
+/// A person's rates as an administrator sees them, oldest first.
+pub(crate) fn rate_values(company: &Company, kind: RateKind, user: UserId) -> Vec<Value> {
+    placed(company, kind, user).iter().rev().map(|rate| value(&rate.view())).collect()
 }
 
 #[expect(clippy::expect_used, reason = "the views have string keys and nothing that can fail to be written")]

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 
 use super::moment::{Moment, Shows};
+use super::rates::Rates;
 use super::records::{Assignment, AssignmentId, Project, ProjectId, User, UserId};
 use super::table::Table;
 use crate::clock::Stamp;
@@ -22,6 +23,8 @@ pub struct Company {
     pub(super) users: Table<User>,
     pub(super) projects: Table<Project>,
     pub(super) assignments: Table<Assignment>,
+    pub(super) billable_rates: Rates,
+    pub(super) cost_rates: Rates,
     pub(super) teammates: HashMap<UserId, BTreeSet<UserId>>,
     /// What is to happen without leaving a version of a row behind, in the order of its ordering.
     deferred: Vec<(DateTime<Utc>, Act)>,
@@ -46,6 +49,8 @@ impl Company {
             users: Table::starting_at(2_348_607),
             projects: Table::starting_at(19_919_747),
             assignments: Table::starting_at(286_326_474),
+            billable_rates: Rates::starting_at(1_836_493),
+            cost_rates: Rates::starting_at(825_301),
             teammates: HashMap::new(),
             deferred: Vec::new(),
         };
@@ -129,6 +134,8 @@ impl Company {
         self.users.surface(now);
         self.projects.surface(now);
         self.assignments.surface(now);
+        self.billable_rates.surface(now);
+        self.cost_rates.surface(now);
         let mut due: Vec<_> = self.deferred.extract_if(.., |(from, _)| *from <= now).collect();
         due.sort_by_key(|&(from, _)| from);
         for (_, act) in due {

@@ -3,6 +3,7 @@
 mod access;
 mod company;
 mod moment;
+mod rates;
 mod records;
 mod seed;
 mod table;
@@ -11,5 +12,6 @@ mod verbs;
 pub(crate) use access::{Sight, claims};
 pub use company::Company;
 pub(crate) use moment::{Moment, Shows};
-pub use records::{Assignment, AssignmentId, Project, ProjectId, User, UserId};
-pub(crate) use table::Row;
+pub(crate) use rates::{History, Rate, RateKind};
+pub use records::{Assignment, AssignmentId, Project, ProjectId, RateId, User, UserId};
+pub(crate) use table::{Keyed, Row};

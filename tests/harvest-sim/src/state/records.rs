@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::table::Row;
+use super::table::{Keyed, Row};
 use crate::clock::Stamp;
 
 macro_rules! id {
@@ -39,6 +39,10 @@ id!(
 id!(
     /// The id of one person's place on one project.
     AssignmentId
+);
+id!(
+    /// The id of a rate among those of its kind, billable or cost.
+    RateId
 );
 
 /// A person.
@@ -161,10 +165,13 @@ impl Assignment {
 
 macro_rules! row {
     ($record:ty) => {
-        impl Row for $record {
+        impl Keyed for $record {
             fn key(&self) -> i64 {
                 self.id.0
             }
+        }
+
+        impl Row for $record {
             fn is_active(&self) -> bool {
                 self.is_active
             }

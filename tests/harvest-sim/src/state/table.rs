@@ -8,9 +8,18 @@ use chrono::{DateTime, Utc};
 use super::moment::Shows;
 use crate::clock::Stamp;
 
-/// What lists are filtered and ordered by.
-pub(crate) trait Row {
+/// What rows are found and ordered by.
+pub(crate) trait Keyed {
     fn key(&self) -> i64;
+
+    /// The id of the record, where the order is another one.
+    fn id(&self) -> i64 {
+        self.key()
+    }
+}
+
+/// What lists are filtered by.
+pub(crate) trait Row: Keyed {
     fn is_active(&self) -> bool;
     fn updated_at(&self) -> Stamp;
 }
@@ -31,7 +40,7 @@ struct Waiting<R> {
     version: R,
 }
 
-impl<R: Row + Clone> Table<R> {
+impl<R: Keyed + Clone> Table<R> {
     pub fn starting_at(first_key: i64) -> Self {
         Self { rows: Vec::new(), waiting: Vec::new(), next_key: first_key }
     }
@@ -40,7 +49,7 @@ impl<R: Row + Clone> Table<R> {
     pub fn add(&mut self, shows: Shows, make: impl FnOnce(i64) -> R) -> i64 {
         let key = self.next_key;
         self.next_key += 1;
-        self.write(make(key), shows);
+        self.put(make(key), shows);
         key
     }
 
@@ -58,14 +67,14 @@ impl<R: Row + Clone> Table<R> {
     /// The ids of the rows of which any version, shown or not, is `wanted`.
     pub fn keys(&self, wanted: impl Fn(&R) -> bool) -> BTreeSet<i64> {
         let waiting = self.waiting.iter().map(|waiting| &waiting.version);
-        self.rows.iter().chain(waiting).filter(|row| wanted(row)).map(Row::key).collect()
+        self.rows.iter().chain(waiting).filter(|row| wanted(row)).map(Keyed::key).collect()
     }
 
     /// Writes a new version; says whether there was such a row.
     pub fn edit(&mut self, key: i64, shows: Shows, edit: impl FnOnce(&mut R)) -> bool {
         let Some(mut version) = self.newest(key).cloned() else { return false };
         edit(&mut version);
-        self.write(version, shows);
+        self.put(version, shows);
         true
     }
 
@@ -96,7 +105,8 @@ impl<R: Row + Clone> Table<R> {
         }
     }
 
-    fn write(&mut self, version: R, shows: Shows) {
+    /// Writes a whole version, of a row that is there or of a new one.
+    pub fn put(&mut self, version: R, shows: Shows) {
         let key = version.key();
         let versions = || self.waiting.iter().filter(|waiting| waiting.version.key() == key);
         let shows = match versions().next() {
@@ -119,7 +129,7 @@ impl<R: Row + Clone> Table<R> {
     }
 
     fn place(&self, key: i64) -> Result<usize, usize> {
-        self.rows.binary_search_by_key(&key, Row::key)
+        self.rows.binary_search_by_key(&key, Keyed::key)
     }
 }
 
@@ -131,15 +141,9 @@ mod tests {
     #[derive(Clone, Debug, PartialEq)]
     struct Note(i64, Vec<u8>);
 
-    impl Row for Note {
+    impl Keyed for Note {
         fn key(&self) -> i64 {
             self.0
-        }
-        fn is_active(&self) -> bool {
-            true
-        }
-        fn updated_at(&self) -> Stamp {
-            Stamp::from_unix(0)
         }
     }
 

@@ -70,12 +70,14 @@ impl Company {
         }
     }
 
-    /// Removes a person and their assignments, and leaves no trace.
+    /// Removes a person, their assignments and their rates, and leaves no trace.
     pub(crate) fn delete_user(&mut self, id: UserId, moment: Moment) {
         known(self.users.newest(id.0), "person", id);
         self.when_due(moment.shows, move |company| {
             company.users.remove(id.0);
             company.assignments.retain(|held| held.user != id);
+            company.billable_rates.remove(id);
+            company.cost_rates.remove(id);
             company.teammates.remove(&id);
             for teammates in company.teammates.values_mut() {
                 teammates.remove(&id);
@@ -190,6 +192,6 @@ pub(super) fn address(first: &str, last: &str) -> String {
     clippy::panic,
     reason = "a test that names a record which is not there is wrong and must hear of it"
 )]
-fn known<T>(found: Option<T>, what: &str, id: impl fmt::Display) -> T {
+pub(super) fn known<T>(found: Option<T>, what: &str, id: impl fmt::Display) -> T {
     found.unwrap_or_else(|| panic!("there is no {what} {id} in this company"))
 }

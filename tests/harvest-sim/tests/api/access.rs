@@ -7,9 +7,17 @@ async fn a_member_is_refused_everywhere_but_at_home() {
     let desk = Desk::quiet().await;
     let owner = desk.sim.token_owner();
     desk.sim.set_token_role("member");
-    for path in
-        ["/users", "/users/1", "/user_assignments", "/projects/1/user_assignments", "/projects", "/company"]
-    {
+    for path in [
+        "/users",
+        "/users/1",
+        "/users/1/billable_rates",
+        "/users/1/cost_rates",
+        "/user_assignments",
+        "/projects/1/user_assignments",
+        "/projects",
+        "/projects/1",
+        "/company",
+    ] {
         let answer = desk.get(path).await;
         assert_eq!(answer.status().as_u16(), 403, "{path}");
         assert_eq!(header(&answer, "hint"), "Not authorized!");
@@ -54,6 +62,8 @@ async fn a_manager_sees_teammates_and_managed_projects() {
     let seen = ids(&[desk.json("/user_assignments").await], "user_assignments");
     assert_eq!(seen, [on_castle.0, on_road.0, led.0]);
     assert_eq!(ids(&[desk.json("/projects").await], "projects"), [road.0]);
+    assert_eq!(desk.json(&format!("/projects/{road}")).await["name"], "Road");
+    assert_eq!(desk.get(&format!("/projects/{castle}")).await.status().as_u16(), 404);
 }
 
 #[tokio::test]
@@ -67,6 +77,25 @@ async fn rates_are_shown_to_managers_who_manage_them() {
     let shown = desk.json(&format!("/users/{jane}")).await;
     assert_eq!(shown["default_hourly_rate"], 175.0);
     assert!(shown.get("cost_rate").is_none());
+}
+
+#[tokio::test]
+async fn lists_of_rates_are_for_managers_who_manage_them_and_costs_for_administrators() {
+    let desk = Desk::quiet().await;
+    let (john, jane) = (desk.sim.hire("John", "Smith"), desk.sim.hire("Jane", "Doe"));
+    desk.sim.demote_token();
+    let statuses = async || {
+        let mut statuses = Vec::new();
+        for (user, kind) in [(john, "billable"), (jane, "billable"), (john, "cost")] {
+            statuses.push(desk.get(&format!("/users/{user}/{kind}_rates")).await.status().as_u16());
+        }
+        statuses
+    };
+    assert_eq!(statuses().await, [403, 403, 403]);
+    desk.sim.set_token_role("billable_rates_manager");
+    assert_eq!(statuses().await, [200, 404, 403], "Jane is not on the team");
+    desk.sim.set_token_role("administrator");
+    assert_eq!(statuses().await, [200, 200, 200]);
 }
 
 #[tokio::test]

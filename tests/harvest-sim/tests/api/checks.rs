@@ -73,7 +73,14 @@ async fn a_path_without_a_route_is_a_page_of_html_and_a_missing_record_is_json()
     let desk = Desk::quiet().await;
     let project = desk.sim.new_project("Road Building", None);
     let held = desk.sim.assign(desk.sim.token_owner(), project);
-    let paths = ["/nowhere", "//users", "/projects//user_assignments", "/users/", "/user_assignments/7"];
+    let paths = [
+        "/nowhere",
+        "//users",
+        "/projects/",
+        "/projects//user_assignments",
+        "/users/",
+        "/user_assignments/7",
+    ];
     for path in paths {
         let answer = desk.get(path).await;
         assert_eq!((answer.status().as_u16(), header(&answer, "content-type")), (404, "text/html"), "{path}");
@@ -83,6 +90,8 @@ async fn a_path_without_a_route_is_a_page_of_html_and_a_missing_record_is_json()
     for path in [
         "/users/9999999999".to_owned(),
         "/users/none".to_owned(),
+        "/users/none/billable_rates".to_owned(),
+        "/projects/1".to_owned(),
         "/projects/1/user_assignments".to_owned(),
         format!("/projects/{project}/user_assignments/1"),
         format!("/projects/{other}/user_assignments/{held}"),

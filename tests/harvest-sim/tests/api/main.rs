@@ -8,6 +8,7 @@ mod late;
 mod lies;
 mod lists;
 mod paging;
+mod rates;
 mod records;
 mod throttle;
 mod trouble;

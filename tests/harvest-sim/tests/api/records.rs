@@ -156,7 +156,7 @@ async fn one_person_can_have_a_field_nobody_has_heard_of() {
 #[tokio::test]
 async fn the_company_and_its_projects_have_the_recorded_keys() {
     let desk = Desk::quiet().await;
-    desk.sim.new_project("Road Building", "RB");
+    let road = desk.sim.new_project("Road Building", "RB");
     let company = [
         "base_uri",
         "full_domain",
@@ -209,4 +209,5 @@ async fn the_company_and_its_projects_have_the_recorded_keys() {
         "client",
     ];
     assert_eq!(keys(&desk.text("/projects").await, r#""projects":["#), project);
+    assert_eq!(keys(&desk.text(&format!("/projects/{road}")).await, ""), project);
 }

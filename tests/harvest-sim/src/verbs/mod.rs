@@ -3,6 +3,8 @@
 //! Each verb happens in the second the simulator's clock shows, and shows at once or, from a handle of
 //! [`Sim::later`], later. Naming a record that is not there panics.
 
+mod rates;
+
 use serde_json::Value;
 
 use crate::http::{World, assignment_values, user_values};
@@ -53,7 +55,8 @@ impl Sim {
         self.edit_user(user, |user| user.is_active = true);
     }
 
-    /// Sets or unsets the default billable rate: silently, unless [`Options::rates_touch_users`].
+    /// Sets or unsets the default billable rate, whatever the list of rates says: silently, unless
+    /// [`Options::rates_touch_users`].
     pub fn set_rate(&self, user: UserId, rate: Option<f64>) {
         self.change(|company, moment, options| {
             let moment = moment.silently_unless(options.rates_touch_users);
@@ -61,7 +64,8 @@ impl Sim {
         });
     }
 
-    /// Sets or unsets the cost rate: silently, unless [`Options::rates_touch_users`].
+    /// Sets or unsets the cost rate, whatever the list of rates says: silently, unless
+    /// [`Options::rates_touch_users`].
     pub fn set_cost_rate(&self, user: UserId, rate: Option<f64>) {
         self.change(|company, moment, options| {
             let moment = moment.silently_unless(options.rates_touch_users);
@@ -79,7 +83,7 @@ impl Sim {
         });
     }
 
-    /// Deletes a person and their assignments: gone at once, without a trace.
+    /// Deletes a person, their assignments and their rates: gone at once, without a trace.
     pub fn delete_user(&self, user: UserId) {
         self.change(|company, moment, _| company.delete_user(user, moment));
     }
