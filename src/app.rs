@@ -16,7 +16,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::harvest::pace::{Limits, Pace};
 use crate::harvest::transport::Options;
 use crate::harvest::{Client, Token};
-use crate::roster::AccountId;
+use crate::roster::{AccountId, Guard};
 use crate::settings::{Account, Credential, Scope, Settings};
 use crate::store::local::LocalPostgres;
 use crate::store::permits::Replica;
@@ -29,14 +29,11 @@ pub use failure::{Exit, Failure};
 
 /// Settings that are part of the contract and of no use yet: better refused than believed.
 fn refuse_what_is_not_there(settings: &Settings) -> Result<(), Failure> {
-    let refused = if !settings.database.prepared_statements {
-        "database.prepared_statements = false is not there yet; connect directly, in session mode, or through a PgBouncer \
-         of 1.21 or newer with max_prepared_statements set"
-    } else if settings.rates.histories {
-        "rates.histories = true is not there yet; set it to false"
-    } else {
+    if settings.database.prepared_statements {
         return Ok(());
-    };
+    }
+    let refused = "database.prepared_statements = false is not there yet; connect directly, in session mode, or through a \
+                   PgBouncer of 1.21 or newer with max_prepared_statements set";
     Err(Failure::new(Exit::Settings, refused))
 }
 
@@ -235,12 +232,21 @@ impl App {
         })
     }
 
+    /// How long after its first 404 a young record's second one counts.
+    pub fn again_after(&self) -> TimeDelta {
+        delta(self.settings.sync.poll_interval)
+    }
+
     /// The rules of reading.
     pub fn rules(&self) -> Rules {
-        let delta = |duration| TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
         Rules {
             skew_buffer: delta(self.settings.sync.skew_buffer),
             full_interval: delta(self.settings.sync.full_interval),
+            count_probe: self.settings.sync.count_probe,
+            guard: Guard {
+                fraction: self.settings.sync.deletion_guard.fraction,
+                at_least: self.settings.sync.deletion_guard.at_least,
+            },
         }
     }
 
@@ -253,4 +259,8 @@ impl App {
             tracing::warn!(error = %chain(&error), "could not stop the private PostgreSQL");
         }
     }
+}
+
+fn delta(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
 }

@@ -1,13 +1,16 @@
 //! The command line: one file a command. Data goes to stdout, everything else to stderr.
 
 mod check;
+mod deletions;
 mod health;
 mod migrate;
 mod output;
+mod progress;
 mod run;
 mod signals;
 mod status;
 mod sync;
+mod verify;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -26,7 +29,7 @@ use crate::telemetry;
     name = "rosterd",
     version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ROSTERD_REVISION"), ")"),
     after_help = "Example:\n  HARVEST_ACCOUNT_ID=123456 HARVEST_ACCESS_TOKEN=… DATABASE_URL=postgres://… rosterd run\n\n\
-                  Exit codes: 0 done · 2 bad usage · 69 Harvest or the database unavailable · 70 internal error ·\n\
+                  Exit codes: 0 done · 1 differences found, or no such record · 2 bad usage · 69 Harvest or the database unavailable · 70 internal error ·\n\
                   75 another rosterd is at work · 77 Harvest refused the token or the account · 78 settings invalid"
 )]
 pub struct Cli {
@@ -60,7 +63,9 @@ enum Command {
     #[command(after_help = "Example:\n  rosterd run --config /etc/rosterd.toml")]
     Run,
     /// One cycle and exit, for cron or a first look
-    #[command(after_help = "Examples:\n  rosterd sync --full\n  rosterd sync --dry-run --values")]
+    #[command(
+        after_help = "Examples:\n  rosterd sync --full\n  rosterd sync --dry-run --values\n  rosterd sync --user 1001"
+    )]
     Sync(sync::Options),
     /// Applies the migrations and exits
     #[command(after_help = "Example:\n  DATABASE_URL=postgres://owner@db/roster rosterd migrate")]
@@ -71,6 +76,16 @@ enum Command {
     /// What the mirror holds and how fresh it is
     #[command(after_help = "Example:\n  rosterd status --json")]
     Status(status::Options),
+    /// Reads everything and compares the mirror with Harvest, field by field, writing nothing
+    #[command(after_help = "Exits with 0 where they are the same and with 1 where they differ.\n\n\
+                            Example:\n  rosterd verify --values")]
+    Verify(verify::Options),
+    /// Deletions that are held back: see them, let them happen, or keep the rows
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  rosterd deletions list\n  rosterd deletions accept --account 123456"
+    )]
+    Deletions(deletions::Command),
     /// Asks the running daemon whether it is well, for container health checks
     #[command(after_help = "Example:\n  rosterd health --ready")]
     Health(health::Options),
@@ -104,6 +119,8 @@ impl Cli {
             Command::Migrate => migrate::migrate(settings).await,
             Command::Check(options) => check::check(settings, options).await,
             Command::Status(options) => status::status(settings, options).await,
+            Command::Verify(options) => verify::verify(settings, options).await,
+            Command::Deletions(command) => deletions::deletions(settings, command).await,
             Command::Health(options) => health::health(&settings, &options).await,
         }
     }
@@ -123,6 +140,17 @@ impl Cli {
 
 /// How long a command that somebody waits for gives the database to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// For a command that looks into the mirror and changes nothing of its schema.
+async fn require_schema(app: &App) -> Result<(), Failure> {
+    match app.store.schema_state().await?.pending {
+        0 => Ok(()),
+        pending => Err(Failure::new(
+            Exit::Settings,
+            format!("the database lacks {pending} migrations; run `rosterd migrate`, `sync` or `run` first"),
+        )),
+    }
+}
 
 /// Opens the database, does the work, and closes it again however the work ended.
 async fn with_app(

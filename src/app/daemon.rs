@@ -50,6 +50,7 @@ impl App {
                 rules: self.rules(),
                 poll_interval: self.settings.sync.poll_interval,
                 lease_ttl: self.settings.lease.ttl,
+                histories: self.settings.rates.histories,
                 health: health.clone(),
             };
             tasks.spawn(worker.run(workers.clone()));

@@ -93,6 +93,7 @@ impl From<CycleError> for Failure {
         match error {
             CycleError::Harvest(error) => error.into(),
             CycleError::Store(error) => error.into(),
+            error @ CycleError::Demoted { .. } => Self::new(Exit::Credentials, error),
             error @ CycleError::NobodyThere => Self::new(Exit::Unavailable, error),
             error @ CycleError::Stopped => Self::new(Exit::Busy, error),
         }

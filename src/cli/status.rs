@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Args;
 
-use super::{PATIENCE, output, with_app};
+use super::{PATIENCE, output, require_schema, with_app};
 use crate::app::{Exit, Failure};
 use crate::settings::Settings;
 use crate::store::status::{AccountStatus, Status};
@@ -19,12 +19,7 @@ pub(super) struct Options {
 
 pub(super) async fn status(settings: Settings, options: Options) -> Result<ExitCode, Failure> {
     with_app(settings, PATIENCE, async |app| {
-        if app.store.schema_state().await?.applied == 0 {
-            return Err(Failure::new(
-                Exit::Settings,
-                "the database has no roster schema yet; run `rosterd migrate`, `sync` or `run` first",
-            ));
-        }
+        require_schema(app).await?;
         let status = app.store.status().await?;
         if options.json {
             let json =
@@ -67,6 +62,23 @@ fn table(status: &Status) -> String {
             line(format!(
                 "  {} records cannot be read: see roster.rejected_records",
                 account.rejected_records
+            ));
+        }
+        for held in &account.held_deletions {
+            line(format!(
+                "  {} deletions of {} are held ({}{}): see `rosterd deletions list`",
+                held.count,
+                held.resource,
+                held.reason,
+                held.decision.as_ref().map(|decision| format!(", {decision}")).unwrap_or_default()
+            ));
+        }
+        for list in account.resources.iter().filter(|list| list.unexplained_total.is_some()) {
+            line(format!(
+                "  Harvest says it has {} {} but should have {}; a full read does not explain it",
+                list.unexplained_total.unwrap_or_default(),
+                list.resource,
+                list.unexplained_expected.unwrap_or_default()
             ));
         }
         if let Some(error) = &account.last_error {

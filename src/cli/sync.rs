@@ -1,25 +1,24 @@
 //! `rosterd sync`: one cycle.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::progress::Bars;
 use super::{PATIENCE, output, signals, with_app};
 use crate::app::{App, Exit, Failure};
 use crate::harvest::Client;
-use crate::roster::{AccountId, Resource};
+use crate::roster::AccountId;
 use crate::settings::{Account, Settings};
 use crate::store::Fence;
 use crate::store::lease::Lease;
 use crate::sync::apply::Writer;
-use crate::sync::cycle::{Cycle, CycleError, Memory};
-use crate::sync::dry_run::DryRun;
+use crate::sync::cycle::{Cycle, CycleError, Memory, Progress};
+use crate::sync::dry_run::{DryRun, Planned};
 use crate::sync::report::Report;
 use crate::sync::schedule::{self, Mode};
 use crate::sync::sink::Sink;
@@ -38,6 +37,9 @@ pub(super) struct Options {
     /// Only this account
     #[arg(long, value_name = "ID")]
     account: Option<i64>,
+    /// Read only this person and their assignments again
+    #[arg(long, value_name = "ID", conflicts_with_all = ["full", "dry_run"])]
+    user: Option<i64>,
 }
 
 pub(super) async fn sync(settings: Settings, options: Options) -> Result<ExitCode, Failure> {
@@ -46,6 +48,10 @@ pub(super) async fn sync(settings: Settings, options: Options) -> Result<ExitCod
         && !known.iter().any(|account| account.id == id)
     {
         let advice = format!("account {id} is not in the settings; leave --account away, or add it");
+        return Err(Failure::new(Exit::Settings, advice));
+    }
+    if options.user.is_some() && options.account.is_none() && known.len() > 1 {
+        let advice = "--user names a person of one account; say which with --account";
         return Err(Failure::new(Exit::Settings, advice));
     }
     let stop = CancellationToken::new();
@@ -76,12 +82,14 @@ impl Sync<'_> {
         let done = self.each_account(async |account| {
             let client = self.app.client(account, &budgets)?;
             let fence = self.take(client.account(), replica.id).await?;
-            let sink = Writer { store: &self.app.store, fence };
-            let report = self.cycle(&sink, &client).await;
+            let again_after = self.app.again_after();
+            let writer = Writer { store: &self.app.store, fence, again_after };
+            let done = match self.options.user {
+                Some(user) => self.person(&writer, &client, user).await,
+                None => self.whole(&writer, &client).await,
+            };
             self.app.store.release(&fence, replica.id).await?;
-            let report = report?;
-            report.log(None, false);
-            output::line(summary(&report))
+            done
         });
         let done = done.await;
         budgets.stop().await;
@@ -102,7 +110,14 @@ impl Sync<'_> {
             // What cannot be written here is told with the summary.
             let print = |line: &str| drop(output::line(line));
             let store = migrated.then_some(&self.app.store);
-            let sink = DryRun::new(store, client.account(), self.options.values, &print);
+            let sink = DryRun {
+                store,
+                account: client.account(),
+                values: self.options.values,
+                print: &print,
+                again_after: self.app.again_after(),
+                planned: Planned::default(),
+            };
             let report = self.cycle(&sink, &client).await?;
             output::line(planned(&report))
         });
@@ -130,24 +145,75 @@ impl Sync<'_> {
         failed.map_or(Ok(ExitCode::SUCCESS), Err)
     }
 
+    /// One cycle, and whatever is due of the histories of rates.
+    async fn whole(&self, writer: &Writer<'_>, client: &Client) -> Result<(), Failure> {
+        let report = self.cycle(writer, client).await?;
+        report.log(None, false);
+        output::line(summary(&report))?;
+        let held = self.app.store.held_deletions(Some(client.account().0)).await?;
+        let open = held.iter().filter(|deletion| deletion.decision.is_none()).count();
+        if open > 0 {
+            output::say(format_args!(
+                "account {}: {open} deletions are held for a person to decide: see `rosterd deletions list`",
+                client.account()
+            ));
+        }
+        if self.app.settings.rates.histories {
+            let bars = Bars::new(false);
+            let show = |resource, seen, total| bars.show(resource, seen, total);
+            let mut memory = Memory::default();
+            let report = self.reader(writer, client, &mut memory, &show).histories(None).await;
+            bars.clear();
+            let report = finished(report)?;
+            let requests = report.requests;
+            output::line(format_args!(
+                "account {}: rate histories read by {requests} requests, {} changed",
+                client.account(),
+                report.rates.changed
+            ))?;
+        }
+        Ok(())
+    }
+
+    /// One person.
+    async fn person(&self, writer: &Writer<'_>, client: &Client, user: i64) -> Result<(), Failure> {
+        let with_rates = self.app.settings.rates.histories;
+        let mut memory = Memory::default();
+        let reader = self.reader(writer, client, &mut memory, &|_, _, _| ());
+        let (report, known) = reader.person(user, with_rates).await;
+        let report = finished(report)?;
+        if !known {
+            let advice = format!(
+                "user {user} is neither at Harvest nor in the mirror of account {}",
+                client.account()
+            );
+            return Err(Failure::new(Exit::Differences, advice));
+        }
+        report.log(None, false);
+        output::line(summary(&report))
+    }
+
     /// One cycle, watched by a progress bar.
     async fn cycle<S: Sink>(&self, sink: &S, client: &Client) -> Result<Report, Failure> {
         let bars = Bars::new(self.options.dry_run);
         let show = |resource, seen, total| bars.show(resource, seen, total);
-        let due = schedule::mode(self.app.clock.now(), &sink.states().await?);
-        let cycle = Cycle {
-            sink,
-            client,
-            clock: &*self.app.clock,
-            rules: self.app.rules(),
-            memory: &mut Memory::default(),
-            progress: &show,
-            cancel: self.stop,
-        };
-        let mut report = cycle.run(if self.options.full { Mode::Full } else { due }).await;
+        let due = schedule::mode(self.app.clock.now(), &sink.account().await?);
+        let mut memory = Memory::default();
+        let cycle = self.reader(sink, client, &mut memory, &show);
+        let report = cycle.run(if self.options.full { Mode::Full } else { due }).await;
         bars.clear();
-        std::mem::replace(&mut report.outcome, Ok(()))?;
-        Ok(report)
+        finished(report)
+    }
+
+    fn reader<'r, S>(
+        &'r self,
+        sink: &'r S,
+        client: &'r Client,
+        memory: &'r mut Memory,
+        progress: Progress<'r>,
+    ) -> Cycle<'r, S> {
+        let (clock, rules) = (&*self.app.clock, self.app.rules());
+        Cycle { sink, client, clock, rules, memory, progress, cancel: self.stop }
     }
 
     /// Takes the account; after a crash of its holder that takes until the lease runs out.
@@ -172,6 +238,12 @@ impl Sync<'_> {
     }
 }
 
+/// The report of a read that was good.
+fn finished(mut report: Report) -> Result<Report, Failure> {
+    std::mem::replace(&mut report.outcome, Ok(()))?;
+    Ok(report)
+}
+
 fn planned(report: &Report) -> String {
     format!(
         "account {}: {} changes and {} silent refreshes would be written ({} records read by {} requests, {} cannot be read)",
@@ -185,6 +257,14 @@ fn planned(report: &Report) -> String {
 }
 
 fn summary(report: &Report) -> String {
+    let what = match report.mode {
+        Mode::Full => "everything",
+        Mode::Incremental => "what changed",
+    };
+    let deleted = match report.users.deleted + report.assignments.deleted {
+        0 => String::new(),
+        deleted => format!("; {deleted} deleted"),
+    };
     let rejected = report.users.rejected + report.assignments.rejected;
     let unreadable = if rejected == 0 {
         String::new()
@@ -192,12 +272,9 @@ fn summary(report: &Report) -> String {
         format!("; {rejected} records cannot be read, see roster.rejected_records")
     };
     format!(
-        "account {}: {} read in {:.1} s by {} requests: {} users ({} changed), {} assignments ({} changed), {} events{unreadable}",
+        "account {}: {} read in {:.1} s by {} requests: {} users ({} changed), {} assignments ({} changed), {} events{deleted}{unreadable}",
         report.account,
-        match report.mode {
-            Mode::Full => "everything",
-            Mode::Incremental => "what changed",
-        },
+        what,
         report.finished_at.map_or(0.0, |end| (end - report.started_at).as_seconds_f64()),
         report.requests,
         report.users.seen,
@@ -206,38 +283,4 @@ fn summary(report: &Report) -> String {
         report.assignments.changed,
         report.events(),
     )
-}
-
-/// A bar for each list, on stderr, where that is a terminal.
-struct Bars([ProgressBar; 2]);
-
-impl Bars {
-    /// `hidden` where lines are printed meanwhile.
-    fn new(hidden: bool) -> Self {
-        let all = MultiProgress::new();
-        if hidden || !std::io::stderr().is_terminal() {
-            all.set_draw_target(indicatif::ProgressDrawTarget::hidden());
-        }
-        let bar = |resource: Resource| {
-            let style = ProgressStyle::with_template("{prefix:>16} {wide_bar} {pos}/{len} {eta}");
-            let bar = ProgressBar::new(0).with_prefix(resource.name());
-            all.add(if let Ok(style) = style { bar.with_style(style) } else { bar })
-        };
-        Self(Resource::ALL.map(bar))
-    }
-
-    fn show(&self, resource: Resource, seen: u64, total: Option<u64>) {
-        let bar = match resource {
-            Resource::Users => &self.0[0],
-            Resource::Assignments => &self.0[1],
-        };
-        bar.set_length(total.unwrap_or(seen).max(seen));
-        bar.set_position(seen);
-    }
-
-    fn clear(&self) {
-        for bar in &self.0 {
-            bar.finish_and_clear();
-        }
-    }
 }

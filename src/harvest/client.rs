@@ -1,4 +1,5 @@
-//! What rosterd asks of Harvest: two lists, a person, who the token is, and the company.
+//! What rosterd asks of Harvest: two lists and their totals, a person, an assignment, rates, whose the token is, and
+//! the company.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,11 +12,12 @@ use serde::{Deserialize, Deserializer};
 use super::auth::Token;
 use super::error::HarvestError;
 use super::pace::{Lane, Pace};
-use super::pages::{Pages, not_as_expected, with_query};
+use super::pages::{Pages, not_as_expected, total_of, with_query};
 use super::transport::{Answer, Options, Transport};
+use super::unicode;
 use super::wire::{self, Decode, Read};
 use crate::clock::Clock;
-use crate::roster::{AccountId, User};
+use crate::roster::{AccountId, Assignment, Resource, User};
 
 /// What Harvest allowed until 2022, and what a server that answers 422 to more is asked for.
 const OLD_PER_PAGE: u32 = 100;
@@ -29,23 +31,42 @@ pub struct Client {
 
 /// The token's owner, from `/v2/users/me`.
 #[derive(Clone, Deserialize)]
+#[serde(from = "MeOnTheWire")]
 pub struct Me {
     /// Id of the user in this account.
     pub id: i64,
     /// Empty where Harvest does not send them.
-    #[serde(default, deserialize_with = "null_as_default")]
     pub access_roles: Vec<String>,
-    /// The flag that Harvest sent until 2022.
-    #[serde(default, deserialize_with = "null_as_default")]
-    is_admin: bool,
 }
 
 impl Me {
     /// Whether the token sees everybody.
     pub fn is_administrator(&self) -> bool {
-        self.is_admin || self.access_roles.iter().any(|role| role == "administrator")
+        self.access_roles.iter().any(|role| role == ADMINISTRATOR)
     }
 }
+
+/// `users/me` as it is on the wire: until 2022 a flag said what the access roles say now.
+#[derive(Deserialize)]
+struct MeOnTheWire {
+    id: i64,
+    #[serde(default, deserialize_with = "null_as_default")]
+    access_roles: Vec<String>,
+    #[serde(default, deserialize_with = "null_as_default")]
+    is_admin: bool,
+}
+
+impl From<MeOnTheWire> for Me {
+    fn from(MeOnTheWire { id, mut access_roles, is_admin }: MeOnTheWire) -> Self {
+        if is_admin && access_roles.is_empty() {
+            access_roles.push(ADMINISTRATOR.to_owned());
+        }
+        Self { id, access_roles }
+    }
+}
+
+/// The access role that sees everybody.
+const ADMINISTRATOR: &str = "administrator";
 
 /// The company, from `/v2/company`.
 #[derive(Clone, Deserialize)]
@@ -103,9 +124,35 @@ impl Client {
             let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
             url.query_pairs_mut().append_pair("updated_since", &since);
         }
+        self.pages(url, lane)
+    }
+
+    /// Walks the assignments of one person, active and archived.
+    pub fn assignments_of(&self, user: i64, lane: Lane) -> Pages<'_, Assignment> {
+        let mut url = self.url(Resource::Assignments.name());
+        url.query_pairs_mut().append_pair("user_id", &user.to_string());
+        self.pages(url, lane)
+    }
+
+    /// Walks a history of one person: their billable or their cost rates.
+    pub fn rates_of<R: Decode>(&self, user: i64, lane: Lane) -> Pages<'_, R> {
+        self.pages(self.url(&format!("users/{user}/{}", R::RESOURCE.name())), lane)
+    }
+
+    fn pages<R: Decode>(&self, mut url: Url, lane: Lane) -> Pages<'_, R> {
         let per_page = self.per_page.load(Ordering::Relaxed);
         url.query_pairs_mut().append_pair("per_page", &per_page.to_string());
         Pages::new(self, url, lane)
+    }
+
+    /// How many rows an unfiltered list has, where Harvest says so.
+    pub async fn total(&self, list: Resource, lane: Lane) -> Result<Option<u64>, HarvestError> {
+        let what = list.name();
+        let mut url = self.url(what);
+        url.query_pairs_mut().append_pair("per_page", "1");
+        let answer = self.expect_json(self.transport.get(&url, what, lane).await?, what)?;
+        total_of(&unicode::escaped(&answer.body), what)
+            .map_err(|problem| HarvestError::Protocol { what: what.to_owned(), problem })
     }
 
     /// The token's owner.
@@ -120,14 +167,38 @@ impl Client {
 
     /// One person by id.
     pub async fn user(&self, id: i64, lane: Lane) -> Result<Lookup<User>, HarvestError> {
-        let what = format!("users/{id}");
+        self.lookup(&format!("users/{id}"), lane).await
+    }
+
+    /// One assignment; Harvest knows it under its project only.
+    pub async fn assignment(
+        &self,
+        project: i64,
+        id: i64,
+        lane: Lane,
+    ) -> Result<Lookup<Assignment>, HarvestError> {
+        self.lookup(&format!("projects/{project}/user_assignments/{id}"), lane).await
+    }
+
+    /// Whether a project is gone for sure, and with it all its assignments.
+    pub async fn project_is_gone(&self, id: i64, lane: Lane) -> Result<bool, HarvestError> {
+        let what = format!("projects/{id}");
         let answer = self.transport.get(&self.url(&what), &what, lane).await?;
         match answer.status {
-            StatusCode::NOT_FOUND if answer.json => Ok(Lookup::Gone),
+            StatusCode::UNAUTHORIZED => Err(HarvestError::Refused { account: self.account(), what }),
+            _ => Ok(is_gone(&answer)),
+        }
+    }
+
+    async fn lookup<R: Decode>(&self, what: &str, lane: Lane) -> Result<Lookup<R>, HarvestError> {
+        let answer = self.transport.get(&self.url(what), what, lane).await?;
+        match answer.status {
+            _ if is_gone(&answer) => Ok(Lookup::Gone),
             StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => Ok(Lookup::Unclear),
             _ => {
-                let answer = self.expect_json(answer, &what)?;
-                Ok(match wire::read(parse(&answer.body, &what)?, self.with_pay) {
+                let answer = self.expect_json(answer, what)?;
+                let body = unicode::escaped(&answer.body);
+                Ok(match wire::read(parse(&body, what)?, self.with_pay) {
                     Ok(read) => Lookup::Found(Box::new(read)),
                     Err(rejected) => Lookup::Unreadable(rejected),
                 })
@@ -196,6 +267,19 @@ impl Client {
             status => Err(HarvestError::Status { what, status }),
         }
     }
+}
+
+/// Harvest's own 404, `{"status":404,"error":"Not Found"}`. A page of HTML comes from elsewhere and says nothing of
+/// the record.
+fn is_gone(answer: &Answer) -> bool {
+    #[derive(Deserialize)]
+    struct NotFound {
+        status: Option<u16>,
+    }
+    answer.status == StatusCode::NOT_FOUND
+        && answer.json
+        && serde_json::from_slice::<NotFound>(&answer.body)
+            .is_ok_and(|body| body.status.is_none_or(|status| status == 404))
 }
 
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, HarvestError> {

@@ -8,6 +8,7 @@ pub mod error;
 pub mod pace;
 pub mod pages;
 pub mod transport;
+mod unicode;
 pub mod wire;
 
 pub use auth::Token;

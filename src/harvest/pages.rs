@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use super::HarvestError;
 use super::client::Client;
 use super::pace::Lane;
+use super::unicode;
 use super::wire::{self, Decode, Read, Rejected};
 use crate::roster::watermark::ReadStart;
 
@@ -60,7 +61,8 @@ impl<'a, R: Decode> Pages<'a, R> {
         let what = R::RESOURCE.name();
         let (url, answer) = self.client.list_page(url, what, self.lane).await?;
         let protocol = |problem: String| HarvestError::Protocol { what: what.to_owned(), problem };
-        let envelope = Envelope::parse(&answer.body, what).map_err(protocol)?;
+        let body = unicode::escaped(&answer.body);
+        let envelope = Envelope::parse(&body, what).map_err(protocol)?;
         let mut page = Page {
             records: Vec::new(),
             repeats: Vec::new(),
@@ -89,6 +91,13 @@ impl<'a, R: Decode> Pages<'a, R> {
         self.walk.step(&url, page.total, page.repeats.len(), self.next.as_ref()).map_err(drifted)?;
         Ok(Some(page))
     }
+
+    /// Every id that the walk has shown so far, those of records that cannot be read included; and how many rows the
+    /// list has, where all its pages said the same.
+    pub fn into_seen(self) -> (HashSet<i64>, Option<u64>) {
+        let Walk { seen, last_total, moved, .. } = self.walk;
+        (seen, last_total.filter(|_| !moved))
+    }
 }
 
 /// What a walk remembers.
@@ -99,6 +108,8 @@ struct Walk {
     unreadable: usize,
     least_total: Option<u64>,
     last_total: Option<u64>,
+    /// Two pages told different totals.
+    moved: bool,
 }
 
 impl Walk {
@@ -122,6 +133,7 @@ impl Walk {
         {
             return Err(format!("it shrank from {before} to {now} rows"));
         }
+        self.moved |= matches!((self.last_total, total), (Some(before), Some(now)) if now != before);
         self.last_total = total.or(self.last_total);
         self.least_total = [self.least_total, total].into_iter().flatten().min();
         // Rows may be added or vanish while we read, but all that were there throughout must have been seen.
@@ -176,6 +188,11 @@ struct Envelope<'a> {
     total: Option<u64>,
     next_link: Option<String>,
     next_page: Option<u64>,
+}
+
+/// How many rows a list says it has.
+pub(super) fn total_of(body: &[u8], list: &str) -> Result<Option<u64>, String> {
+    Ok(Envelope::parse(body, list)?.total)
 }
 
 impl<'a> Envelope<'a> {

@@ -3,14 +3,15 @@
 //!
 //! One bad record does not spoil its page: it is [`Rejected`] by itself. Reasons name fields, never values.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::roster::{Assignment, Fetched, Field, Project, Record, User};
+use crate::roster::{Assignment, BillableRate, CostRate, Fetched, Field, Project, Record, User};
 
 /// Part of each content hash. A release that reads more of a record than the one before raises it, so that
 /// every row is compared anew once.
@@ -18,6 +19,11 @@ const DECODER: u64 = 1;
 
 /// The fields that tell pay, left out of everything where `rates.mirror = false`.
 const PAY: [&str; 4] = ["default_hourly_rate", "cost_rate", "hourly_rate", "budget"];
+
+/// The longest text of a record that is believed; names and roles are nowhere near.
+const LONGEST_TEXT: usize = 64 << 10;
+/// The longest address: mail knows 320 bytes, and an index of PostgreSQL's ends at 2,700.
+const LONGEST_EMAIL: usize = 1000;
 
 /// A record that cannot be read.
 #[derive(Clone)]
@@ -47,6 +53,8 @@ pub trait Decode: Record {
     fn user(&self) -> Option<i64> {
         None
     }
+    /// Says whose it is, where that is not in the object.
+    fn set_user(&mut self, _id: i64) {}
     /// The project it names, if it names one.
     fn project(_object: &Map<String, Json>) -> Option<Project> {
         None
@@ -66,10 +74,14 @@ pub fn read<R: Decode>(raw: &RawValue, with_pay: bool) -> Result<Read<R>, Reject
     let mut object: Map<String, Json> = match serde_json::from_str(raw.get()) {
         Ok(object) => object,
         Err(error) => {
-            let reason = format!("not a JSON object that can be read ({:?})", error.classify());
+            let id = only_id(raw);
+            let reason = match id {
+                Some(_) => "holds text that is no Unicode, or is nested too deep".to_owned(),
+                None => format!("not a JSON object that can be read ({:?})", error.classify()),
+            };
             // Pay cannot be taken out of what cannot be read: then nothing of it is kept.
             let raw = if with_pay { raw } else { RawValue::NULL };
-            return Err(Rejected { id: None, raw: raw.to_owned(), reason });
+            return Err(Rejected { id, raw: raw.to_owned(), reason });
         }
     };
     let mut raw = raw.to_owned();
@@ -98,6 +110,16 @@ pub fn read<R: Decode>(raw: &RawValue, with_pay: bool) -> Result<Read<R>, Reject
     Ok(Read { fetched: Fetched { record, raw, hash }, project })
 }
 
+/// The id of a record that cannot be read otherwise: it was there, so it is not missing.
+fn only_id(raw: &RawValue) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Named {
+        id: i64,
+    }
+    let named: Named = serde_json::from_str(raw.get()).ok()?;
+    (named.id > 0).then_some(named.id)
+}
+
 #[expect(clippy::expect_used, reason = "a map with text keys that was parsed from JSON is JSON")]
 fn to_raw(object: &Map<String, Json>) -> Box<RawValue> {
     serde_json::value::to_raw_value(object).expect("parsed from JSON")
@@ -108,6 +130,7 @@ fn unstorable(key: &str, value: &Json) -> Option<&'static str> {
     const NUL: &str = "holds a NUL character, which PostgreSQL cannot store";
     match value {
         _ if key.contains('\0') => Some(NUL),
+        Json::String(text) if text.len() > LONGEST_TEXT => Some("holds a text longer than 64 KiB"),
         Json::String(text) => text.contains('\0').then_some(NUL),
         // PostgreSQL's numbers end at 131,072 digits; nobody's pay gets near a few hundred.
         Json::Number(number) => {
@@ -138,6 +161,12 @@ impl Object<'_> {
         self.take(key, "text", |value| value.as_str().map(ToOwned::to_owned))
     }
 
+    fn email(&self, key: &str) -> Result<Field<String>, String> {
+        self.take(key, "a text of up to 1,000 bytes", |value| {
+            value.as_str().filter(|text| text.len() <= LONGEST_EMAIL).map(ToOwned::to_owned)
+        })
+    }
+
     fn flag(&self, key: &str) -> Result<Field<bool>, String> {
         self.take(key, "true or false", Json::as_bool)
     }
@@ -159,9 +188,18 @@ impl Object<'_> {
 
     fn time(&self, key: &str) -> Result<Field<DateTime<Utc>>, String> {
         self.take(key, "a time such as 2024-05-01T22:34:41Z", |value| {
-            let time = DateTime::parse_from_rfc3339(value.as_str()?).ok()?.to_utc();
+            let time = DateTime::parse_from_rfc3339(value.as_str()?).ok()?;
+            // As PostgreSQL will hand it back: in microseconds, a leap second as the next one.
+            let time = DateTime::from_timestamp_micros(time.timestamp_micros())?;
             // Years that PostgreSQL and every consumer can hold.
-            (1..=9999).contains(&chrono::Datelike::year(&time)).then_some(time)
+            (1..=9999).contains(&time.year()).then_some(time)
+        })
+    }
+
+    fn date(&self, key: &str) -> Result<Field<NaiveDate>, String> {
+        self.take(key, "a day such as 2024-05-01", |value| {
+            let date: NaiveDate = value.as_str()?.parse().ok()?;
+            (1..=9999).contains(&date.year()).then_some(date)
         })
     }
 
@@ -196,7 +234,7 @@ impl Decode for User {
             id,
             first_name: object.text("first_name")?,
             last_name: object.text("last_name")?,
-            email: object.text("email")?,
+            email: object.email("email")?,
             telephone: object.text("telephone")?,
             timezone: object.text("timezone")?,
             weekly_capacity: object.seconds("weekly_capacity")?,
@@ -261,6 +299,32 @@ impl Decode for Assignment {
         Some(Project { id: project.get("id")?.as_i64()?, name: text("name"), code: text("code") })
     }
 }
+
+macro_rules! decode_rate {
+    ($record:ident) => {
+        /// Whose rate it is stands in the address, not in the object.
+        impl Decode for $record {
+            fn decode(id: i64, object: &mut Object) -> Result<Self, String> {
+                Ok(Self {
+                    id,
+                    user_id: Field::Absent,
+                    amount: object.money("amount")?,
+                    start_date: object.date("start_date")?,
+                    end_date: object.date("end_date")?,
+                    created_at: object.time("created_at")?,
+                    updated_at: object.time("updated_at")?,
+                })
+            }
+
+            fn set_user(&mut self, id: i64) {
+                self.user_id = Field::Value(id);
+            }
+        }
+    };
+}
+
+decode_rate!(BillableRate);
+decode_rate!(CostRate);
 
 #[cfg(test)]
 #[path = "wire_tests.rs"]

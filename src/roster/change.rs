@@ -62,6 +62,11 @@ impl<R: Record> Change<R> {
         Self { kind, version, before: Some(before), after: Some(after) }
     }
 
+    /// A record that is gone.
+    pub fn deletion(before: R, version: i64) -> Self {
+        Self { kind: Kind::Deleted, version, before: Some(before), after: None }
+    }
+
     /// Id of the record.
     pub fn id(&self) -> i64 {
         self.after.as_ref().or(self.before.as_ref()).map_or(0, Record::id)

@@ -70,7 +70,8 @@ pub fn plan<R: Record>(
 ) -> Vec<Write<R>> {
     let mut writes: Vec<Write<R>> = newest(fetched)
         .filter_map(|fetched| match stored.get(&fetched.record.id()) {
-            Some(known) => against(known, fetched, reading),
+            Some(known) if !known.deleted => against(known, fetched, reading),
+            Some(known) => again(known, fetched, reading),
             None if unstorable(&fetched.record).is_some() => None,
             None => {
                 let Fetched { record, raw, hash } = fetched;
@@ -83,7 +84,18 @@ pub fn plan<R: Record>(
     writes
 }
 
-/// Why a record that the mirror does not have yet cannot be taken in: whether somebody is active is never
+/// Those of the rows that are there, each as a deletion, by id. Harvest has confirmed that they are gone.
+pub fn bury<R: Record>(stored: HashMap<i64, Mirrored<R>>) -> Vec<Change<R>> {
+    let mut changes: Vec<Change<R>> = stored
+        .into_values()
+        .filter(|known| !known.deleted)
+        .map(|known| Change::deletion(known.record, known.version + 1))
+        .collect();
+    changes.sort_by_key(Change::id);
+    changes
+}
+
+/// Why a record that the mirror does not have, or not any more, cannot be taken in: whether somebody is active is never
 /// guessed. Later a missing `is_active` keeps what is known.
 pub fn unstorable<R: Record>(first_seen: &R) -> Option<&'static str> {
     (first_seen.is_active() == &Field::Absent).then_some("first seen without is_active")
@@ -96,11 +108,6 @@ fn against<R: Record>(known: &Mirrored<R>, fetched: Fetched<R>, reading: Reading
         return None;
     }
     let record = record.or_known(&known.record);
-    if known.deleted {
-        let version = known.version + 1;
-        let change = Change::creation(record.clone(), version);
-        return Some(Write { record, raw, hash, version, change: Some(change) });
-    }
     if record.fields() != known.record.fields() {
         let version = known.version + 1;
         let change = Change::edit(known.record.clone(), record.clone(), version);
@@ -114,6 +121,20 @@ fn against<R: Record>(known: &Mirrored<R>, fetched: Fetched<R>, reading: Reading
         version: known.version,
         change: None,
     })
+}
+
+/// One record against its tombstone. A list of what changed is believed only where the stamp moved since: a replica
+/// that lags may still show what was deleted a moment ago. A record restored with its old stamp is found by its count.
+fn again<R: Record>(known: &Mirrored<R>, fetched: Fetched<R>, reading: Reading) -> Option<Write<R>> {
+    let Fetched { record, raw, hash } = fetched;
+    let moved = record.updated_at() > known.record.updated_at() || record.updated_at().is_none();
+    if unstorable(&record).is_some() || reading == Reading::Incremental && !moved {
+        return None;
+    }
+    let record = record.or_known(&known.record);
+    let version = known.version + 1;
+    let change = Some(Change::creation(record.clone(), version));
+    Some(Write { record, raw, hash, version, change })
 }
 
 /// Whether `a` is stamped before `b`. A missing stamp is never older: better to apply than to lose.

@@ -18,7 +18,7 @@ pub const NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_4a0e_52c7_5b7e_9c1a_2d84_0c6b
 pub struct Event {
     /// The same for the same change, however often it is tried.
     pub id: Uuid,
-    /// `user` or `user_assignment`.
+    /// `user`, `user_assignment`, `billable_rate` or `cost_rate`.
     pub aggregatetype: &'static str,
     /// `ACCOUNT/ID`.
     pub aggregateid: String,
@@ -84,6 +84,9 @@ impl Event {
 struct Document<'a> {
     account_id: AccountId,
     id: i64,
+    /// Whose rate it is, also when the rate is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<i64>,
     r#type: &'a str,
     version: i64,
     changed: Changed<'a>,
@@ -117,6 +120,7 @@ fn payload<R: Record>(change: &Change<R>, telling: &Telling, r#type: &str) -> Pa
     let document = Document {
         account_id: telling.account,
         id: change.id(),
+        user_id: change.after.as_ref().or(change.before.as_ref()).and_then(Record::part_of_user),
         r#type,
         version: change.version,
         changed: Changed(change.changed()),

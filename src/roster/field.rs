@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use rust_decimal::Decimal;
 use serde::ser::{Error as _, SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
@@ -80,6 +80,8 @@ pub enum Value<'a> {
     Set(&'a [String]),
     /// An instant.
     Time(DateTime<Utc>),
+    /// A day.
+    Date(NaiveDate),
 }
 
 /// Whether two contents are the same to a consumer: sets regardless of order and repetition, money as
@@ -96,6 +98,7 @@ impl PartialEq for Value<'_> {
                 a.iter().all(|x| b.contains(x)) && b.iter().all(|x| a.contains(x))
             }
             (Self::Time(a), Self::Time(b)) => a == b,
+            (Self::Date(a), Self::Date(b)) => a == b,
             _ => false,
         }
     }
@@ -121,6 +124,7 @@ impl Serialize for Value<'_> {
                 list.end()
             }
             Self::Time(time) => serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+            Self::Date(date) => serializer.collect_str(date),
         }
     }
 }
@@ -153,6 +157,7 @@ from_field! {
     String => |text| Self::Text(text);
     Vec<String> => |items| Self::Set(items);
     DateTime<Utc> => |time| Self::Time(*time);
+    NaiveDate => |date| Self::Date(*date);
 }
 
 /// Fields by column name, in the order of the columns.

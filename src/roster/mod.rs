@@ -7,6 +7,7 @@ pub mod change;
 pub mod diff;
 pub mod event;
 pub mod field;
+pub mod guard;
 pub mod model;
 pub mod watermark;
 
@@ -14,7 +15,8 @@ pub mod watermark;
 mod laws;
 
 pub use change::{Change, Kind};
-pub use diff::{Fetched, Mirrored, Reading, Write, plan, unstorable};
+pub use diff::{Fetched, Mirrored, Reading, Write, bury, plan, unstorable};
 pub use event::Event;
 pub use field::{Field, Value};
-pub use model::{AccountId, Assignment, Project, Record, Resource, User};
+pub use guard::{Candidate, Guard, Miss, Reason, Standing};
+pub use model::{AccountId, Assignment, BillableRate, CostRate, Project, Record, Resource, User};

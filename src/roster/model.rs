@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde::Serialize;
 
@@ -29,17 +29,23 @@ pub enum Resource {
     Users,
     /// `/v2/user_assignments`
     Assignments,
+    /// `/v2/users/{id}/billable_rates`
+    BillableRates,
+    /// `/v2/users/{id}/cost_rates`
+    CostRates,
 }
 
 impl Resource {
-    /// Both, in the order in which they are read: users before assignments.
-    pub const ALL: [Self; 2] = [Self::Users, Self::Assignments];
+    /// The account's own lists, in the order in which they are read: users before assignments.
+    pub const LISTS: [Self; 2] = [Self::Users, Self::Assignments];
 
-    /// Path of the list, key of its array, name in tables, logs and metrics.
+    /// Last part of the list's path, key of its array, name in tables, logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Users => "users",
             Self::Assignments => "user_assignments",
+            Self::BillableRates => "billable_rates",
+            Self::CostRates => "cost_rates",
         }
     }
 
@@ -48,6 +54,8 @@ impl Resource {
         match self {
             Self::Users => "user",
             Self::Assignments => "user_assignment",
+            Self::BillableRates => "billable_rate",
+            Self::CostRates => "cost_rate",
         }
     }
 }
@@ -59,8 +67,14 @@ pub trait Record: Clone + Send + Sync + 'static {
 
     /// Harvest's id, unique within account and resource.
     fn id(&self) -> i64;
-    /// Whether it is active (not archived).
-    fn is_active(&self) -> &Field<bool>;
+    /// Whether it is active (not archived). What cannot be archived is.
+    fn is_active(&self) -> &Field<bool> {
+        &Field::Value(true)
+    }
+    /// The person that this is a part of, where the event shall say so even when the record is gone.
+    fn part_of_user(&self) -> Option<i64> {
+        None
+    }
     /// Harvest's stamp of the last change, whole seconds.
     fn updated_at(&self) -> Option<DateTime<Utc>>;
     /// The fields whose change makes an event, by column name: all but `updated_at` and `avatar_url`.
@@ -80,7 +94,7 @@ pub trait Record: Clone + Send + Sync + 'static {
 /// each field must appear, so that a new column cannot be forgotten in one of them.
 macro_rules! record {
     (
-        $(#[$doc:meta])* $name:ident in $resource:ident
+        $(#[$doc:meta])* $name:ident in $resource:ident $(, activity $active:ident)? $(, part of $user:ident)?
         mirrored { $($field:ident: $type:ty,)* }
         quiet { $($quiet:ident: $quiet_type:ty,)* }
     ) => {
@@ -99,9 +113,12 @@ macro_rules! record {
             fn id(&self) -> i64 {
                 self.id
             }
-            fn is_active(&self) -> &Field<bool> {
-                &self.is_active
-            }
+            $(fn is_active(&self) -> &Field<bool> {
+                &self.$active
+            })?
+            $(fn part_of_user(&self) -> Option<i64> {
+                self.$user.value().copied()
+            })?
             fn updated_at(&self) -> Option<DateTime<Utc>> {
                 self.updated_at.value().copied()
             }
@@ -134,7 +151,7 @@ macro_rules! record {
 
 record! {
     /// A person of the account.
-    User in Users
+    User in Users, activity is_active
     mirrored {
         first_name: String,
         last_name: String,
@@ -168,7 +185,7 @@ record! {
 
 record! {
     /// A person's place on a project.
-    Assignment in Assignments
+    Assignment in Assignments, activity is_active
     mirrored {
         user_id: i64,
         project_id: i64,
@@ -182,6 +199,34 @@ record! {
     quiet {
         updated_at: DateTime<Utc>,
     }
+}
+
+macro_rules! rate {
+    ($(#[$doc:meta])* $name:ident in $resource:ident) => {
+        record! {
+            $(#[$doc])*
+            $name in $resource, part of user_id
+            mirrored {
+                user_id: i64,
+                amount: Decimal,
+                start_date: NaiveDate,
+                end_date: NaiveDate,
+                created_at: DateTime<Utc>,
+            }
+            quiet {
+                updated_at: DateTime<Utc>,
+            }
+        }
+    };
+}
+
+rate! {
+    /// What an hour of a person was billed at, for a time; pay.
+    BillableRate in BillableRates
+}
+rate! {
+    /// What an hour of a person cost, for a time; pay.
+    CostRate in CostRates
 }
 
 /// What an assignment says of its project besides the id. A copy that follows a rename at once, so it is no

@@ -89,4 +89,17 @@ impl Table for Assignment {
         .await?;
         ensure_rows("roster.user_assignments", writes.len(), written.rows_affected())
     }
+
+    async fn bury(connection: &mut PgConnection, account: AccountId, ids: &[i64]) -> Result<(), StoreError> {
+        let buried = sqlx::query!(
+            "UPDATE roster.user_assignments
+                SET deleted_at = now(), is_active = false, version = version + 1, synced_at = now()
+              WHERE account_id = $1 AND id = ANY($2) AND deleted_at IS NULL",
+            account.0,
+            ids,
+        )
+        .execute(connection)
+        .await?;
+        ensure_rows("roster.user_assignments", ids.len(), buried.rows_affected())
+    }
 }

@@ -54,6 +54,22 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
+    /// The server does not take this very value: the record that holds it is to be set aside.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Database(sqlx::Error::Database(error))
+            if error.code().is_some_and(|code| REFUSING.iter().any(|class| code.starts_with(class))))
+    }
+
+    /// Why the server does not take a value, without the value.
+    pub fn refusal(&self) -> String {
+        match self {
+            Self::Database(sqlx::Error::Database(error)) => {
+                format!("PostgreSQL does not take it (SQLSTATE {})", error.code().unwrap_or_default())
+            }
+            _ => "PostgreSQL does not take it".to_owned(),
+        }
+    }
+
     /// Worth waiting for.
     pub fn is_unavailable(&self) -> bool {
         match self {
@@ -63,6 +79,9 @@ impl StoreError {
         }
     }
 }
+
+/// Classes of what a value can be refused for: it is no such value, or beyond a limit (a long text in an index).
+const REFUSING: [&str; 2] = ["22", "54"];
 
 /// SQLSTATEs, or their classes, of what passes or is put right at the server: connection trouble, a read-only server,
 /// wrong password, no such database, deadlock, insufficient resources, locks and statements that took too long,

@@ -1,8 +1,10 @@
 //! PostgreSQL: the mirror, the outbox and the daemon's own state. Knows no HTTP.
 //!
-//! Locks are always taken in this order: account, mirror rows by id, projects, watermark, cycle, outbox head.
+//! Locks are always taken in this order: account, mirror rows by id, projects, what is rejected or missing, watermark,
+//! cycle, outbox head.
 //! No transaction is ever open while HTTP is under way.
 
+pub mod deletions;
 pub mod error;
 pub mod lease;
 pub mod local;
@@ -10,6 +12,7 @@ pub mod migrations;
 pub mod outbox;
 pub mod page;
 pub mod permits;
+pub mod rates;
 pub mod rejected;
 pub mod state;
 pub mod status;

@@ -7,8 +7,8 @@ use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
 use super::state::{self, CycleRow, Mark};
-use super::{Fence, Store, StoreError, Table, outbox, projects, rejected};
-use crate::roster::{AccountId, Event, Mirrored, Project, Resource, Write};
+use super::{Fence, Store, StoreError, Table, deletions, outbox, projects, rejected};
+use crate::roster::{AccountId, Event, Mirrored, Project, Reason, Resource, Write};
 
 /// An open transaction of the account's writer. Dropped without [`Page::commit`], nothing of it happened.
 pub struct Page {
@@ -104,7 +104,49 @@ impl Page {
 
     /// Forgets rejected records that have been read well since.
     pub async fn forgive(&mut self, resource: Resource, ids: &[i64]) -> Result<(), StoreError> {
-        rejected::forgive(&mut self.transaction, self.account, resource, ids).await
+        let fingerprints: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        self.forget_rejections(resource, &fingerprints).await
+    }
+
+    /// Forgets rejected records by their fingerprints.
+    pub async fn forget_rejections(
+        &mut self,
+        resource: Resource,
+        fingerprints: &[String],
+    ) -> Result<(), StoreError> {
+        rejected::forget(&mut self.transaction, self.account, resource, fingerprints).await
+    }
+
+    /// Makes tombstones.
+    pub async fn bury<R: Table>(&mut self, ids: &[i64]) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        R::bury(&mut self.transaction, self.account, ids).await
+    }
+
+    /// Holds deletions for a person.
+    pub async fn hold(&mut self, resource: Resource, held: &[(i64, Reason)]) -> Result<(), StoreError> {
+        if held.is_empty() {
+            return Ok(());
+        }
+        deletions::hold(&mut self.transaction, self.account, resource, held).await
+    }
+
+    /// Notes the first 404 of records that are too young for one.
+    pub async fn miss(&mut self, resource: Resource, ids: &[i64]) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        deletions::miss(&mut self.transaction, self.account, resource, ids).await
+    }
+
+    /// Forgets that records were missing.
+    pub async fn release(&mut self, resource: Resource, ids: &[i64]) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        deletions::release(&mut self.transaction, self.account, resource, ids).await
     }
 
     /// Moves the watermark; only with the last page of a complete read.

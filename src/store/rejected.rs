@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use sqlx::PgConnection;
 
-use super::{Store, StoreError};
+use super::{Fence, Store, StoreError};
 use crate::roster::{AccountId, Resource};
 
 /// Longest text of a record that is kept.
@@ -22,34 +22,79 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// The id where it can be read, so that there is one row a record; else a hash of the text.
     fn fingerprint(&self) -> String {
-        self.id.map_or_else(
-            || format!("xxh3:{:016x}", xxhash_rust::xxh3::xxh3_64(self.raw.as_bytes())),
-            |id| id.to_string(),
-        )
+        fingerprint(self.id, &self.raw)
     }
 }
 
+/// The id where it can be read, so that there is one row a record; else a hash of the text.
+pub fn fingerprint(id: Option<i64>, raw: &str) -> String {
+    id.map_or_else(
+        || format!("xxh3:{:016x}", xxhash_rust::xxh3::xxh3_64(raw.as_bytes())),
+        |id| id.to_string(),
+    )
+}
+
+/// Ids of a list that are on record as bad or as missing.
+#[derive(Clone, Debug, Default)]
+pub struct OnRecord {
+    /// In `roster.rejected_records`.
+    pub rejected: HashSet<i64>,
+    /// In `roster.held_deletions` or `roster.missed_records`.
+    pub missing: HashSet<i64>,
+}
+
 impl Store {
-    /// Ids of the account's rejected records.
-    pub async fn rejected_ids(
-        &self,
-        account: AccountId,
-        resource: Resource,
-    ) -> Result<HashSet<i64>, StoreError> {
+    /// Which records of a list are on record; nearly always none.
+    pub async fn on_record(&self, account: AccountId, resource: Resource) -> Result<OnRecord, StoreError> {
         let rows = sqlx::query!(
-            r#"SELECT record_id AS "id!" FROM roster.rejected_records
-                WHERE account_id = $1 AND resource = $2 AND record_id IS NOT NULL"#,
+            r#"SELECT true AS "rejected!", record_id AS "id!" FROM roster.rejected_records
+                WHERE account_id = $1 AND resource = $2 AND record_id IS NOT NULL
+               UNION ALL
+               SELECT false, record_id FROM roster.held_deletions WHERE account_id = $1 AND resource = $2
+               UNION ALL
+               SELECT false, record_id FROM roster.missed_records WHERE account_id = $1 AND resource = $2"#,
             account.0,
             resource.name(),
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows.into_iter().map(|row| row.id).collect())
+        let mut on_record = OnRecord::default();
+        for row in rows {
+            if row.rejected { &mut on_record.rejected } else { &mut on_record.missing }.insert(row.id);
+        }
+        Ok(on_record)
     }
 
-    /// Those of the rejections that are not on record, or not seen for an hour: a bad record that comes with each
+    /// Forgets the rejected records of a list that a full read did not show any more: `shown` says which it did, by id
+    /// and by fingerprint.
+    pub async fn forget_rejections(
+        &self,
+        fence: &Fence,
+        resource: Resource,
+        shown: impl Fn(Option<i64>, &str) -> bool,
+    ) -> Result<(), StoreError> {
+        let rows = sqlx::query!(
+            "SELECT record_id, fingerprint FROM roster.rejected_records WHERE account_id = $1 AND resource = $2",
+            fence.account.0,
+            resource.name(),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let gone: Vec<String> = rows
+            .into_iter()
+            .filter(|row| !shown(row.record_id, &row.fingerprint))
+            .map(|row| row.fingerprint)
+            .collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let mut page = self.begin(fence).await?;
+        page.forget_rejections(resource, &gone).await?;
+        page.commit().await
+    }
+
+    /// Those of the rejections that are not on record as this rosterd's, or not seen for an hour: a bad record that comes with each
     /// poll is not written with each poll.
     pub async fn rejection_news(
         &self,
@@ -60,11 +105,12 @@ impl Store {
         let fingerprints: Vec<String> = rejections.iter().map(Rejection::fingerprint).collect();
         let recent = sqlx::query!(
             "SELECT fingerprint, error FROM roster.rejected_records
-              WHERE account_id = $1 AND resource = $2 AND fingerprint = ANY($3)
+              WHERE account_id = $1 AND resource = $2 AND fingerprint = ANY($3) AND rosterd_version = $4
                 AND last_seen_at > now() - interval '1 hour'",
             account.0,
             resource.name(),
             &fingerprints,
+            env!("CARGO_PKG_VERSION"),
         )
         .fetch_all(&self.pool)
         .await?;
@@ -107,20 +153,21 @@ pub(super) async fn put(
     Ok(())
 }
 
-pub(super) async fn forgive(
+pub(super) async fn forget(
     connection: &mut PgConnection,
     account: AccountId,
     resource: Resource,
-    ids: &[i64],
+    fingerprints: &[String],
 ) -> Result<(), StoreError> {
-    if ids.is_empty() {
+    if fingerprints.is_empty() {
         return Ok(());
     }
     sqlx::query!(
-        "DELETE FROM roster.rejected_records WHERE account_id = $1 AND resource = $2 AND record_id = ANY($3)",
+        "DELETE FROM roster.rejected_records
+          WHERE account_id = $1 AND resource = $2 AND fingerprint = ANY($3)",
         account.0,
         resource.name(),
-        ids,
+        fingerprints,
     )
     .execute(connection)
     .await?;

@@ -19,6 +19,43 @@ pub struct ListState {
     pub last_success_at: Option<DateTime<Utc>>,
     /// When everything is due to be read again.
     pub next_full_at: Option<DateTime<Utc>>,
+    /// Harvest's total and the mirror's count that the last full read left unexplained.
+    pub unexplained: Option<(u64, u64)>,
+    /// Another rosterd than this one could not read some records; this one perhaps can.
+    pub has_old_rejections: bool,
+}
+
+/// What is known of an account before it is read.
+#[derive(Clone, Debug, Default)]
+pub struct AccountState {
+    /// How far each list has been read.
+    pub lists: HashMap<Resource, ListState>,
+    /// The token's owner at the last good full read.
+    pub owner: Option<Owner>,
+}
+
+impl AccountState {
+    /// How far this list has been read.
+    pub fn list(&self, resource: Resource) -> ListState {
+        self.lists.get(&resource).copied().unwrap_or_default()
+    }
+
+    /// Whether the token was an administrator's at the last good full read.
+    pub fn is_administrator(&self) -> bool {
+        self.owner.as_ref().is_some_and(|owner| owner.access_roles.iter().any(|role| role == ADMINISTRATOR))
+    }
+}
+
+/// The access role that sees everybody.
+const ADMINISTRATOR: &str = "administrator";
+
+/// Whose token it is.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    /// Their id in this account.
+    pub id: i64,
+    /// What they may see.
+    pub access_roles: Vec<String>,
 }
 
 /// What a complete read leaves behind.
@@ -30,8 +67,6 @@ pub struct Mark {
     pub attempted_at: DateTime<Utc>,
     /// When it ended.
     pub finished_at: DateTime<Utc>,
-    /// For a full read: when the next one is due.
-    pub next_full_at: Option<DateTime<Utc>>,
     /// Reads that found nothing since the last mark.
     pub idle_polls: i64,
 }
@@ -59,37 +94,80 @@ pub struct CycleRow {
 pub struct AccountEnd {
     /// Whether it was good.
     pub error: Option<String>,
-    /// Whether everything was read.
+    /// When the next full read is due, where that changes: after one that was good, or at once.
+    pub next_full_at: Option<DateTime<Utc>>,
+    /// Whether everything was read and all that was missing is settled.
     pub full: bool,
     /// The token's owner, where asked.
-    pub owner: Option<(i64, Vec<String>)>,
+    pub owner: Option<Owner>,
     /// The company's name, where asked.
     pub name: Option<String>,
 }
 
 impl Store {
-    /// How far each list of the account has been read.
-    pub async fn list_states(&self, account: AccountId) -> Result<HashMap<Resource, ListState>, StoreError> {
+    /// What is known of the account.
+    pub async fn account_state(&self, account: AccountId) -> Result<AccountState, StoreError> {
         let rows = sqlx::query!(
-            "SELECT resource, watermark, clock_offset_ms, last_success_at, next_full_at
-               FROM roster.watermarks WHERE account_id = $1",
-            account.0
+            r#"SELECT list.resource, list.watermark, list.clock_offset_ms, list.last_success_at, list.next_full_at,
+                      list.unexplained_total, list.unexplained_expected,
+                      EXISTS (SELECT FROM roster.rejected_records AS bad
+                               WHERE (bad.account_id, bad.resource) = (list.account_id, list.resource)
+                                 AND bad.rosterd_version <> $2) AS "has_old_rejections!"
+                 FROM roster.watermarks AS list WHERE list.account_id = $1"#,
+            account.0,
+            env!("CARGO_PKG_VERSION"),
         )
         .fetch_all(&self.pool)
         .await?;
-        let by_name = |name: &str| Resource::ALL.into_iter().find(|resource| resource.name() == name);
-        Ok(rows
-            .into_iter()
-            .filter_map(|row| {
-                let offset = row.clock_offset_ms.map(TimeDelta::milliseconds);
-                let state = ListState {
-                    watermark: row.watermark.map(|at| Watermark { at, offset }),
-                    last_success_at: row.last_success_at,
-                    next_full_at: row.next_full_at,
-                };
-                Some((by_name(&row.resource)?, state))
-            })
-            .collect())
+        let owner = sqlx::query!(
+            "SELECT user_id, access_roles FROM roster.accounts WHERE account_id = $1",
+            account.0
+        )
+        .fetch_optional(&self.pool)
+        .await?
+        .and_then(|row| Some(Owner { id: row.user_id?, access_roles: row.access_roles.unwrap_or_default() }));
+        let by_name = |name: &str| Resource::LISTS.into_iter().find(|resource| resource.name() == name);
+        let lists = rows.into_iter().filter_map(|row| {
+            let offset = row.clock_offset_ms.map(TimeDelta::milliseconds);
+            let state = ListState {
+                watermark: row.watermark.map(|at| Watermark { at, offset }),
+                last_success_at: row.last_success_at,
+                next_full_at: row.next_full_at,
+                unexplained: row
+                    .unexplained_total
+                    .zip(row.unexplained_expected)
+                    .map(|(total, expected)| (total.unsigned_abs(), expected.unsigned_abs())),
+                has_old_rejections: row.has_old_rejections,
+            };
+            Some((by_name(&row.resource)?, state))
+        });
+        Ok(AccountState { lists: lists.collect(), owner })
+    }
+
+    /// Remembers, or forgets, a total that a full read could not explain.
+    pub async fn set_unexplained(
+        &self,
+        fence: &Fence,
+        resource: Resource,
+        unexplained: Option<(u64, u64)>,
+    ) -> Result<(), StoreError> {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let (total, expected) = unexplained.map(|(a, b)| (number(a), number(b))).unzip();
+        sqlx::query!(
+            "UPDATE roster.watermarks AS list SET unexplained_total = $4, unexplained_expected = $5
+               FROM roster.accounts AS account
+              WHERE list.account_id = $1 AND list.resource = $3
+                AND account.account_id = $1 AND account.epoch = $2
+                AND (list.unexplained_total, list.unexplained_expected) IS DISTINCT FROM ($4, $5)",
+            fence.account.0,
+            fence.epoch,
+            resource.name(),
+            total,
+            expected,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 
     /// Forgets the last cycle's error after a good one that had nothing else to write; writes nothing where there
@@ -112,7 +190,9 @@ impl Store {
             r#"SELECT EXISTS (SELECT FROM roster.users
                                WHERE default_hourly_rate IS NOT NULL OR cost_rate IS NOT NULL)
                    OR EXISTS (SELECT FROM roster.user_assignments
-                               WHERE hourly_rate IS NOT NULL OR budget IS NOT NULL) AS "holds!""#
+                               WHERE hourly_rate IS NOT NULL OR budget IS NOT NULL)
+                   OR EXISTS (SELECT FROM roster.billable_rates)
+                   OR EXISTS (SELECT FROM roster.cost_rates) AS "holds!""#
         )
         .fetch_one(&self.pool)
         .await?;
@@ -128,23 +208,18 @@ pub(super) async fn mark(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "INSERT INTO roster.watermarks AS w
-                (account_id, resource, watermark, clock_offset_ms, last_attempt_at, last_success_at,
-                 last_full_at, next_full_at, idle_polls)
-         VALUES ($1, $2, $3, $4, $5, $6::timestamptz,
-                 CASE WHEN $7::timestamptz IS NOT NULL THEN $6::timestamptz END, $7::timestamptz, $8)
+                (account_id, resource, watermark, clock_offset_ms, last_attempt_at, last_success_at, idle_polls)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (account_id, resource) DO UPDATE SET
-                (watermark, clock_offset_ms, last_attempt_at, last_success_at, last_full_at, next_full_at,
-                 idle_polls) =
+                (watermark, clock_offset_ms, last_attempt_at, last_success_at, idle_polls) =
                 (EXCLUDED.watermark, EXCLUDED.clock_offset_ms, EXCLUDED.last_attempt_at,
-                 EXCLUDED.last_success_at, coalesce(EXCLUDED.last_full_at, w.last_full_at),
-                 coalesce(EXCLUDED.next_full_at, w.next_full_at), w.idle_polls + EXCLUDED.idle_polls)",
+                 EXCLUDED.last_success_at, w.idle_polls + EXCLUDED.idle_polls)",
         account.0,
         resource.name(),
         mark.watermark.at,
         mark.watermark.offset.map(|offset| offset.num_milliseconds()),
         mark.attempted_at,
         mark.finished_at,
-        mark.next_full_at,
         mark.idle_polls,
     )
     .execute(connection)
@@ -192,7 +267,19 @@ pub(super) async fn end_account(
     account: AccountId,
     end: &AccountEnd,
 ) -> Result<(), StoreError> {
-    let (owner, access_roles) = end.owner.clone().unzip();
+    let (owner, access_roles) = end.owner.clone().map(|owner| (owner.id, owner.access_roles)).unzip();
+    if end.next_full_at.is_some() {
+        sqlx::query!(
+            "UPDATE roster.watermarks
+                SET next_full_at = $2, last_full_at = CASE WHEN $3 THEN now() ELSE last_full_at END
+              WHERE account_id = $1",
+            account.0,
+            end.next_full_at,
+            end.full,
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
     sqlx::query!(
         "UPDATE roster.accounts
             SET last_error = $2,

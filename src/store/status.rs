@@ -16,6 +16,7 @@ pub struct AccountStatus {
     pub last_full_at: Option<DateTime<Utc>>,
     pub last_error: Option<String>,
     pub rejected_records: i64,
+    pub held_deletions: Vec<HeldCount>,
     pub resources: Vec<ResourceStatus>,
 }
 
@@ -34,6 +35,22 @@ pub struct ResourceStatus {
     pub active: i64,
     pub inactive: i64,
     pub deleted: i64,
+    /// Harvest's total, where a full read did not explain it.
+    pub unexplained_total: Option<i64>,
+    /// What it should have been.
+    pub unexplained_expected: Option<i64>,
+}
+
+/// Held deletions of one account that are alike.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the names are the columns of roster.held_deletions")]
+pub struct HeldCount {
+    #[serde(skip)]
+    pub account_id: i64,
+    pub resource: String,
+    pub reason: String,
+    pub decision: Option<String>,
+    pub count: i64,
 }
 
 /// The outbox.
@@ -109,7 +126,9 @@ impl Store {
                       extract(epoch FROM now() - mark.last_success_at)::bigint AS lag_seconds,
                       mark.watermark AS "watermark?", mark.next_full_at AS "next_full_at?",
                       coalesce(active, 0) AS "active!", coalesce(inactive, 0) AS "inactive!",
-                      coalesce(deleted, 0) AS "deleted!"
+                      coalesce(deleted, 0) AS "deleted!",
+                      mark.unexplained_total AS "unexplained_total?",
+                      mark.unexplained_expected AS "unexplained_expected?"
                  FROM roster.accounts AS account
                 CROSS JOIN (VALUES ('users', 1), ('user_assignments', 2)) AS list (resource, place)
                  LEFT JOIN roster.watermarks AS mark USING (account_id, resource)
@@ -130,6 +149,15 @@ impl Store {
         )
         .fetch_all(&mut *transaction)
         .await?;
+        let held = sqlx::query_as!(
+            HeldCount,
+            r#"SELECT account_id, resource, reason, decision, count(*) AS "count!"
+                 FROM roster.held_deletions
+                GROUP BY account_id, resource, reason, decision
+                ORDER BY account_id, resource DESC, reason, decision"#
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
         let outbox =
             sqlx::query_as!(OutboxStatus, "SELECT seq, floor_seq, stream_id FROM roster.outbox_head")
                 .fetch_one(&mut *transaction)
@@ -144,6 +172,7 @@ impl Store {
                 last_full_at: row.last_full_at,
                 last_error: row.last_error,
                 rejected_records: row.rejected,
+                held_deletions: held.iter().filter(|it| it.account_id == row.account_id).cloned().collect(),
                 resources: resources.drain(..own).collect(),
             }
         });

@@ -41,6 +41,13 @@ pub trait Table: Record {
         account: AccountId,
         writes: &[Write<Self>],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Makes tombstones of live rows: the last values stay, the version goes up by one.
+    fn bury(
+        connection: &mut PgConnection,
+        account: AccountId,
+        ids: &[i64],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// The rows as one JSON array by column name, for `json_populate_recordset`: it takes lists, money with all its

@@ -3,17 +3,19 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::cycle::CycleError;
+use chrono::TimeDelta;
+
 use super::report::Report;
-use super::schedule::Mode;
-use super::sink::{Batch, LastPage, Sink};
+use super::sink::{Batch, LastPage};
 use crate::harvest::Decode;
 use crate::harvest::wire::Read;
 use crate::roster::event::Telling;
-use crate::roster::{Event, Fetched, Project, Reading, Resource, User, plan, unstorable};
+use crate::roster::{Event, Fetched, Project, Reading, plan, unstorable};
 use crate::store::rejected::Rejection;
-use crate::store::state::{AccountEnd, ListState};
-use crate::store::{Fence, Fingerprint, Store, StoreError, Table};
+use crate::store::{Fence, Fingerprint, Page, Store, StoreError, Table};
+
+/// More bad records than this on one page are said in one line.
+const MOST_NAMED: usize = 20;
 
 /// Writes an account that this process holds.
 pub struct Writer<'a> {
@@ -21,28 +23,59 @@ pub struct Writer<'a> {
     pub store: &'a Store,
     /// Proof that the account is ours.
     pub fence: Fence,
+    /// How long after its first 404 a young record's second one counts: a poll interval.
+    pub again_after: TimeDelta,
 }
 
-impl Sink for Writer<'_> {
-    async fn states(&self) -> Result<HashMap<Resource, ListState>, StoreError> {
-        self.store.list_states(self.fence.account).await
-    }
+/// What a page brings that the database does not have.
+struct News<R> {
+    /// Records that may differ, and how far they are to be believed.
+    suspects: Vec<(Fetched<R>, Reading)>,
+    projects: Vec<Project>,
+    rejections: Vec<Rejection>,
+    /// Ids on the rejected list that have been read well now.
+    forgiven: Vec<i64>,
+    /// Ids that were missing and are there.
+    back: Vec<i64>,
+    last: Option<LastPage>,
+}
 
-    async fn unknown_users(&self, mut named: Vec<i64>) -> Result<Vec<i64>, StoreError> {
-        let known = self.store.fingerprints::<User>(self.fence.account, &named).await?;
-        named.retain(|id| !known.contains_key(id));
-        Ok(named)
+impl<R> News<R> {
+    fn is_nothing(&self) -> bool {
+        self.suspects.is_empty()
+            && self.projects.is_empty()
+            && self.rejections.is_empty()
+            && self.forgiven.is_empty()
+            && self.back.is_empty()
+            && !self.last.as_ref().is_some_and(|last| last.due)
     }
+}
 
+impl Writer<'_> {
     /// In one transaction. Where nothing differs and no mark is due, there is none at all.
-    async fn take<R: Decode + Table>(
+    pub(super) async fn store<R: Decode + Table>(
         &self,
         batches: Vec<Batch<R>>,
         last: Option<LastPage>,
         report: &mut Report,
     ) -> Result<bool, StoreError> {
-        let Self { store, fence } = self;
-        let account = fence.account;
+        let news = self.news(batches, last, report).await?;
+        if news.is_nothing() {
+            return Ok(false);
+        }
+        tell_of_rejections::<R>(&news.rejections, report);
+        self.commit(news, report).await?;
+        Ok(true)
+    }
+
+    /// What of it the database does not have, as far as can be seen without a lock.
+    async fn news<R: Decode + Table>(
+        &self,
+        batches: Vec<Batch<R>>,
+        last: Option<LastPage>,
+        report: &mut Report,
+    ) -> Result<News<R>, StoreError> {
+        let (store, account) = (self.store, self.fence.account);
         let ids: Vec<i64> =
             batches.iter().flat_map(|batch| &batch.images).map(|read| read.fetched.record.id()).collect();
         let known =
@@ -56,29 +89,27 @@ impl Sink for Writer<'_> {
             images.filter(|image| !equal(image)).map(|image| image.record.id()).collect();
         let mut projects: BTreeMap<i64, Project> = BTreeMap::new();
         let mut rejections: Vec<Rejection> = Vec::new();
-        let mut suspects: Vec<(Vec<Fetched<R>>, Reading)> = Vec::new();
+        let mut suspects = Vec::new();
         for batch in batches {
             rejections.extend(batch.rejected.into_iter().map(|rejected| Rejection {
                 id: rejected.id,
                 raw: rejected.raw.get().to_owned(),
                 reason: rejected.reason,
             }));
-            let mut images = Vec::new();
             for Read { fetched, project } in batch.images {
                 projects.extend(project.map(|project| (project.id, project)));
                 let id = fetched.record.id();
                 match unstorable(&fetched.record) {
-                    Some(reason) if !known.contains_key(&id) => rejections.push(Rejection {
-                        id: Some(id),
-                        raw: fetched.raw.get().to_owned(),
-                        reason: reason.to_owned(),
-                    }),
-                    _ if differing.contains(&id) => images.push(fetched),
+                    Some(reason) if known.get(&id).is_none_or(|row| row.deleted) => {
+                        rejections.push(Rejection {
+                            id: Some(id),
+                            raw: fetched.raw.get().to_owned(),
+                            reason: reason.to_owned(),
+                        });
+                    }
+                    _ if differing.contains(&id) => suspects.push((fetched, batch.reading)),
                     _ => {}
                 }
-            }
-            if !images.is_empty() {
-                suspects.push((images, batch.reading));
             }
         }
         let projects = match projects.len() {
@@ -87,106 +118,139 @@ impl Sink for Writer<'_> {
         };
         report.of(R::RESOURCE).rejected += rejections.len() as u64;
         let bad: HashSet<i64> = rejections.iter().filter_map(|rejection| rejection.id).collect();
-        let good: Vec<i64> = ids.into_iter().filter(|id| !bad.contains(id)).collect();
+        let (mut forgiven, mut back) = (Vec::new(), Vec::new());
+        if !ids.is_empty() || !bad.is_empty() {
+            let on_record = store.on_record(account, R::RESOURCE).await?;
+            back = ids.iter().chain(&bad).copied().filter(|id| on_record.missing.contains(id)).collect();
+            forgiven = ids;
+            forgiven.retain(|id| on_record.rejected.contains(id) && !bad.contains(id));
+        }
         let rejections = match rejections.len() {
             0 => rejections,
             _ => store.rejection_news(account, R::RESOURCE, rejections).await?,
         };
-        let forgiven = self.forgiven::<R>(good).await?;
-        if suspects.is_empty()
-            && projects.is_empty()
-            && rejections.is_empty()
-            && forgiven.is_empty()
-            && !last.as_ref().is_some_and(|last| last.due)
-        {
-            return Ok(false);
-        }
-        for rejection in &rejections {
-            tracing::warn!(
-                event = "record.rejected",
-                account_id = account.0,
-                cycle_id = %report.id,
-                resource = R::RESOURCE.name(),
-                record_id = rejection.id,
-                error = rejection.reason,
-                "a record cannot be read: it is kept in roster.rejected_records"
-            );
-        }
+        Ok(News { suspects, projects, rejections, forgiven, back, last })
+    }
 
-        let mut page = store.begin(fence).await?;
-        let telling = Telling {
-            account,
+    /// Commits the news. A record that the decoder believed and PostgreSQL refuses is looked for by halves, and
+    /// rejected alone; the mark goes with what comes last.
+    async fn commit<R: Decode + Table>(
+        &self,
+        mut news: News<R>,
+        report: &mut Report,
+    ) -> Result<(), StoreError> {
+        let refused = match self.try_commit(&news, report).await {
+            Err(error) if error.is_refusal() && !news.suspects.is_empty() => error,
+            done => return done,
+        };
+        if news.suspects.iter().all(|(image, _)| image.record.id() == news.suspects[0].0.record.id()) {
+            let rejections = news.suspects.drain(..).map(|(image, _)| Rejection {
+                id: Some(image.record.id()),
+                raw: image.raw.get().to_owned(),
+                reason: refused.refusal(),
+            });
+            news.rejections.extend(rejections.take(1));
+            news.forgiven.clear();
+            report.of(R::RESOURCE).rejected += 1;
+            tell_of_rejections::<R>(&news.rejections, report);
+            return self.try_commit(&news, report).await;
+        }
+        news.suspects.sort_by_key(|(image, _)| image.record.id());
+        let middle = news.suspects[news.suspects.len() / 2].0.record.id();
+        let first = news.suspects[0].0.record.id();
+        let cut = news.suspects.partition_point(|(image, _)| {
+            image.record.id() < middle || first == middle && image.record.id() == middle
+        });
+        let front = News {
+            suspects: news.suspects.drain(..cut).collect(),
+            projects: Vec::new(),
+            rejections: Vec::new(),
+            forgiven: Vec::new(),
+            back: Vec::new(),
+            last: None,
+        };
+        Box::pin(self.commit(front, report)).await?;
+        Box::pin(self.commit(news, report)).await
+    }
+
+    async fn try_commit<R: Decode + Table>(
+        &self,
+        news: &News<R>,
+        report: &mut Report,
+    ) -> Result<(), StoreError> {
+        let mut page = self.store.begin(&self.fence).await?;
+        let telling = self.telling(&page, report);
+        let (mut events, mut refreshed) = (Vec::new(), 0);
+        for suspects in news.suspects.chunk_by(|(_, a), (_, b)| a == b) {
+            let ids: Vec<i64> = suspects.iter().map(|(image, _)| image.record.id()).collect();
+            let images = suspects.iter().map(|(image, _)| image.clone()).collect();
+            let writes = plan(&page.rows::<R>(&ids).await?, images, suspects[0].1);
+            page.write(&writes).await?;
+            let before = events.len();
+            let changes = writes.iter().filter_map(|write| write.change.as_ref());
+            events.extend(changes.map(|change| Event::new(change, &telling)));
+            refreshed += writes.len() - (events.len() - before);
+        }
+        page.write_projects(&news.projects).await?;
+        page.reject(R::RESOURCE, &news.rejections).await?;
+        page.forgive(R::RESOURCE, &news.forgiven).await?;
+        page.release(R::RESOURCE, &news.back).await?;
+        if let Some(last) = &news.last {
+            page.mark(R::RESOURCE, &last.mark).await?;
+        }
+        // The cycle's row tells of this page too; what was refused is counted when it is tried again.
+        let counts = report.of(R::RESOURCE);
+        let before = *counts;
+        counts.changed += events.len() as u64;
+        counts.refreshed += refreshed as u64;
+        let done = tell(page, &events, report).await;
+        if done.is_err() {
+            *report.of(R::RESOURCE) = before;
+        }
+        done
+    }
+
+    /// Where and when the events of this transaction are told.
+    pub(super) fn telling(&self, page: &Page, report: &Report) -> Telling {
+        Telling {
+            account: self.fence.account,
             stream: page.stream(),
             cycle: report.id,
             mode: report.mode.name(),
             now: page.now(),
-        };
-        let (mut events, mut refreshed) = (Vec::new(), 0);
-        for (images, reading) in suspects {
-            let ids: Vec<i64> = images.iter().map(|image| image.record.id()).collect();
-            let writes = plan(&page.rows::<R>(&ids).await?, images, reading);
-            page.write(&writes).await?;
-            let before = events.len();
-            events.extend(
-                writes
-                    .iter()
-                    .filter_map(|write| write.change.as_ref())
-                    .map(|change| Event::new(change, &telling)),
-            );
-            refreshed += writes.len() - (events.len() - before);
         }
-        page.write_projects(&projects).await?;
-        page.reject(R::RESOURCE, &rejections).await?;
-        page.forgive(R::RESOURCE, &forgiven).await?;
-        if let Some(last) = last {
-            page.mark(R::RESOURCE, &last.mark).await?;
-        }
-        let counts = report.of(R::RESOURCE);
-        counts.changed += events.len() as u64;
-        counts.refreshed += refreshed as u64;
-        if !events.is_empty() {
-            page.cycle(&report.row()).await?;
-        }
-        page.emit(&events).await?;
-        page.commit().await?;
-        Ok(true)
-    }
-
-    /// Unless nothing happened, or the database is not there to be told.
-    async fn finish(&self, report: &Report, mut end: AccountEnd) -> Result<(), StoreError> {
-        let quiet = report.outcome.is_ok() && !report.wrote() && report.mode == Mode::Incremental;
-        match &report.outcome {
-            Err(CycleError::Store(StoreError::Fenced(_))) => return Ok(()),
-            // Nothing is wrong with the account, but a row of the cycle that is there must not look as if it ran.
-            Err(CycleError::Store(_) | CycleError::Stopped) => {
-                if report.events() > 0 {
-                    let mut page = self.store.begin(&self.fence).await?;
-                    page.cycle(&report.row()).await?;
-                    page.commit().await?;
-                }
-                return Ok(());
-            }
-            Err(error) => end.error = Some(crate::telemetry::chain(error)),
-            Ok(()) if quiet => return self.store.clear_error(&self.fence).await,
-            Ok(()) => {}
-        }
-        end.full = report.mode == Mode::Full;
-        let mut page = self.store.begin(&self.fence).await?;
-        page.account(&end).await?;
-        if report.wrote() || report.outcome.is_err() {
-            page.cycle(&report.row()).await?;
-        }
-        page.commit().await
     }
 }
 
-impl Writer<'_> {
-    /// Records on the rejected list that have been read well now.
-    async fn forgiven<R: Decode + Table>(&self, mut good: Vec<i64>) -> Result<Vec<i64>, StoreError> {
-        if !good.is_empty() {
-            let on_record = self.store.rejected_ids(self.fence.account, R::RESOURCE).await?;
-            good.retain(|id| on_record.contains(id));
-        }
-        Ok(good)
+/// Ends the transaction: the cycle as it stands, its events, and the commit.
+pub(super) async fn tell(mut page: Page, events: &[Event], report: &Report) -> Result<(), StoreError> {
+    if !events.is_empty() {
+        page.cycle(&report.row()).await?;
+    }
+    page.emit(events).await?;
+    page.commit().await
+}
+
+fn tell_of_rejections<R: Table>(rejections: &[Rejection], report: &Report) {
+    for rejection in rejections.iter().take(MOST_NAMED) {
+        tracing::warn!(
+            event = "record.rejected",
+            account_id = report.account.0,
+            cycle_id = %report.id,
+            resource = R::RESOURCE.name(),
+            record_id = rejection.id,
+            error = rejection.reason,
+            "a record cannot be read: it is kept in roster.rejected_records"
+        );
+    }
+    if let Some(more) = rejections.len().checked_sub(MOST_NAMED).filter(|more| *more > 0) {
+        tracing::warn!(
+            event = "record.rejected",
+            account_id = report.account.0,
+            cycle_id = %report.id,
+            resource = R::RESOURCE.name(),
+            records = more,
+            "{more} more records of this page cannot be read"
+        );
     }
 }

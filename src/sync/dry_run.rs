@@ -3,39 +3,48 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
+use chrono::TimeDelta;
+
 use super::report::Report;
-use super::sink::{Batch, LastPage, Sink};
+use super::sink::{Batch, LastPage, Seen, Sink, Verdicts};
 use crate::harvest::Decode;
-use crate::roster::{AccountId, Resource, User, plan, unstorable};
-use crate::store::state::{AccountEnd, ListState};
+use crate::roster::{AccountId, Candidate, Kind, Resource, User, plan, unstorable};
+use crate::store::deletions::Census;
+use crate::store::state::{AccountEnd, AccountState};
 use crate::store::{Store, StoreError, Table};
 
 /// Prints the plan of an account.
 pub struct DryRun<'a> {
-    store: Option<&'a Store>,
-    account: AccountId,
-    values: bool,
-    print: &'a (dyn Fn(&str) + Sync),
-    planned_users: Mutex<HashSet<i64>>,
+    /// `None` where the database has no schema yet: the mirror is empty.
+    pub store: Option<&'a Store>,
+    /// The account.
+    pub account: AccountId,
+    /// Lines tell from → to.
+    pub values: bool,
+    /// Where the lines go.
+    pub print: &'a (dyn Fn(&str) + Sync),
+    /// See [`super::apply::Writer`].
+    pub again_after: TimeDelta,
+    /// What was planned so far.
+    pub planned: Planned,
 }
 
-impl<'a> DryRun<'a> {
-    /// Without a `store`, where the database has no schema yet, the mirror is empty. `values`: lines tell from → to.
-    pub fn new(
-        store: Option<&'a Store>,
-        account: AccountId,
-        values: bool,
-        print: &'a (dyn Fn(&str) + Sync),
-    ) -> Self {
-        Self { store, account, values, print, planned_users: Mutex::default() }
+/// What the mirror would hold by now, beyond what it does.
+#[derive(Default)]
+pub struct Planned(Mutex<(HashSet<i64>, HashMap<Resource, Census>)>);
+
+impl Planned {
+    fn with<T>(&self, change: impl FnOnce(&mut HashSet<i64>, &mut HashMap<Resource, Census>) -> T) -> T {
+        let (users, census) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        change(users, census)
     }
 }
 
 impl Sink for DryRun<'_> {
-    async fn states(&self) -> Result<HashMap<Resource, ListState>, StoreError> {
+    async fn account(&self) -> Result<AccountState, StoreError> {
         match self.store {
-            Some(store) => store.list_states(self.account).await,
-            None => Ok(HashMap::new()),
+            Some(store) => store.account_state(self.account).await,
+            None => Ok(AccountState::default()),
         }
     }
 
@@ -44,8 +53,7 @@ impl Sink for DryRun<'_> {
             let known = store.fingerprints::<User>(self.account, &named).await?;
             named.retain(|id| !known.contains_key(id));
         }
-        let planned = self.planned_users.lock().unwrap_or_else(PoisonError::into_inner);
-        named.retain(|id| !planned.contains(id));
+        self.planned.with(|users, _| named.retain(|id| !users.contains(id)));
         Ok(named)
     }
 
@@ -69,25 +77,99 @@ impl Sink for DryRun<'_> {
                 (self.print)(&format!("{aggregate} {id} cannot be read: {}", rejected.reason));
                 counts.rejected += 1;
             }
-            for image in images.iter().filter(|image| !rows.contains_key(&image.record.id())) {
+            for image in
+                images.iter().filter(|image| rows.get(&image.record.id()).is_none_or(|row| row.deleted))
+            {
                 if let Some(reason) = unstorable(&image.record) {
                     (self.print)(&format!("{aggregate} {} cannot be stored: {reason}", image.record.id()));
                     counts.rejected += 1;
                 }
             }
-            if R::RESOURCE == Resource::Users {
-                self.planned_users.lock().unwrap_or_else(PoisonError::into_inner).extend(ids);
-            }
+            let mut created = 0;
             for write in plan(&rows, images, batch.reading) {
                 match &write.change {
                     Some(change) if self.values => (self.print)(&change.with_values()),
                     Some(change) => (self.print)(&change.to_string()),
                     None => counts.refreshed += 1,
                 }
+                created += u64::from(write.change.as_ref().is_some_and(|it| it.kind == Kind::Created));
                 counts.changed += u64::from(write.change.is_some());
             }
+            self.planned.with(|users, census| {
+                census.entry(R::RESOURCE).or_default().live += created;
+                if R::RESOURCE == Resource::Users {
+                    users.extend(ids);
+                }
+            });
         }
         Ok(false)
+    }
+
+    async fn unseen(&self, resource: Resource, seen: &Seen) -> Result<Vec<Candidate>, StoreError> {
+        let Some(store) = self.store else { return Ok(Vec::new()) };
+        let ids = store.unseen(self.account, resource, &seen.ids).await?;
+        store.candidates(self.account, resource, &ids, self.again_after).await
+    }
+
+    async fn pending(&self) -> Result<HashMap<Resource, Vec<Candidate>>, StoreError> {
+        let Some(store) = self.store else { return Ok(HashMap::new()) };
+        let mut pending = HashMap::new();
+        for (resource, ids) in store.pending(self.account, self.again_after).await? {
+            pending.insert(resource, store.candidates(self.account, resource, &ids, self.again_after).await?);
+        }
+        Ok(pending)
+    }
+
+    async fn census(&self) -> Result<HashMap<Resource, Census>, StoreError> {
+        let mut census = match self.store {
+            Some(store) => store.census(self.account).await?,
+            None => HashMap::new(),
+        };
+        self.planned.with(|_, planned| {
+            for (resource, more) in planned {
+                let list = census.entry(*resource).or_default();
+                list.live += more.live;
+                list.missing += more.missing;
+            }
+        });
+        Ok(census)
+    }
+
+    async fn conclude<R: Decode + Table>(
+        &self,
+        verdicts: Verdicts,
+        report: &mut Report,
+    ) -> Result<(), StoreError> {
+        let aggregate = R::RESOURCE.aggregate();
+        let Verdicts { gone, held, missed } = verdicts;
+        for id in &gone {
+            (self.print)(&format!("{aggregate} {id} would delete"));
+        }
+        for (id, reason) in &held {
+            (self.print)(&format!("{aggregate} {id} would hold: {}", reason.name()));
+        }
+        for id in &missed {
+            (self.print)(&format!("{aggregate} {id} would wait for a second 404: it is too young for one"));
+        }
+        let counts = report.of(R::RESOURCE);
+        counts.changed += gone.len() as u64;
+        counts.deleted += gone.len() as u64;
+        counts.held += held.len() as u64;
+        let missing = (gone.len() + held.len() + missed.len()) as u64;
+        self.planned.with(|_, census| census.entry(R::RESOURCE).or_default().missing += missing);
+        Ok(())
+    }
+
+    async fn walked(&self, _resource: Resource, _seen: &Seen) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn unexplained(
+        &self,
+        _resource: Resource,
+        _unexplained: Option<(u64, u64)>,
+    ) -> Result<(), StoreError> {
+        Ok(())
     }
 
     async fn finish(&self, _report: &Report, _end: AccountEnd) -> Result<(), StoreError> {

@@ -15,7 +15,9 @@ const STUCK: Duration = Duration::from_mins(5);
 struct Pulse {
     account: AccountId,
     beat: Instant,
-    /// When the last good cycle ended, or a page was stored.
+    /// When the last good cycle ended.
+    good: Option<Instant>,
+    /// The same, or when a page was stored since.
     fresh: Option<Instant>,
     complete: bool,
     standby: bool,
@@ -47,6 +49,7 @@ impl Health {
             pulses.push(Pulse {
                 account,
                 beat: now,
+                good: None,
                 fresh: None,
                 complete: false,
                 standby: false,
@@ -60,18 +63,23 @@ impl Health {
         self.change(account, |pulse| pulse.beat = now);
     }
 
-    /// A page was stored.
+    /// A page was stored. After a cycle that failed only a good one counts: an account that is half refused would
+    /// look fresh for ever.
     pub fn stored(&self, account: AccountId, now: Instant) {
-        self.change(account, |pulse| pulse.fresh = Some(now));
+        self.change(account, |pulse| {
+            if pulse.error.is_none() {
+                pulse.fresh = Some(now);
+            }
+        });
     }
 
     /// A cycle ended well, or not.
     pub fn cycle(&self, account: AccountId, now: Instant, error: Option<String>) {
         self.change(account, |pulse| {
             if error.is_none() {
-                (pulse.fresh, pulse.complete) = (Some(now), true);
+                (pulse.good, pulse.complete) = (Some(now), true);
             }
-            pulse.error = error;
+            (pulse.fresh, pulse.error) = (pulse.good, error);
         });
     }
 
@@ -143,6 +151,8 @@ mod tests {
         assert_eq!(state(&health, start + POLL * 3), (false, "stale"));
         health.cycle(ACCOUNT, start + POLL * 3, Some("no answer".into()));
         assert_eq!(state(&health, start + POLL * 3), (false, "stale"), "a failed cycle makes nothing fresh");
+        health.stored(ACCOUNT, start + POLL * 4);
+        assert_eq!(state(&health, start + POLL * 4), (false, "stale"), "nor do the pages of the next one");
         health.standby(ACCOUNT, true);
         assert_eq!(state(&health, start + POLL * 9), (true, "standby"));
     }

@@ -5,7 +5,15 @@ pub mod budget;
 pub mod cycle;
 pub mod dry_run;
 pub mod health;
+pub mod probe;
 pub mod report;
 pub mod schedule;
 pub mod sink;
+pub mod verify;
 pub mod worker;
+
+mod deletions;
+mod histories;
+mod person;
+mod walk;
+mod writer;

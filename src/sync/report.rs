@@ -19,6 +19,10 @@ pub struct Counts {
     pub refreshed: u64,
     /// Records that cannot be read.
     pub rejected: u64,
+    /// Deletions among the changes.
+    pub deleted: u64,
+    /// Deletions that this cycle found and holds for a person.
+    pub held: u64,
 }
 
 /// What a cycle did.
@@ -40,6 +44,8 @@ pub struct Report {
     pub users: Counts,
     /// Assignments.
     pub assignments: Counts,
+    /// Billable and cost rates.
+    pub rates: Counts,
     /// Whether it was good, once it has ended.
     pub outcome: Result<(), CycleError>,
 }
@@ -56,6 +62,7 @@ impl Report {
             requests: 0,
             users: Counts::default(),
             assignments: Counts::default(),
+            rates: Counts::default(),
             outcome: Ok(()),
         }
     }
@@ -65,23 +72,30 @@ impl Report {
         match resource {
             Resource::Users => &mut self.users,
             Resource::Assignments => &mut self.assignments,
+            Resource::BillableRates | Resource::CostRates => &mut self.rates,
         }
     }
 
     /// Events written.
     pub fn events(&self) -> u64 {
-        self.users.changed + self.assignments.changed
+        self.users.changed + self.assignments.changed + self.rates.changed
+    }
+
+    /// Deletions that this cycle holds for a person.
+    pub fn held(&self) -> u64 {
+        self.users.held + self.assignments.held
     }
 
     /// Whether any row was written.
     pub fn wrote(&self) -> bool {
-        self.events() + self.users.refreshed + self.assignments.refreshed > 0
+        self.events() + self.users.refreshed + self.assignments.refreshed + self.rates.refreshed > 0
     }
 
     /// As `roster.cycles` has it.
     pub(super) fn row(&self) -> CycleRow {
         let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let outcome = self.finished_at.map(|_| match self.outcome {
+            Ok(()) if self.held() > 0 => "held",
             Ok(()) => "ok",
             Err(CycleError::Stopped) => "abandoned",
             Err(_) => "failed",
@@ -146,9 +160,10 @@ impl Report {
         match &self.outcome {
             Ok(()) if self.wrote() || heartbeat || self.mode == Mode::Full => finished!(
                 info,
-                "cycle finished: {} users and {} assignments changed",
+                "cycle finished: {} users and {} assignments changed, {} of them deleted",
                 self.users.changed,
-                self.assignments.changed
+                self.assignments.changed,
+                self.users.deleted + self.assignments.deleted
             ),
             Ok(()) => {
                 finished!(debug, "cycle finished: nothing changed");

@@ -1,12 +1,11 @@
 //! When an account is read next, and how much of it. Pure: time comes in as an argument.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use crate::roster::Resource;
-use crate::store::state::ListState;
+use crate::store::state::AccountState;
 
 /// How much a cycle reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,13 +31,14 @@ const MOST_DOUBLINGS: u32 = 6;
 /// The longest wait between tries.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
-/// Full when a list has never been read to its end, or when a full read is due.
-pub fn mode(now: DateTime<Utc>, states: &HashMap<Resource, ListState>) -> Mode {
+/// Full when a list has never been read to its end, when a full read is due, or when there are records that an older
+/// rosterd could not read.
+pub fn mode(now: DateTime<Utc>, known: &AccountState) -> Mode {
     let due = |resource: Resource| {
-        let state = states.get(&resource).copied().unwrap_or_default();
-        state.watermark.is_none() || state.next_full_at.is_none_or(|at| at <= now)
+        let list = known.list(resource);
+        list.watermark.is_none() || list.next_full_at.is_none_or(|at| at <= now) || list.has_old_rejections
     };
-    if Resource::ALL.into_iter().any(due) { Mode::Full } else { Mode::Incremental }
+    if Resource::LISTS.into_iter().any(due) { Mode::Full } else { Mode::Incremental }
 }
 
 /// How long to wait after a cycle that took so long. After a good one: until the next beat of the interval; after
@@ -54,8 +54,11 @@ pub fn wait(poll_interval: Duration, took: Duration, failures: u32) -> Duration 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
     use crate::roster::watermark::Watermark;
+    use crate::store::state::ListState;
 
     fn at(second: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_700_000_000 + second, 0).expect("a time")
@@ -66,20 +69,32 @@ mod tests {
             watermark: Some(Watermark { at: at(0), offset: None }),
             last_success_at: Some(at(0)),
             next_full_at: Some(at(next_full_at)),
+            ..ListState::default()
         }
+    }
+
+    fn account(lists: impl IntoIterator<Item = (Resource, ListState)>) -> AccountState {
+        AccountState { lists: HashMap::from_iter(lists), owner: None }
     }
 
     #[test]
     fn an_account_that_was_never_read_to_its_end_is_read_fully() {
-        assert_eq!(mode(at(1), &HashMap::new()), Mode::Full);
-        assert_eq!(mode(at(1), &HashMap::from([(Resource::Users, read(3600))])), Mode::Full);
+        assert_eq!(mode(at(1), &account([])), Mode::Full);
+        assert_eq!(mode(at(1), &account([(Resource::Users, read(3600))])), Mode::Full);
     }
 
     #[test]
     fn a_full_read_is_due_by_the_clock() {
-        let states = HashMap::from([(Resource::Users, read(3600)), (Resource::Assignments, read(3600))]);
+        let states = account([(Resource::Users, read(3600)), (Resource::Assignments, read(3600))]);
         assert_eq!(mode(at(3599), &states), Mode::Incremental);
         assert_eq!(mode(at(3600), &states), Mode::Full);
+    }
+
+    #[test]
+    fn what_an_older_rosterd_could_not_read_is_tried_again() {
+        let old = ListState { has_old_rejections: true, ..read(3600) };
+        let known = account([(Resource::Users, read(3600)), (Resource::Assignments, old)]);
+        assert_eq!(mode(at(1), &known), Mode::Full);
     }
 
     #[test]

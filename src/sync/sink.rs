@@ -1,12 +1,13 @@
-//! Where a cycle's pages go: into the database, or onto the screen. Reading is the same for both.
+//! Where a cycle's pages and verdicts go: into the database, or onto the screen. Reading is the same for all.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::report::Report;
 use crate::harvest::wire::Read;
 use crate::harvest::{Decode, Rejected};
-use crate::roster::{Reading, Resource};
-use crate::store::state::{AccountEnd, ListState, Mark};
+use crate::roster::{Candidate, Reading, Reason, Resource};
+use crate::store::deletions::Census;
+use crate::store::state::{AccountEnd, AccountState, Mark};
 use crate::store::{StoreError, Table};
 
 /// Records that are to be believed alike.
@@ -33,10 +34,46 @@ pub struct LastPage {
     pub due: bool,
 }
 
+/// What a complete walk showed.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Every id, those of records that cannot be read included.
+    pub ids: HashSet<i64>,
+    /// Fingerprints of records whose very id cannot be read.
+    pub nameless: HashSet<String>,
+    /// How many rows the list has, where all its pages said the same.
+    pub total: Option<u64>,
+}
+
+impl Seen {
+    /// Whether the list was empty.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty() && self.nameless.is_empty()
+    }
+}
+
+/// What becomes of the candidates for deletion of one list.
+#[derive(Debug, Default)]
+pub struct Verdicts {
+    /// Harvest confirmed that they are gone.
+    pub gone: Vec<i64>,
+    /// They wait for a person.
+    pub held: Vec<(i64, Reason)>,
+    /// A first 404, and too young for one.
+    pub missed: Vec<i64>,
+}
+
+impl Verdicts {
+    /// Whether nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.gone.is_empty() && self.held.is_empty() && self.missed.is_empty()
+    }
+}
+
 /// What becomes of what was read. Counts go into the report.
 pub trait Sink: Sync {
-    /// How far each list has been read.
-    fn states(&self) -> impl Future<Output = Result<HashMap<Resource, ListState>, StoreError>> + Send;
+    /// What is known of the account.
+    fn account(&self) -> impl Future<Output = Result<AccountState, StoreError>> + Send;
 
     /// Those of the users that the mirror has never seen.
     fn unknown_users(&self, named: Vec<i64>) -> impl Future<Output = Result<Vec<i64>, StoreError>> + Send;
@@ -49,6 +86,36 @@ pub trait Sink: Sync {
         last: Option<LastPage>,
         report: &mut Report,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Live rows of the mirror that a complete walk did not show.
+    fn unseen(
+        &self,
+        resource: Resource,
+        seen: &Seen,
+    ) -> impl Future<Output = Result<Vec<Candidate>, StoreError>> + Send;
+
+    /// Candidates that need no further full read: accepted by a person, or due for a second 404.
+    fn pending(&self) -> impl Future<Output = Result<HashMap<Resource, Vec<Candidate>>, StoreError>> + Send;
+
+    /// How many rows each list should have.
+    fn census(&self) -> impl Future<Output = Result<HashMap<Resource, Census>, StoreError>> + Send;
+
+    /// Carries the verdicts on one list's candidates out.
+    fn conclude<R: Decode + Table>(
+        &self,
+        verdicts: Verdicts,
+        report: &mut Report,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// A full read of this list is over: what it did not show is no longer a record that cannot be read.
+    fn walked(&self, resource: Resource, seen: &Seen) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Remembers, or forgets, a total that a full read left unexplained: Harvest's, and what it should be.
+    fn unexplained(
+        &self,
+        resource: Resource,
+        unexplained: Option<(u64, u64)>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Notes how the cycle ended.
     fn finish(&self, report: &Report, end: AccountEnd)

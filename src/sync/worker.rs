@@ -1,23 +1,22 @@
 //! One account: take it, sleep until due, run a cycle, note it; give it back on the way out.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::apply::Writer;
-use super::cycle::{Cycle, CycleError, Memory, Rules};
+use super::cycle::{Cycle, CycleError, Memory, Progress, Rules};
 use super::health::Health;
 use super::report::Report;
 use super::schedule;
 use crate::clock::Clock;
 use crate::harvest::Client;
-use crate::roster::Resource;
 use crate::store::lease::Lease;
-use crate::store::state::ListState;
+use crate::store::state::AccountState;
 use crate::store::{Fence, Store, StoreError};
 use crate::telemetry::chain;
 
@@ -42,6 +41,8 @@ pub struct Worker {
     pub poll_interval: Duration,
     /// A silent process loses its accounts after this; a third of it is how often a standby looks.
     pub lease_ttl: Duration,
+    /// Whether the histories of rates are read too.
+    pub histories: bool,
     /// Where it shows itself.
     pub health: Health,
 }
@@ -104,7 +105,8 @@ impl Worker {
             let Some(report) = self.cycle(fence, after_outage, &mut memory, cancel).await else { return };
             after_outage = matches!(&report.outcome, Err(CycleError::Store(error)) if error.is_unavailable());
             failures = if report.outcome.is_ok() { 0 } else { failures + 1 };
-            let wait = schedule::wait(self.poll_interval, began.elapsed(), failures);
+            let (ended, wait) =
+                (Instant::now(), schedule::wait(self.poll_interval, began.elapsed(), failures));
             let heartbeat = said.elapsed() >= HEARTBEAT;
             if report.log((failures > 0).then_some(wait), heartbeat) {
                 said = Instant::now();
@@ -115,7 +117,10 @@ impl Worker {
                 self.lost();
                 return;
             }
-            self.sleep(wait, cancel).await;
+            if self.histories && report.outcome.is_ok() {
+                self.histories(fence, began + self.poll_interval, &mut memory, cancel).await;
+            }
+            self.sleep(wait.saturating_sub(ended.elapsed()), cancel).await;
         }
     }
 
@@ -136,7 +141,7 @@ impl Worker {
             Err(error) => Err(error),
         };
         let mode = match states {
-            Ok(states) => schedule::mode(self.clock.now(), &states),
+            Ok(known) => schedule::mode(self.clock.now(), &known),
             Err(error) => {
                 let mut report = Report::new(fence.account, schedule::Mode::Incremental, self.clock.now());
                 report.outcome = Err(error.into());
@@ -147,19 +152,48 @@ impl Worker {
             self.beat();
             self.health.stored(self.client.account(), Instant::now());
         };
-        let writer = Writer { store: &self.store, fence };
-        let cycle = Cycle {
-            sink: &writer,
-            client: &self.client,
-            clock: &*self.clock,
-            rules: self.rules,
-            memory,
-            progress: &stored,
-            cancel,
-        };
+        let writer = self.writer(fence);
+        let cycle = self.reader(&writer, memory, &stored, cancel);
+        self.alive(cycle.run(mode), cancel).await
+    }
+
+    /// What is due of the histories of rates, in the time before the next poll.
+    async fn histories(
+        &self,
+        fence: Fence,
+        deadline: Instant,
+        memory: &mut Memory,
+        cancel: &CancellationToken,
+    ) {
+        let writer = self.writer(fence);
+        let reader = self.reader(&writer, memory, &|_, _, _| (), cancel);
+        if let Some(report) = self.alive(reader.histories(Some(deadline)), cancel).await
+            && (report.wrote() || report.outcome.is_err())
+        {
+            report.log(None, false);
+        }
+    }
+
+    fn writer(&self, fence: Fence) -> Writer<'_> {
+        let again_after = TimeDelta::from_std(self.poll_interval).unwrap_or(TimeDelta::MAX);
+        Writer { store: &self.store, fence, again_after }
+    }
+
+    fn reader<'a>(
+        &'a self,
+        sink: &'a Writer<'a>,
+        memory: &'a mut Memory,
+        progress: Progress<'a>,
+        cancel: &'a CancellationToken,
+    ) -> Cycle<'a, Writer<'a>> {
+        let (client, clock, rules) = (&self.client, &*self.clock, self.rules);
+        Cycle { sink, client, clock, rules, memory, progress, cancel }
+    }
+
+    /// Runs it, showing life meanwhile; `None` when we were told to stop and it did not.
+    async fn alive(&self, run: impl Future<Output = Report>, cancel: &CancellationToken) -> Option<Report> {
         // Waiting is no sign of being stuck: only a task that no longer turns is.
         let mut beat = tokio::time::interval(Duration::from_secs(10));
-        let run = cycle.run(mode);
         tokio::pin!(run);
         let give_up = async {
             cancel.cancelled().await;
@@ -176,15 +210,11 @@ impl Worker {
     }
 
     /// How far the lists have been read. After the database was away, it may be another one.
-    async fn states(
-        &self,
-        fence: Fence,
-        after_outage: bool,
-    ) -> Result<HashMap<Resource, ListState>, StoreError> {
+    async fn states(&self, fence: Fence, after_outage: bool) -> Result<AccountState, StoreError> {
         if after_outage {
             self.store.follow_history().await?;
         }
-        self.store.list_states(fence.account).await
+        self.store.account_state(fence.account).await
     }
 
     fn lost(&self) {

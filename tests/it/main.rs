@@ -9,6 +9,7 @@
 
 mod command;
 mod database;
+mod deletions;
 mod layers;
 mod local_postgres;
 mod migrations;

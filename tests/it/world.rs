@@ -13,7 +13,7 @@ use harvest_sim::{Company, Options, Sim};
 use rosterd::clock::{Clock, SystemClock};
 use rosterd::harvest::pace::{Limits, Pace};
 use rosterd::harvest::{Client, Token, transport};
-use rosterd::roster::AccountId;
+use rosterd::roster::{AccountId, Guard};
 use rosterd::store::lease::Lease;
 use rosterd::store::{Fence, Store};
 use rosterd::sync::apply::Writer;
@@ -68,6 +68,9 @@ pub struct World {
     pub clock: Arc<WrongClock>,
     pub fence: Fence,
     pub memory: Memory,
+    pub rules: Rules,
+    /// How long after its first 404 a young record's second one counts.
+    pub again_after: TimeDelta,
     /// As a consumer keeps it: the last event it has read.
     cursor: i64,
     database: TestDatabase,
@@ -86,7 +89,14 @@ impl World {
         let clock = Arc::new(WrongClock::default());
         let client = client(&sim, true, clock.clone());
         let fence = take_over(&store, &sim).await;
-        Self { sim, store, client, clock, fence, memory: Memory::default(), cursor: 0, database }
+        let rules = Rules {
+            skew_buffer: TimeDelta::seconds(60),
+            full_interval: TimeDelta::hours(1),
+            count_probe: true,
+            guard: Guard { fraction: 0.10, at_least: 5 },
+        };
+        let (memory, again_after) = (Memory::default(), TimeDelta::minutes(1));
+        Self { sim, store, client, clock, fence, memory, rules, again_after, cursor: 0, database }
     }
 
     /// For another process on the same database.
@@ -96,22 +106,27 @@ impl World {
 
     /// Reads as much as is due.
     pub async fn try_cycle(&mut self) -> Report {
-        let states = self.store.list_states(self.fence.account).await.unwrap();
-        self.try_cycle_in(schedule::mode(self.clock.now(), &states)).await
+        let known = self.store.account_state(self.fence.account).await.unwrap();
+        self.try_cycle_in(schedule::mode(self.clock.now(), &known)).await
     }
 
     pub async fn try_cycle_in(&mut self, mode: Mode) -> Report {
-        let writer = Writer { store: &self.store, fence: self.fence };
+        self.turn(async |cycle| cycle.run(mode).await).await
+    }
+
+    /// Turns the crank by hand.
+    pub async fn turn(&mut self, turn: impl AsyncFnOnce(Cycle<'_, Writer<'_>>) -> Report) -> Report {
+        let writer = Writer { store: &self.store, fence: self.fence, again_after: self.again_after };
         let cycle = Cycle {
             sink: &writer,
             client: &self.client,
             clock: &*self.clock,
-            rules: Rules { skew_buffer: TimeDelta::seconds(60), full_interval: TimeDelta::hours(1) },
+            rules: self.rules,
             memory: &mut self.memory,
             progress: &|_, _, _| {},
             cancel: &CancellationToken::new(),
         };
-        cycle.run(mode).await
+        turn(cycle).await
     }
 
     /// A cycle that must be good.
@@ -210,6 +225,30 @@ impl World {
             .unwrap()
     }
 
+    /// Time passes at Harvest and here.
+    pub fn pass(&self, time: TimeDelta) {
+        self.sim.shift_clock(time);
+        self.clock.shift(time);
+    }
+
+    /// How Harvest was asked since this was last asked: the paths, without the version.
+    pub fn asked(&self) -> Vec<String> {
+        let asked = self.sim.requests().into_iter().map(|request| request.path).collect();
+        self.sim.clear_requests();
+        asked
+    }
+
+    /// What is held, as `reason resource id`.
+    pub async fn held(&self) -> Vec<String> {
+        sqlx::query_scalar(
+            "SELECT concat_ws(' ', reason, resource, record_id) FROM roster.held_deletions
+              ORDER BY resource, record_id",
+        )
+        .fetch_all(self.store.pool())
+        .await
+        .unwrap()
+    }
+
     /// Every field of every record equals Harvest's, and nothing else is alive.
     pub async fn expect_mirror_equals_source(&self) {
         let users = self.sim.users_json();
@@ -235,23 +274,36 @@ impl World {
 
     /// The outbox, replayed from empty, is the mirror; its numbers have no gap; versions run 1, 2, 3 ….
     pub async fn expect_outbox_replays_to_the_mirror(&self) {
-        let mut replayed: BTreeMap<(String, i64), (i64, Value)> = BTreeMap::new();
+        let mut replayed: BTreeMap<(String, i64), (i64, Value, bool)> = BTreeMap::new();
         for (at, event) in self.events_since(0).await.into_iter().enumerate() {
             assert_eq!(event.seq, i64::try_from(at).unwrap() + 1, "seq has no gap");
             assert_eq!(event.id, documented_id(&event), "ids can be computed by consumers");
             let aggregate = event.r#type.split('.').next().unwrap().to_owned();
             let key = (aggregate, event.payload["id"].as_i64().unwrap());
-            let before = replayed.get(&key).cloned().unwrap_or((0, Value::Null));
+            let before = replayed.get(&key).cloned().unwrap_or((0, Value::Null, true));
             assert_eq!(event.version, before.0 + 1, "versions run 1, 2, 3 …");
-            assert_eq!(event.payload["before"], before.1, "before is what was left");
-            assert_ne!(event.payload["after"], before.1, "an event without a change is none");
-            replayed.insert(key, (event.version, event.payload["after"].clone()));
+            let live = if before.2 { Value::Null } else { before.1.clone() };
+            assert_eq!(event.payload["before"], live, "before is what was left");
+            assert_ne!(event.payload["after"], live, "an event without a change is none");
+            let deleted = event.r#type.ends_with(".deleted");
+            let mut image = event.payload[if deleted { "before" } else { "after" }].clone();
+            if deleted && image.get("is_active").is_some() {
+                image["is_active"] = false.into();
+            }
+            replayed.insert(key, (event.version, image, deleted));
         }
         let mut mirrored = 0;
-        for (table, aggregate) in [("users", "user"), ("user_assignments", "user_assignment")] {
+        let tables = [
+            ("users", "user"),
+            ("user_assignments", "user_assignment"),
+            ("billable_rates", "billable_rate"),
+            ("cost_rates", "cost_rate"),
+        ];
+        for (table, aggregate) in tables {
             for (id, row) in self.rows(table).await {
-                let (version, image) = &replayed[&(aggregate.to_owned(), id)];
+                let (version, image, deleted) = &replayed[&(aggregate.to_owned(), id)];
                 assert_eq!(row["version"], Value::from(*version));
+                assert_eq!(row["deleted_at"].is_null(), !deleted, "{aggregate} {id}");
                 for (field, value) in image.as_object().unwrap() {
                     expect_same(field, value, &row[field]);
                 }

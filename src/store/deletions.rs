@@ -1,0 +1,328 @@
+//! What is missing at Harvest: live rows that a full read did not show, `roster.held_deletions`, and
+//! `roster.missed_records`; and how many rows Harvest should have by what the mirror knows.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::TryStreamExt;
+use serde::Serialize;
+use sqlx::PgConnection;
+
+use super::{Store, StoreError};
+use crate::roster::{AccountId, Candidate, Reason, Resource, Standing};
+
+/// How many rows a list should have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Live rows of the mirror.
+    pub live: u64,
+    /// Records that Harvest shows and that have no live row, because they cannot be read.
+    pub unread: u64,
+    /// Live rows that are known to be missing at Harvest: held back, or missed once.
+    pub missing: u64,
+}
+
+impl Census {
+    /// The total that Harvest should tell.
+    pub fn expected(&self) -> u64 {
+        (self.live + self.unread).saturating_sub(self.missing)
+    }
+}
+
+/// What a person says of held deletions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// They may go.
+    Accepted,
+    /// The rows stay.
+    Rejected,
+}
+
+impl Decision {
+    /// As the table has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// A held deletion, for people.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the fields are the columns, which carry their comments in the migrations")]
+pub struct HeldDeletion {
+    pub account_id: i64,
+    pub resource: String,
+    pub record_id: i64,
+    pub found_at: DateTime<Utc>,
+    pub reason: String,
+    pub decision: Option<String>,
+    pub decided_at: Option<DateTime<Utc>>,
+    pub decided_by: Option<String>,
+}
+
+impl Store {
+    /// Ids of the live rows that are not among those seen.
+    pub async fn unseen(
+        &self,
+        account: AccountId,
+        resource: Resource,
+        seen: &HashSet<i64>,
+    ) -> Result<Vec<i64>, StoreError> {
+        // A row at a time: a list may be long, and what is seen nearly always holds all of it.
+        let unseen = |id: i64| async move { Ok((!seen.contains(&id)).then_some(id)) };
+        Ok(match resource {
+            Resource::Users => {
+                let sql = sqlx::query_scalar!(
+                    "SELECT id FROM roster.users WHERE account_id = $1 AND deleted_at IS NULL",
+                    account.0
+                );
+                sql.fetch(&self.pool).try_filter_map(unseen).try_collect().await?
+            }
+            Resource::Assignments => {
+                let sql = sqlx::query_scalar!(
+                    "SELECT id FROM roster.user_assignments WHERE account_id = $1 AND deleted_at IS NULL",
+                    account.0
+                );
+                sql.fetch(&self.pool).try_filter_map(unseen).try_collect().await?
+            }
+            Resource::BillableRates | Resource::CostRates => Vec::new(),
+        })
+    }
+
+    /// Ids of a person's live assignments.
+    pub async fn assignments_of(&self, account: AccountId, user: i64) -> Result<Vec<i64>, StoreError> {
+        let ids = sqlx::query_scalar!(
+            "SELECT id FROM roster.user_assignments
+              WHERE account_id = $1 AND user_id = $2 AND deleted_at IS NULL",
+            account.0,
+            user,
+        );
+        Ok(ids.fetch_all(&self.pool).await?)
+    }
+
+    /// What is known of these records, as far as they are live; those of which a person said that they stay are left
+    /// out. `again_after`: how long after its first 404 a young record's second one counts.
+    pub async fn candidates(
+        &self,
+        account: AccountId,
+        resource: Resource,
+        ids: &[i64],
+        again_after: TimeDelta,
+    ) -> Result<Vec<Candidate>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = sqlx::query!(
+            r#"WITH live AS (
+                   SELECT 'users' AS resource, account_id, id, created_at, NULL::bigint AS user_id,
+                          NULL::bigint AS project_id
+                     FROM roster.users WHERE deleted_at IS NULL
+                   UNION ALL
+                   SELECT 'user_assignments', account_id, id, created_at, user_id, project_id
+                     FROM roster.user_assignments WHERE deleted_at IS NULL
+               )
+               SELECT live.id AS "id!", live.created_at, live.user_id, live.project_id,
+                      person.deleted_at IS NOT NULL AS "user_is_gone!",
+                      held.reason AS "reason?", held.decision,
+                      missed.missed_at <= now() - make_interval(secs => $4) AS due
+                 FROM live
+                 LEFT JOIN roster.users AS person
+                   ON (person.account_id, person.id) = (live.account_id, live.user_id)
+                 LEFT JOIN roster.held_deletions AS held
+                   ON (held.account_id, held.resource, held.record_id) = (live.account_id, live.resource, live.id)
+                 LEFT JOIN roster.missed_records AS missed
+                   ON (missed.account_id, missed.resource, missed.record_id) = (live.account_id, live.resource, live.id)
+                WHERE live.account_id = $1 AND live.resource = $2 AND live.id = ANY($3)
+                ORDER BY live.id"#,
+            account.0,
+            resource.name(),
+            ids,
+            again_after.as_seconds_f64(),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| Candidate {
+                id: row.id,
+                created_at: row.created_at,
+                user_id: row.user_id,
+                project_id: row.project_id,
+                user_is_gone: row.user_is_gone,
+                standing: match (row.decision.as_deref(), row.reason, row.due) {
+                    (Some("accepted"), ..) => Standing::Accepted,
+                    (Some(_), ..) => Standing::Rejected,
+                    (None, _, Some(due)) => Standing::Missed { due },
+                    (None, Some(reason), None) => Standing::Held(by_name(&reason)),
+                    (None, None, None) => Standing::New,
+                },
+            })
+            .collect())
+    }
+
+    /// Records to be asked for without another full read: those whose deletion a person accepted, and the young whose
+    /// second 404 is due.
+    pub async fn pending(
+        &self,
+        account: AccountId,
+        again_after: TimeDelta,
+    ) -> Result<HashMap<Resource, Vec<i64>>, StoreError> {
+        let rows = sqlx::query!(
+            r#"SELECT resource AS "resource!", record_id AS "record_id!" FROM roster.held_deletions
+                WHERE account_id = $1 AND decision = 'accepted'
+               UNION
+               SELECT resource, record_id FROM roster.missed_records
+                WHERE account_id = $1 AND missed_at <= now() - make_interval(secs => $2)"#,
+            account.0,
+            again_after.as_seconds_f64(),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let mut pending: HashMap<Resource, Vec<i64>> = HashMap::new();
+        for row in rows {
+            if let Some(resource) = Resource::LISTS.into_iter().find(|list| list.name() == row.resource) {
+                pending.entry(resource).or_default().push(row.record_id);
+            }
+        }
+        Ok(pending)
+    }
+
+    /// How many rows each list should have.
+    pub async fn census(&self, account: AccountId) -> Result<HashMap<Resource, Census>, StoreError> {
+        let row = sqlx::query!(
+            r#"WITH missing AS (
+                   SELECT resource, record_id FROM roster.held_deletions WHERE account_id = $1
+                   UNION
+                   SELECT resource, record_id FROM roster.missed_records WHERE account_id = $1
+               )
+               SELECT (SELECT count(*) FROM roster.users
+                        WHERE account_id = $1 AND deleted_at IS NULL) AS "users!",
+                      (SELECT count(*) FROM roster.user_assignments
+                        WHERE account_id = $1 AND deleted_at IS NULL) AS "assignments!",
+                      (SELECT count(*) FROM roster.rejected_records AS bad
+                        WHERE account_id = $1 AND resource = 'users'
+                          AND NOT EXISTS (SELECT FROM roster.users AS live
+                                           WHERE live.account_id = $1 AND live.id = bad.record_id
+                                             AND live.deleted_at IS NULL)) AS "unread_users!",
+                      (SELECT count(*) FROM roster.rejected_records AS bad
+                        WHERE account_id = $1 AND resource = 'user_assignments'
+                          AND NOT EXISTS (SELECT FROM roster.user_assignments AS live
+                                           WHERE live.account_id = $1 AND live.id = bad.record_id
+                                             AND live.deleted_at IS NULL)) AS "unread_assignments!",
+                      (SELECT count(*) FROM missing WHERE resource = 'users') AS "missing_users!",
+                      (SELECT count(*) FROM missing WHERE resource = 'user_assignments') AS "missing_assignments!""#,
+            account.0,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        let census = |live: i64, unread: i64, missing: i64| Census {
+            live: live.unsigned_abs(),
+            unread: unread.unsigned_abs(),
+            missing: missing.unsigned_abs(),
+        };
+        Ok(HashMap::from([
+            (Resource::Users, census(row.users, row.unread_users, row.missing_users)),
+            (Resource::Assignments, census(row.assignments, row.unread_assignments, row.missing_assignments)),
+        ]))
+    }
+
+    /// All held deletions, of one account or of all.
+    pub async fn held_deletions(&self, account: Option<i64>) -> Result<Vec<HeldDeletion>, StoreError> {
+        let held = sqlx::query_as!(
+            HeldDeletion,
+            "SELECT account_id, resource, record_id, found_at, reason, decision, decided_at, decided_by
+               FROM roster.held_deletions
+              WHERE $1::bigint IS NULL OR account_id = $1
+              ORDER BY account_id, resource DESC, record_id",
+            account,
+        );
+        Ok(held.fetch_all(&self.pool).await?)
+    }
+
+    /// Writes down what a person says of the held deletions, of one account or of all. Tells how many there were.
+    pub async fn decide(
+        &self,
+        account: Option<i64>,
+        decision: Decision,
+        by: &str,
+    ) -> Result<u64, StoreError> {
+        let decided = sqlx::query!(
+            "UPDATE roster.held_deletions SET decision = $2, decided_at = now(), decided_by = $3
+              WHERE $1::bigint IS NULL OR account_id = $1",
+            account,
+            decision.name(),
+            by,
+        );
+        Ok(decided.execute(&self.pool).await?.rows_affected())
+    }
+}
+
+fn by_name(reason: &str) -> Reason {
+    Reason::ALL.into_iter().find(|known| known.name() == reason).unwrap_or(Reason::Guard)
+}
+
+/// Holds deletions; what a person has decided of them stays decided.
+pub(super) async fn hold(
+    connection: &mut PgConnection,
+    account: AccountId,
+    resource: Resource,
+    held: &[(i64, Reason)],
+) -> Result<(), StoreError> {
+    let (ids, reasons): (Vec<i64>, Vec<String>) =
+        held.iter().map(|(id, reason)| (*id, reason.name().to_owned())).unzip();
+    sqlx::query!(
+        "INSERT INTO roster.held_deletions (account_id, resource, record_id, found_at, reason)
+         SELECT $1, $2, id, now(), reason FROM UNNEST($3::bigint[], $4::text[]) AS held (id, reason)
+         ON CONFLICT (account_id, resource, record_id) DO UPDATE SET reason = EXCLUDED.reason",
+        account.0,
+        resource.name(),
+        &ids,
+        &reasons,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes a first 404.
+pub(super) async fn miss(
+    connection: &mut PgConnection,
+    account: AccountId,
+    resource: Resource,
+    ids: &[i64],
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "INSERT INTO roster.missed_records (account_id, resource, record_id, missed_at)
+         SELECT $1, $2, id, now() FROM UNNEST($3::bigint[]) AS missed (id)
+         ON CONFLICT DO NOTHING",
+        account.0,
+        resource.name(),
+        ids,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Forgets that records were missing: they were seen again, or are deleted now.
+pub(super) async fn release(
+    connection: &mut PgConnection,
+    account: AccountId,
+    resource: Resource,
+    ids: &[i64],
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "WITH held AS (DELETE FROM roster.held_deletions
+                        WHERE account_id = $1 AND resource = $2 AND record_id = ANY($3))
+         DELETE FROM roster.missed_records
+          WHERE account_id = $1 AND resource = $2 AND record_id = ANY($3)",
+        account.0,
+        resource.name(),
+        ids,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! `roster.billable_rates`, `roster.cost_rates`, and whose are due to be read: those of a person who is new, has
+//! changed since, or was not asked for since the last full read (a rate moves nobody's `updated_at`).
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgPool};
+
+use super::error::ensure_rows;
+use super::table::{Fingerprint, Table, to_json};
+use super::{Store, StoreError};
+use crate::roster::{AccountId, BillableRate, CostRate, Mirrored, Write};
+
+/// The same for both tables; `query!` wants each statement to the letter.
+macro_rules! rates {
+    ($record:ident, $table:literal, $fingerprints:literal, $rows:literal, $upsert:literal, $bury:literal) => {
+        impl Table for $record {
+            async fn fingerprints(
+                pool: &PgPool,
+                account: AccountId,
+                ids: &[i64],
+            ) -> Result<HashMap<i64, Fingerprint>, StoreError> {
+                let rows = sqlx::query!($fingerprints, account.0, ids).fetch_all(pool).await?;
+                let known = rows
+                    .into_iter()
+                    .map(|r| (r.id, Fingerprint { hash: r.content_hash, deleted: r.deleted }));
+                Ok(known.collect())
+            }
+
+            async fn rows(
+                connection: &mut PgConnection,
+                account: AccountId,
+                ids: &[i64],
+            ) -> Result<HashMap<i64, Mirrored<Self>>, StoreError> {
+                let rows = sqlx::query!($rows, account.0, ids).fetch_all(connection).await?;
+                let mirrored = rows.into_iter().map(|r| {
+                    let record = Self {
+                        id: r.id,
+                        user_id: r.user_id.into(),
+                        amount: r.amount.into(),
+                        start_date: r.start_date.into(),
+                        end_date: r.end_date.into(),
+                        created_at: r.created_at.into(),
+                        updated_at: r.updated_at.into(),
+                    };
+                    (r.id, Mirrored { record, version: r.version, hash: r.content_hash, deleted: r.deleted })
+                });
+                Ok(mirrored.collect())
+            }
+
+            async fn upsert(
+                connection: &mut PgConnection,
+                account: AccountId,
+                writes: &[Write<Self>],
+            ) -> Result<(), StoreError> {
+                let written = sqlx::query!($upsert, account.0, to_json(writes)).execute(connection).await?;
+                ensure_rows($table, writes.len(), written.rows_affected())
+            }
+
+            async fn bury(
+                connection: &mut PgConnection,
+                account: AccountId,
+                ids: &[i64],
+            ) -> Result<(), StoreError> {
+                let buried = sqlx::query!($bury, account.0, ids).execute(connection).await?;
+                ensure_rows($table, ids.len(), buried.rows_affected())
+            }
+        }
+    };
+}
+
+rates!(
+    BillableRate,
+    "roster.billable_rates",
+    r#"SELECT id, content_hash, deleted_at IS NOT NULL AS "deleted!"
+         FROM roster.billable_rates WHERE account_id = $1 AND id = ANY($2)"#,
+    r#"SELECT id, user_id, amount, start_date, end_date, created_at, updated_at, version, content_hash,
+              deleted_at IS NOT NULL AS "deleted!"
+         FROM roster.billable_rates WHERE account_id = $1 AND id = ANY($2)"#,
+    "INSERT INTO roster.billable_rates
+            (account_id, id, user_id, amount, start_date, end_date, created_at, updated_at, raw, version,
+             content_hash, synced_at)
+     SELECT $1, id, user_id, amount, start_date, end_date, created_at, updated_at, raw, version, content_hash,
+            now()
+       FROM json_populate_recordset(NULL::roster.billable_rates, $2::text::json)
+     ON CONFLICT (account_id, id) DO UPDATE SET
+            (user_id, amount, start_date, end_date, created_at, updated_at, raw, version, content_hash,
+             synced_at, deleted_at) =
+            (EXCLUDED.user_id, EXCLUDED.amount, EXCLUDED.start_date, EXCLUDED.end_date, EXCLUDED.created_at,
+             EXCLUDED.updated_at, EXCLUDED.raw, EXCLUDED.version, EXCLUDED.content_hash, EXCLUDED.synced_at,
+             NULL)",
+    "UPDATE roster.billable_rates SET deleted_at = now(), version = version + 1, synced_at = now()
+      WHERE account_id = $1 AND id = ANY($2) AND deleted_at IS NULL"
+);
+
+rates!(
+    CostRate,
+    "roster.cost_rates",
+    r#"SELECT id, content_hash, deleted_at IS NOT NULL AS "deleted!"
+         FROM roster.cost_rates WHERE account_id = $1 AND id = ANY($2)"#,
+    r#"SELECT id, user_id, amount, start_date, end_date, created_at, updated_at, version, content_hash,
+              deleted_at IS NOT NULL AS "deleted!"
+         FROM roster.cost_rates WHERE account_id = $1 AND id = ANY($2)"#,
+    "INSERT INTO roster.cost_rates
+            (account_id, id, user_id, amount, start_date, end_date, created_at, updated_at, raw, version,
+             content_hash, synced_at)
+     SELECT $1, id, user_id, amount, start_date, end_date, created_at, updated_at, raw, version, content_hash,
+            now()
+       FROM json_populate_recordset(NULL::roster.cost_rates, $2::text::json)
+     ON CONFLICT (account_id, id) DO UPDATE SET
+            (user_id, amount, start_date, end_date, created_at, updated_at, raw, version, content_hash,
+             synced_at, deleted_at) =
+            (EXCLUDED.user_id, EXCLUDED.amount, EXCLUDED.start_date, EXCLUDED.end_date, EXCLUDED.created_at,
+             EXCLUDED.updated_at, EXCLUDED.raw, EXCLUDED.version, EXCLUDED.content_hash, EXCLUDED.synced_at,
+             NULL)",
+    "UPDATE roster.cost_rates SET deleted_at = now(), version = version + 1, synced_at = now()
+      WHERE account_id = $1 AND id = ANY($2) AND deleted_at IS NULL"
+);
+
+/// Ids of the live rates of some people.
+#[derive(Clone, Debug, Default)]
+pub struct RateIds {
+    /// In `roster.billable_rates`.
+    pub billable: Vec<i64>,
+    /// In `roster.cost_rates`.
+    pub cost: Vec<i64>,
+}
+
+/// Whose rates are due, and as of when.
+#[derive(Clone, Debug)]
+pub struct RatesDue {
+    /// The people, by id.
+    pub users: Vec<i64>,
+    /// How many there are in all.
+    pub all: u64,
+    /// The database's clock: what is read from here on counts as read then.
+    pub as_of: DateTime<Utc>,
+}
+
+impl Store {
+    /// The live rates of these people.
+    pub async fn rates_of(&self, account: AccountId, users: &[i64]) -> Result<RateIds, StoreError> {
+        let rows = sqlx::query!(
+            r#"SELECT true AS "billable!", id AS "id!" FROM roster.billable_rates
+                WHERE account_id = $1 AND user_id = ANY($2) AND deleted_at IS NULL
+               UNION ALL
+               SELECT false, id FROM roster.cost_rates
+                WHERE account_id = $1 AND user_id = ANY($2) AND deleted_at IS NULL"#,
+            account.0,
+            users,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let (billable, cost): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.billable);
+        let ids = |rows: Vec<_>, id: fn(_) -> i64| rows.into_iter().map(id).collect();
+        Ok(RateIds { billable: ids(billable, |row| row.id), cost: ids(cost, |row| row.id) })
+    }
+
+    /// People whose rates are due, those never asked for first.
+    pub async fn rates_due(&self, account: AccountId, most: i64) -> Result<RatesDue, StoreError> {
+        let rows = sqlx::query!(
+            r#"SELECT person.id, count(*) OVER () AS "all!", now() AS "as_of!"
+                 FROM roster.users AS person
+                 LEFT JOIN roster.rate_reads AS had
+                   ON (had.account_id, had.user_id) = (person.account_id, person.id)
+                 LEFT JOIN roster.watermarks AS list
+                   ON (list.account_id, list.resource) = (person.account_id, 'users')
+                WHERE person.account_id = $1 AND person.deleted_at IS NULL
+                  AND (had.read_at IS NULL OR had.read_at < greatest(person.synced_at, list.last_full_at))
+                ORDER BY had.read_at NULLS FIRST, person.id
+                LIMIT $2"#,
+            account.0,
+            most,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(RatesDue {
+            all: rows.first().map_or(0, |row| row.all.unsigned_abs()),
+            as_of: rows.first().map_or_else(DateTime::default, |row| row.as_of),
+            users: rows.into_iter().map(|row| row.id).collect(),
+        })
+    }
+
+    /// Notes that a person's rates have been read.
+    pub async fn rates_read(
+        &self,
+        account: AccountId,
+        user: i64,
+        as_of: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        sqlx::query!(
+            "INSERT INTO roster.rate_reads (account_id, user_id, read_at) VALUES ($1, $2, $3)
+             ON CONFLICT (account_id, user_id) DO UPDATE SET read_at = EXCLUDED.read_at",
+            account.0,
+            user,
+            as_of,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}

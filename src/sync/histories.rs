@@ -1,0 +1,128 @@
+//! The histories of billable and cost rates: two requests for each person, in the background behind the polls.
+//!
+//! A rate moves nobody's `updated_at`, so a person's are due when the person is new or has changed, and after each full
+//! read. A list is complete or an error, so a rate that is gone from it is deleted without a further question.
+
+use chrono::{DateTime, Utc};
+use tokio::time::{Instant, timeout_at};
+
+use super::apply::Writer;
+use super::cycle::{Cycle, CycleError};
+use super::report::Report;
+use super::schedule::Mode;
+use super::sink::{Sink, Verdicts};
+use crate::harvest::pace::Lane;
+use crate::harvest::{Decode, HarvestError};
+use crate::roster::{BillableRate, CostRate, Resource};
+use crate::store::Table;
+use crate::store::rates::RateIds;
+
+/// People looked up at a time.
+const AT_A_TIME: i64 = 100;
+
+impl Cycle<'_, Writer<'_>> {
+    /// Reads what is due, one person after the other, until `deadline`: then the next poll comes first. One person is
+    /// read however short the time.
+    pub async fn histories(mut self, deadline: Option<Instant>) -> Report {
+        let before = self.client.requests();
+        let mut report = Report::new(self.client.account(), Mode::Full, self.clock.now());
+        if !self.memory.rates_refused {
+            report.outcome = self.read_histories(deadline, &mut report).await;
+        }
+        // The token may read people but not their pay: that is no trouble of the mirror's.
+        if let Err(CycleError::Harvest(error @ HarvestError::Forbidden { .. })) = &report.outcome {
+            self.memory.rates_refused = true;
+            tracing::warn!(
+                account_id = self.client.account().0,
+                error = %error,
+                "rate histories are not read until the next full read"
+            );
+            report.outcome = Ok(());
+        }
+        self.sink.note(&mut report, self.client.requests() - before, self.clock.now()).await;
+        report
+    }
+
+    async fn read_histories(
+        &mut self,
+        deadline: Option<Instant>,
+        report: &mut Report,
+    ) -> Result<(), CycleError> {
+        let (store, account) = (self.sink.store, self.client.account());
+        let mut done = 0;
+        loop {
+            let due = store.rates_due(account, AT_A_TIME).await?;
+            if due.users.is_empty() {
+                return Ok(());
+            }
+            let all = done + due.all;
+            for user in due.users {
+                let one = self.read_rates(user, Lane::Background, report);
+                match deadline {
+                    Some(deadline) if done > 0 => match timeout_at(deadline, one).await {
+                        Ok(read) => read?,
+                        Err(_) => return Ok(()),
+                    },
+                    _ => one.await?,
+                }
+                store.rates_read(account, user, due.as_of).await?;
+                done += 1;
+                (self.progress)(Resource::BillableRates, done, Some(all));
+            }
+        }
+    }
+
+    /// Both histories of one person.
+    pub(super) async fn read_rates(
+        &self,
+        user: i64,
+        lane: Lane,
+        report: &mut Report,
+    ) -> Result<(), CycleError> {
+        let known = self.sink.store.rates_of(self.client.account(), &[user]).await?;
+        let RateIds { billable, cost } = known;
+        self.read_history::<BillableRate>(user, billable, lane, report).await?;
+        self.read_history::<CostRate>(user, cost, lane, report).await
+    }
+
+    async fn read_history<R: Decode + Table>(
+        &self,
+        user: i64,
+        mut known: Vec<i64>,
+        lane: Lane,
+        report: &mut Report,
+    ) -> Result<(), CycleError> {
+        let seen = match self.take_all(self.client.rates_of::<R>(user, lane), user, report).await {
+            Ok(seen) => seen,
+            // Of somebody who has just gone: whether for good is not asked here.
+            Err(CycleError::Harvest(HarvestError::UnknownAccount { .. })) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        known.retain(|id| !seen.ids.contains(id));
+        // One that tells no id may be any of them.
+        if seen.nameless.is_empty() && !known.is_empty() {
+            self.sink.conclude::<R>(Verdicts { gone: known, ..Verdicts::default() }, report).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Writer<'_> {
+    /// Ends a read that is no cycle of the lists: it is on record where it wrote something, and moves no freshness.
+    pub(super) async fn note(&self, report: &mut Report, requests: u64, now: DateTime<Utc>) {
+        (report.requests, report.finished_at) = (requests, Some(now));
+        if !report.wrote() && report.held() == 0 {
+            return;
+        }
+        let noted = async {
+            let mut page = self.store.begin(&self.fence).await?;
+            page.cycle(&report.row()).await?;
+            page.commit().await
+        };
+        if let Err(error) = noted.await
+            && report.outcome.is_ok()
+        {
+            report.outcome = Err(error.into());
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! A list, read to its end: each page planned and committed by itself, the watermark with the last.
+//!
+//! What changed since the watermark and everything are the same code: the first asks with a date, the second without.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio_util::sync::CancellationToken;
+
+use super::cycle::{Cycle, CycleError};
+use super::report::{Counts, Report};
+use super::schedule::Mode;
+use super::sink::{Batch, LastPage, Seen, Sink};
+use crate::harvest::client::Lookup;
+use crate::harvest::pace::Lane;
+use crate::harvest::pages::{Page, Pages};
+use crate::harvest::{Decode, HarvestError};
+use crate::roster::watermark::Watermark;
+use crate::roster::{Reading, Resource, User};
+use crate::store::Table;
+use crate::store::rejected::fingerprint;
+use crate::store::state::{AccountState, ListState, Mark};
+
+/// A walk by page numbers that does not hold still is repeated so often.
+const MOST_WALKS: u32 = 3;
+/// While nothing changes the watermark is written at most this often.
+const IDLE_MARK: TimeDelta = TimeDelta::seconds(60);
+
+impl<S: Sink> Cycle<'_, S> {
+    /// Walks a list, again where it did not hold still. `None`: it was asked for what changed, but the clocks say that
+    /// stamps do not compare. Without `marks` the watermark stays.
+    pub(super) async fn list<R: Decode + Table>(
+        &mut self,
+        state: ListState,
+        lane: Lane,
+        marks: bool,
+        report: &mut Report,
+    ) -> Result<Option<Seen>, CycleError> {
+        let mut walks = 1;
+        loop {
+            *report.of(R::RESOURCE) = Counts { seen: 0, ..*report.of(R::RESOURCE) };
+            match self.walk::<R>(state, lane, marks, report).await {
+                Err(CycleError::Harvest(error @ HarvestError::Drifted { .. })) if walks < MOST_WALKS => {
+                    tracing::warn!(
+                        account_id = self.client.account().0,
+                        cycle_id = %report.id,
+                        error = %error,
+                        "the list did not hold still, walking it again"
+                    );
+                    walks += 1;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn walk<R: Decode + Table>(
+        &mut self,
+        state: ListState,
+        lane: Lane,
+        marks: bool,
+        report: &mut Report,
+    ) -> Result<Option<Seen>, CycleError> {
+        let began = self.clock.now();
+        let mode = report.mode;
+        let mark = state.watermark.filter(|_| mode == Mode::Incremental);
+        let buffer = self.rules.skew_buffer;
+        let client = self.client;
+        let mut pages = client.list::<R>(mark.map(|mark| mark.updated_since(buffer)), lane);
+        let mut next = self.unless_stopped(pages.next()).await?;
+        let (mut start, mut nameless) = (None, HashSet::new());
+        while let Some(page) = next {
+            let start = *start.get_or_insert(page.start);
+            if mark.is_some_and(|mark| mark.clock_moved(&start, buffer)) {
+                return Ok(None);
+            }
+            let counts = report.of(R::RESOURCE);
+            counts.seen += (page.records.len() + page.repeats.len() + page.rejected.len()) as u64;
+            let (seen, total) = (counts.seen, page.total);
+            if page.last && seen == 0 && mode == Mode::Full && R::RESOURCE == Resource::Users {
+                return Err(CycleError::NobodyThere);
+            }
+            nameless.extend(unnamed(&page));
+            self.meet_users(&page, lane, report).await?;
+            if page.last {
+                let last = self.last_page(&state, Watermark::after(&start), began, report, R::RESOURCE);
+                let wrote = self.store_page(page, marks.then_some(last), report).await?;
+                let counts = *report.of(R::RESOURCE);
+                let polls = self.memory.idle_polls.entry(R::RESOURCE).or_default();
+                *polls = if wrote { 0 } else { *polls } + i64::from(counts.changed + counts.refreshed == 0);
+                (self.progress)(R::RESOURCE, seen, total);
+                break;
+            }
+            // The next page is fetched while this one is stored.
+            let cancel = self.cancel;
+            let (fetched, stored) =
+                tokio::join!(unless_stopped(cancel, pages.next()), self.store_page(page, None, report));
+            stored?;
+            (self.progress)(R::RESOURCE, seen, total);
+            next = fetched?;
+        }
+        let (ids, total) = pages.into_seen();
+        Ok(Some(Seen { ids, nameless, total }))
+    }
+
+    /// Reads a short list to its end and stores it, each record as `user`'s where it does not say so itself.
+    pub(super) async fn take_all<R: Decode + Table>(
+        &self,
+        mut pages: Pages<'_, R>,
+        user: i64,
+        report: &mut Report,
+    ) -> Result<Seen, CycleError> {
+        let mut nameless = HashSet::new();
+        while let Some(mut page) = self.unless_stopped(pages.next()).await? {
+            for read in &mut page.records {
+                read.fetched.record.set_user(user);
+            }
+            nameless.extend(unnamed(&page));
+            let batch = Batch { images: page.records, rejected: page.rejected, reading: Reading::Full };
+            self.sink.take(vec![batch], None, report).await?;
+        }
+        let (ids, total) = pages.into_seen();
+        Ok(Seen { ids, nameless, total })
+    }
+
+    /// What the complete read leaves behind. Must be written unless the read was idle and the last mark is young.
+    fn last_page(
+        &self,
+        state: &ListState,
+        watermark: Watermark,
+        attempted_at: DateTime<Utc>,
+        report: &mut Report,
+        resource: Resource,
+    ) -> LastPage {
+        let finished_at = self.clock.now();
+        let counts = *report.of(resource);
+        let idle = report.mode == Mode::Incremental && counts.changed + counts.refreshed == 0;
+        let young = state.last_success_at.is_some_and(|last| (finished_at - last).abs() < IDLE_MARK);
+        let mark = Mark {
+            watermark,
+            attempted_at,
+            finished_at,
+            idle_polls: self.memory.idle_polls.get(&resource).copied().unwrap_or_default(),
+        };
+        LastPage { mark, due: !(idle && young) }
+    }
+
+    /// Reads, once, each user whom an assignment names and the mirror has never seen: users come before
+    /// assignments in the outbox too. Where Harvest does not show them, the assignment is stored all the same.
+    async fn meet_users<R: Decode + Table>(
+        &mut self,
+        page: &Page<R>,
+        lane: Lane,
+        report: &mut Report,
+    ) -> Result<(), CycleError> {
+        let named: HashSet<i64> = page.records.iter().filter_map(|read| read.fetched.record.user()).collect();
+        let named: Vec<i64> = named.difference(&self.memory.unknown_users).copied().collect();
+        if named.is_empty() {
+            return Ok(());
+        }
+        for id in self.sink.unknown_users(named).await? {
+            let batch = match self.unless_stopped(self.client.user(id, lane)).await? {
+                Lookup::Found(read) => Batch::<User> { images: vec![*read], ..Batch::default() },
+                Lookup::Unreadable(rejected) => Batch { rejected: vec![rejected], ..Batch::default() },
+                Lookup::Gone | Lookup::Unclear => Batch::default(),
+            };
+            if batch.images.is_empty() {
+                self.memory.unknown_users.insert(id);
+            } else {
+                self.memory.met_users.push(id);
+            }
+            self.sink.take(vec![batch], None, report).await?;
+        }
+        Ok(())
+    }
+
+    async fn store_page<R: Decode + Table>(
+        &self,
+        page: Page<R>,
+        last: Option<LastPage>,
+        report: &mut Report,
+    ) -> Result<bool, CycleError> {
+        let reading = if report.mode == Mode::Full { Reading::Full } else { Reading::Incremental };
+        let first = Batch { images: page.records, rejected: page.rejected, reading };
+        // What an earlier page of this walk had already is not more authoritative than that.
+        let again = Batch { images: page.repeats, rejected: Vec::new(), reading: Reading::Incremental };
+        Ok(self.sink.take(vec![first, again], last, report).await?)
+    }
+
+    pub(super) async fn unless_stopped<T>(
+        &self,
+        work: impl Future<Output = Result<T, HarvestError>>,
+    ) -> Result<T, CycleError> {
+        unless_stopped(self.cancel, work).await
+    }
+}
+
+/// Fingerprints of the records whose very id cannot be read.
+fn unnamed<R>(page: &Page<R>) -> impl Iterator<Item = String> {
+    let unnamed = page.rejected.iter().filter(|rejected| rejected.id.is_none());
+    unnamed.map(|rejected| fingerprint(None, rejected.raw.get()))
+}
+
+/// Waiting for Harvest, or for leave to ask, ends when we are told to stop; storing does not.
+async fn unless_stopped<T>(
+    cancel: &CancellationToken,
+    work: impl Future<Output = Result<T, HarvestError>>,
+) -> Result<T, CycleError> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(CycleError::Stopped),
+        done = work => Ok(done?),
+    }
+}
+
+/// The first read of an account has nothing to make room for; a later full read is in the background.
+pub(super) fn lane(mode: Mode, known: &AccountState) -> Lane {
+    let first = known.lists.values().filter(|list| list.watermark.is_some()).count() < Resource::LISTS.len();
+    if mode == Mode::Full && !first { Lane::Background } else { Lane::Poll }
+}

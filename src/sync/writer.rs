@@ -1,0 +1,168 @@
+//! The sink that is real: pages and verdicts go into the database, each in one fenced transaction.
+
+use std::collections::HashMap;
+
+use super::apply::{Writer, tell};
+use super::cycle::CycleError;
+use super::report::Report;
+use super::schedule::Mode;
+use super::sink::{Batch, LastPage, Seen, Sink, Verdicts};
+use crate::harvest::Decode;
+use crate::roster::event::Telling;
+use crate::roster::{BillableRate, Candidate, CostRate, Event, Resource, User, bury};
+use crate::store::deletions::Census;
+use crate::store::rates::RateIds;
+use crate::store::state::{AccountEnd, AccountState};
+use crate::store::{Page, StoreError, Table};
+
+/// So many tombstones a transaction.
+const MOST_BURIED: usize = 2000;
+
+impl Sink for Writer<'_> {
+    async fn account(&self) -> Result<AccountState, StoreError> {
+        self.store.account_state(self.fence.account).await
+    }
+
+    async fn unknown_users(&self, mut named: Vec<i64>) -> Result<Vec<i64>, StoreError> {
+        let known = self.store.fingerprints::<User>(self.fence.account, &named).await?;
+        named.retain(|id| !known.contains_key(id));
+        Ok(named)
+    }
+
+    async fn take<R: Decode + Table>(
+        &self,
+        batches: Vec<Batch<R>>,
+        last: Option<LastPage>,
+        report: &mut Report,
+    ) -> Result<bool, StoreError> {
+        self.store(batches, last, report).await
+    }
+
+    async fn unseen(&self, resource: Resource, seen: &Seen) -> Result<Vec<Candidate>, StoreError> {
+        let account = self.fence.account;
+        let ids = self.store.unseen(account, resource, &seen.ids).await?;
+        self.store.candidates(account, resource, &ids, self.again_after).await
+    }
+
+    async fn pending(&self) -> Result<HashMap<Resource, Vec<Candidate>>, StoreError> {
+        let account = self.fence.account;
+        let mut pending = HashMap::new();
+        for (resource, ids) in self.store.pending(account, self.again_after).await? {
+            let candidates = self.store.candidates(account, resource, &ids, self.again_after).await?;
+            pending.insert(resource, candidates);
+        }
+        Ok(pending)
+    }
+
+    async fn census(&self) -> Result<HashMap<Resource, Census>, StoreError> {
+        self.store.census(self.fence.account).await
+    }
+
+    async fn conclude<R: Decode + Table>(
+        &self,
+        verdicts: Verdicts,
+        report: &mut Report,
+    ) -> Result<(), StoreError> {
+        let Verdicts { gone, held, missed } = verdicts;
+        for ids in gone.chunks(MOST_BURIED) {
+            self.bury::<R>(ids, report).await?;
+        }
+        if held.is_empty() && missed.is_empty() {
+            return Ok(());
+        }
+        let mut page = self.store.begin(&self.fence).await?;
+        page.hold(R::RESOURCE, &held).await?;
+        page.miss(R::RESOURCE, &missed).await?;
+        page.commit().await?;
+        report.of(R::RESOURCE).held += held.len() as u64;
+        for group in held.chunk_by(|(_, a), (_, b)| a == b) {
+            tracing::warn!(
+                event = "deletions.held",
+                account_id = report.account.0,
+                cycle_id = %report.id,
+                resource = R::RESOURCE.name(),
+                reason = group[0].1.name(),
+                records = group.len(),
+                "deletions are held for a person: look with `rosterd deletions list`"
+            );
+        }
+        Ok(())
+    }
+
+    async fn walked(&self, resource: Resource, seen: &Seen) -> Result<(), StoreError> {
+        let shown = |id: Option<i64>, fingerprint: &str| {
+            id.is_some_and(|id| seen.ids.contains(&id)) || seen.nameless.contains(fingerprint)
+        };
+        self.store.forget_rejections(&self.fence, resource, shown).await
+    }
+
+    async fn unexplained(
+        &self,
+        resource: Resource,
+        unexplained: Option<(u64, u64)>,
+    ) -> Result<(), StoreError> {
+        self.store.set_unexplained(&self.fence, resource, unexplained).await
+    }
+
+    /// Unless nothing happened, or the database is not there to be told.
+    async fn finish(&self, report: &Report, mut end: AccountEnd) -> Result<(), StoreError> {
+        let quiet = report.outcome.is_ok() && !report.wrote() && report.mode == Mode::Incremental;
+        match &report.outcome {
+            Err(CycleError::Store(StoreError::Fenced(_))) => return Ok(()),
+            // Nothing is wrong with the account, but a row of the cycle that is there must not look as if it ran.
+            Err(CycleError::Store(_) | CycleError::Stopped) => {
+                if report.events() > 0 {
+                    let mut page = self.store.begin(&self.fence).await?;
+                    page.cycle(&report.row()).await?;
+                    page.commit().await?;
+                }
+                return Ok(());
+            }
+            Err(error) => end.error = Some(crate::telemetry::chain(error)),
+            Ok(()) if quiet => return self.store.clear_error(&self.fence).await,
+            Ok(()) => {}
+        }
+        let mut page = self.store.begin(&self.fence).await?;
+        page.account(&end).await?;
+        if report.wrote() || report.held() > 0 || report.outcome.is_err() {
+            page.cycle(&report.row()).await?;
+        }
+        page.commit().await
+    }
+}
+
+impl Writer<'_> {
+    /// Makes tombstones in one transaction; a person's rates go with the person.
+    async fn bury<R: Table>(&self, ids: &[i64], report: &mut Report) -> Result<(), StoreError> {
+        let rates = match R::RESOURCE {
+            Resource::Users => self.store.rates_of(self.fence.account, ids).await?,
+            _ => RateIds::default(),
+        };
+        let mut page = self.store.begin(&self.fence).await?;
+        let telling = self.telling(&page, report);
+        let mut events = bury_in::<R>(&mut page, ids, &telling).await?;
+        report.of(R::RESOURCE).changed += events.len() as u64;
+        report.of(R::RESOURCE).deleted += events.len() as u64;
+        let billable = bury_in::<BillableRate>(&mut page, &rates.billable, &telling).await?;
+        let cost = bury_in::<CostRate>(&mut page, &rates.cost, &telling).await?;
+        report.rates.changed += (billable.len() + cost.len()) as u64;
+        events.extend(billable.into_iter().chain(cost));
+        page.release(R::RESOURCE, ids).await?;
+        tell(page, &events, report).await
+    }
+}
+
+/// Tombstones and their events, within a transaction.
+async fn bury_in<R: Table>(
+    page: &mut Page,
+    ids: &[i64],
+    telling: &Telling,
+) -> Result<Vec<Event>, StoreError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let deletions = bury(page.rows::<R>(ids).await?);
+    let ids: Vec<i64> = deletions.iter().map(crate::roster::Change::id).collect();
+    page.bury::<R>(&ids).await?;
+    Ok(deletions.iter().map(|deletion| Event::new(deletion, telling)).collect())
+}
