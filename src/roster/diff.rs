@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 
 use super::change::Change;
@@ -12,10 +13,27 @@ use super::model::Record;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
     /// From a list filtered by `updated_since`: an older stamp than the mirror's is ignored.
-    Incremental,
+    Incremental {
+        /// Harvest's clock when the list was asked for. A stamp of the mirror's that lies after it is of a clock that
+        /// has been put back since, and stands in nobody's way.
+        now: DateTime<Utc>,
+    },
     /// From an unfiltered list or a `GET` by id: authoritative. Without this exception a mirror stays wrong
     /// for ever where Harvest's hosts disagree by seconds about the time.
     Full,
+}
+
+/// `Date` has whole seconds, and the stamp may be younger than the question.
+const ABOUT_NOW: TimeDelta = TimeDelta::seconds(5);
+
+impl Reading {
+    /// Whether the stamp of the mirror's record counts against an older one.
+    fn heeds<R: Record>(self, known: &R) -> bool {
+        match self {
+            Self::Full => false,
+            Self::Incremental { now } => known.updated_at().is_none_or(|stamp| stamp - now <= ABOUT_NOW),
+        }
+    }
 }
 
 /// A record as the mirror has it.
@@ -104,7 +122,7 @@ pub fn unstorable<R: Record>(first_seen: &R) -> Option<&'static str> {
 /// One record against its row.
 fn against<R: Record>(known: &Mirrored<R>, fetched: Fetched<R>, reading: Reading) -> Option<Write<R>> {
     let Fetched { record, raw, hash } = fetched;
-    if reading == Reading::Incremental && older(&record, &known.record) {
+    if reading.heeds(&known.record) && older(&record, &known.record) {
         return None;
     }
     let record = record.or_known(&known.record);
@@ -128,7 +146,7 @@ fn against<R: Record>(known: &Mirrored<R>, fetched: Fetched<R>, reading: Reading
 fn again<R: Record>(known: &Mirrored<R>, fetched: Fetched<R>, reading: Reading) -> Option<Write<R>> {
     let Fetched { record, raw, hash } = fetched;
     let moved = record.updated_at() > known.record.updated_at() || record.updated_at().is_none();
-    if unstorable(&record).is_some() || reading == Reading::Incremental && !moved {
+    if unstorable(&record).is_some() || reading.heeds(&known.record) && !moved {
         return None;
     }
     let record = record.or_known(&known.record);

@@ -180,10 +180,11 @@ impl<S: Sink> Cycle<'_, S> {
         last: Option<LastPage>,
         report: &mut Report,
     ) -> Result<bool, CycleError> {
-        let reading = if report.mode == Mode::Full { Reading::Full } else { Reading::Incremental };
+        let by_stamp = Reading::Incremental { now: page.start.server.unwrap_or(page.start.local) };
+        let reading = if report.mode == Mode::Full { Reading::Full } else { by_stamp };
         let first = Batch { images: page.records, rejected: page.rejected, reading };
         // What an earlier page of this walk had already is not more authoritative than that.
-        let again = Batch { images: page.repeats, rejected: Vec::new(), reading: Reading::Incremental };
+        let again = Batch { images: page.repeats, rejected: Vec::new(), reading: by_stamp };
         Ok(self.sink.take(vec![first, again], last, report).await?)
     }
 

@@ -7,13 +7,18 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod bad_records;
 mod command;
 mod database;
 mod deletions;
+mod late;
 mod layers;
 mod local_postgres;
 mod migrations;
 mod pace;
+mod program;
+mod rates;
 mod reading;
+mod settling;
 mod trouble;
 mod world;

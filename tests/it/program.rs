@@ -1,0 +1,133 @@
+//! The program as a person or a service manager calls it.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use harvest_sim::Sim;
+use serde_json::Value;
+
+/// How long anything may take here before the test calls it stuck.
+pub const STUCK: Duration = Duration::from_mins(1);
+
+/// A way to call the program, with nothing of this process's environment.
+pub struct Program(BTreeMap<String, String>);
+
+impl Program {
+    pub fn new(sim: &Sim, database_url: &str) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut program = Self(BTreeMap::new());
+        program
+            .set("PATH", &std::env::var("PATH").unwrap())
+            .set("DATABASE_URL", database_url)
+            .set("HARVEST_BASE_URL", sim.base_url())
+            .set("HARVEST_ACCOUNT_ID", &sim.account_id().to_string())
+            .set("HARVEST_ACCESS_TOKEN", &sim.token())
+            .set("ROSTERD__LEASE__TTL", "3s")
+            .set("ROSTERD__SYNC__POLL_INTERVAL", "1s")
+            .set("ROSTERD__HTTP__LISTEN", &format!("127.0.0.1:{port}"));
+        program
+    }
+
+    pub fn set(&mut self, key: &str, value: &str) -> &mut Self {
+        self.0.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rosterd"));
+        command.args(arguments).env_clear().envs(&self.0).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it to its end, off the runtime that the simulator lives on.
+    pub async fn call(&self, arguments: &[&str]) -> Called {
+        let mut command = self.command(arguments);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+        Called(tokio::time::timeout(STUCK, output).await.expect("stuck").unwrap())
+    }
+
+    pub fn start(&self) -> Daemon {
+        let mut child = self.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let (lines, log) = mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
+        });
+        Daemon { child, log, said: Vec::new() }
+    }
+}
+
+pub struct Called(pub Output);
+
+impl Called {
+    pub fn stdout(&self) -> String {
+        String::from_utf8(self.0.stdout.clone()).unwrap()
+    }
+
+    pub fn stderr(&self) -> String {
+        String::from_utf8(self.0.stderr.clone()).unwrap()
+    }
+
+    /// What it says to a person: all but the log.
+    pub fn sentence(&self) -> String {
+        self.stderr().lines().filter(|line| !line.starts_with('{')).collect::<Vec<_>>().join("\n")
+    }
+
+    #[track_caller]
+    pub fn expect(&self, code: i32) -> &Self {
+        assert_eq!(self.0.status.code(), Some(code), "{}\n{}", self.stdout(), self.stderr());
+        self
+    }
+}
+
+/// A running daemon; ended with the test.
+pub struct Daemon {
+    pub child: Child,
+    log: Receiver<String>,
+    pub said: Vec<String>,
+}
+
+impl Daemon {
+    /// Reads the log until an event comes up.
+    pub async fn until(&mut self, event: &str) -> Value {
+        let give_up = tokio::time::Instant::now() + STUCK;
+        loop {
+            while let Ok(line) = self.log.try_recv() {
+                let entry: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+                self.said.push(line);
+                if entry["event"] == event {
+                    return entry;
+                }
+            }
+            assert!(tokio::time::Instant::now() < give_up, "no {event} in\n{}", self.said.join("\n"));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    pub async fn ended(&mut self) -> Option<i32> {
+        let give_up = tokio::time::Instant::now() + STUCK;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(tokio::time::Instant::now() < give_up, "does not end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

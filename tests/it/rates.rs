@@ -1,0 +1,147 @@
+//! The histories of rates: behind the polls, with events of their own, and pay for those who want it only.
+
+use harvest_sim::{Fault, Sim, UserId};
+use rosterd::sync::report::Report;
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+async fn read(world: &mut World) -> Report {
+    let report = world.turn(async |cycle| cycle.histories(None).await).await;
+    report.outcome.as_ref().unwrap();
+    report
+}
+
+async fn expect_rates_equal_source(world: &World) {
+    type Truth = fn(&Sim, UserId) -> Vec<Value>;
+    let kinds: [(&str, Truth); 2] = [
+        ("billable_rates", |sim, user| sim.billable_rates_json(user)),
+        ("cost_rates", |sim, user| sim.cost_rates_json(user)),
+    ];
+    for (table, truth) in kinds {
+        let mut rows = world.rows(table).await;
+        rows.retain(|_, row| row["deleted_at"].is_null());
+        for user in world.sim.user_ids() {
+            for rate in truth(&world.sim, user) {
+                let row = rows.remove(&rate["id"].as_i64().unwrap()).unwrap();
+                assert_eq!(row["user_id"], user.0);
+                for key in ["start_date", "end_date"] {
+                    assert_eq!(row[key], rate[key]);
+                }
+                assert_eq!(row["amount"].as_f64(), rate["amount"].as_f64());
+            }
+        }
+        assert!(rows.is_empty(), "{table}: {rows:?}");
+    }
+}
+
+#[tokio::test]
+async fn histories_are_read_on_first_sight_after_a_change_and_after_a_full_read() {
+    let mut world = World::new().await;
+    let users = world.sim.user_ids();
+    for user in &users[..5] {
+        world.sim.add_billable_rate(*user, 100.5, None);
+        world.sim.add_cost_rate(*user, 60.0, None);
+    }
+    world.cycle().await;
+    world.news().await;
+    assert_eq!(read(&mut world).await.requests, 2 * 12);
+    let news = world.news().await;
+    assert_eq!(news.len(), 10);
+    assert_eq!(news[0].r#type, "billable_rate.created");
+    assert_eq!(news[0].payload["user_id"], users[0].0);
+    assert_eq!(news[0].payload["after"]["amount"].to_string(), "100.5");
+    expect_rates_equal_source(&world).await;
+
+    assert_eq!(read(&mut world).await.requests, 0, "nothing is due");
+    world.sim.add_billable_rate(users[1], 120.0, Some("2026-01-01"));
+    world.sim.edit_user(users[1], |user| user.telephone.push('1'));
+    world.cycle().await;
+    world.news().await;
+    assert_eq!(read(&mut world).await.requests, 2, "of the one who changed");
+    let news = world.headlines().await;
+    assert!(news[0].starts_with("billable_rate.updated ") && news[1].starts_with("billable_rate.created "));
+    expect_rates_equal_source(&world).await;
+
+    // A rate moves nobody's stamp: the full read is the net.
+    let cost = world.sim.cost_rates_json(users[2])[0]["id"].as_i64().unwrap();
+    world.sim.change_cost_rate(users[2], harvest_sim::RateId(cost), 61.25);
+    world.full_cycle().await;
+    world.news().await;
+    read(&mut world).await;
+    let event = world.only_event().await;
+    assert_eq!((event.r#type.as_str(), event.changed()), ("cost_rate.updated", vec!["amount"]));
+    expect_rates_equal_source(&world).await;
+    world.expect_outbox_replays_to_the_mirror().await;
+}
+
+#[tokio::test]
+async fn a_rate_gone_from_its_list_is_deleted_and_so_are_those_of_somebody_gone() {
+    let mut world = World::new().await;
+    let users = world.sim.user_ids();
+    let (ann, bob) = (users[3], users[4]);
+    let first = world.sim.add_billable_rate(ann, 100.0, None);
+    world.sim.add_billable_rate(ann, 110.0, Some("2026-02-01"));
+    let cost = world.sim.add_cost_rate(bob, 50.0, None);
+    world.cycle().await;
+    read(&mut world).await;
+    world.news().await;
+
+    world.sim.remove_billable_rate(ann, first);
+    world.full_cycle().await;
+    read(&mut world).await;
+    assert!(world.headlines().await.contains(&format!("billable_rate.deleted {}", first.0)));
+    world.sim.delete_user(bob);
+    world.cycle().await;
+    assert_eq!(
+        world.news().await.iter().filter(|event| event.r#type == "cost_rate.deleted").count(),
+        1,
+        "the rate {} goes with the person",
+        cost.0
+    );
+    read(&mut world).await;
+    expect_rates_equal_source(&world).await;
+    world.expect_outbox_replays_to_the_mirror().await;
+}
+
+#[tokio::test]
+async fn a_token_that_may_not_read_pay_is_no_trouble_of_the_mirrors() {
+    let mut world = World::new().await;
+    world.cycle().await;
+    world.sim.inject(Fault::refusal(403).on("/cost_rates").forever());
+    world.asked();
+    read(&mut world).await;
+    assert_eq!(world.asked().len(), 2, "nobody else is asked about");
+    read(&mut world).await;
+    assert!(world.asked().is_empty());
+    world.sim.clear_faults();
+    world.full_cycle().await;
+    world.asked();
+    read(&mut world).await;
+    assert_eq!(world.asked().len(), 2 * 12);
+}
+
+#[tokio::test]
+async fn without_pay_a_bad_record_keeps_none_either() {
+    let mut world = World::new().await;
+    let user = world.sim.hire("Gus", "Gold");
+    world.sim.edit_user(user, |user| user.cost_rate = Some(4321.5));
+    world.client = crate::world::client(&world.sim, false, world.clock.clone());
+    // Twice unreadable: by a field, and as a whole.
+    world.sim.inject(Fault::field("is_contractor", json!("perhaps")).on("/users?"));
+    world.cycle().await;
+    let spoil = |body: &mut Vec<u8>| {
+        let at = body.windows(3).position(|window| window == b"Gus").unwrap();
+        body[at] = 0xff;
+    };
+    world.sim.inject(Fault::edit_bytes(spoil).on("/users?"));
+    world.full_cycle().await;
+    assert!(world.count("rejected_records").await > 0);
+    let found: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM roster.rejected_records WHERE position('4321' IN convert_from(raw, 'UTF8')) > 0",
+    )
+    .fetch_one(world.store.pool())
+    .await
+    .unwrap();
+    assert_eq!(found, 0);
+}
