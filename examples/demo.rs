@@ -117,6 +117,8 @@ async fn day(sim: &Sim, pool: &PgPool) {
     act("14:20  Harvest is down for a moment, and work goes on").await;
     sim.inject(Fault::html(503).lasting(Duration::from_millis(1500)));
     sim.edit_user(people[50], |person| person.weekly_capacity = 20 * 3600);
+    act("15:10  somebody is deleted: Harvest keeps no trace of it, but one is missing in its count").await;
+    sim.delete_user(people[52]);
     act("16:00  the new project is re-staffed: one leaves it, four join").await;
     sim.unassign(*sim.assignment_ids().last().unwrap());
     for person in &people[60..64] {
@@ -151,7 +153,7 @@ async fn print_events(pool: PgPool, stop: CancellationToken) {
         for (seq, r#type, payload) in events {
             mine = seq;
             // The first thousand are the company as it was found.
-            if payload["mode"] == "full" {
+            if arrived < 1020 {
                 arrived += 1;
                 if arrived.is_multiple_of(300) || arrived == 1020 {
                     println!("  … {arrived} people and assignments have arrived");

@@ -1,5 +1,6 @@
 //! The command line: one file a command. Data goes to stdout, everything else to stderr.
 
+mod accounts;
 mod check;
 mod deletions;
 mod health;

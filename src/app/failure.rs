@@ -94,7 +94,9 @@ impl From<CycleError> for Failure {
             CycleError::Harvest(error) => error.into(),
             CycleError::Store(error) => error.into(),
             error @ CycleError::Demoted { .. } => Self::new(Exit::Credentials, error),
-            error @ CycleError::NobodyThere => Self::new(Exit::Unavailable, error),
+            error @ (CycleError::NobodyThere | CycleError::NothingThere) => {
+                Self::new(Exit::Unavailable, error)
+            }
             error @ CycleError::Stopped => Self::new(Exit::Busy, error),
         }
     }

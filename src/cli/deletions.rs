@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::{PATIENCE, output, require_schema, with_app};
 use crate::app::{App, Exit, Failure};
+use crate::roster::Reason;
 use crate::settings::Settings;
 use crate::store::deletions::{Decision, HeldDeletion};
 
@@ -83,7 +84,15 @@ fn line(deletion: &HeldDeletion) -> String {
 }
 
 async fn decide(app: &App, scope: &Scope, decision: Decision) -> Result<(), Failure> {
+    let held = app.store.held_deletions(scope.account).await?;
+    let blind = held.iter().filter(|it| it.reason == Reason::NotAdministrator.name()).count();
     let decided = app.store.decide(scope.account, decision, &decider()).await?;
+    if blind > 0 && decision == Decision::Accepted {
+        output::say(format_args!(
+            "{blind} of them are held because the token's owner is no administrator: whom such a token may not see looks \
+             deleted to it, so they wait until an administrator's token confirms them"
+        ));
+    }
     output::line(match (decided, decision) {
         (0, _) => "nothing is held back".to_owned(),
         (_, Decision::Accepted) => format!(

@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::progress::Bars;
-use super::{PATIENCE, output, signals, with_app};
+use super::{PATIENCE, accounts, output, signals, with_app};
 use crate::app::{App, Exit, Failure};
 use crate::harvest::Client;
 use crate::roster::AccountId;
-use crate::settings::{Account, Settings};
+use crate::settings::Settings;
 use crate::store::Fence;
 use crate::store::lease::Lease;
 use crate::sync::apply::Writer;
@@ -43,14 +43,8 @@ pub(super) struct Options {
 }
 
 pub(super) async fn sync(settings: Settings, options: Options) -> Result<ExitCode, Failure> {
-    let known = settings.require_accounts()?;
-    if let Some(id) = options.account
-        && !known.iter().any(|account| account.id == id)
-    {
-        let advice = format!("account {id} is not in the settings; leave --account away, or add it");
-        return Err(Failure::new(Exit::Settings, advice));
-    }
-    if options.user.is_some() && options.account.is_none() && known.len() > 1 {
+    accounts::require(&settings, options.account)?;
+    if options.user.is_some() && options.account.is_none() && settings.accounts().len() > 1 {
         let advice = "--user names a person of one account; say which with --account";
         return Err(Failure::new(Exit::Settings, advice));
     }
@@ -79,7 +73,7 @@ impl Sync<'_> {
             budgets = self.app.budgets(replica.clone(), PATIENCE) => budgets?,
             () = self.stop.cancelled() => return Err(CycleError::Stopped.into()),
         };
-        let done = self.each_account(async |account| {
+        let done = accounts::each(self.app, self.options.account, async |account| {
             let client = self.app.client(account, &budgets)?;
             let fence = self.take(client.account(), replica.id).await?;
             let again_after = self.app.again_after();
@@ -93,7 +87,7 @@ impl Sync<'_> {
         });
         let done = done.await;
         budgets.stop().await;
-        done
+        done.map(|()| ExitCode::SUCCESS)
     }
 
     /// A plan for each account.
@@ -105,7 +99,7 @@ impl Sync<'_> {
         } else {
             self.app.local_budgets()
         };
-        let done = self.each_account(async |account| {
+        let done = accounts::each(self.app, self.options.account, async |account| {
             let client = self.app.client(account, &budgets)?;
             // What cannot be written here is told with the summary.
             let print = |line: &str| drop(output::line(line));
@@ -123,26 +117,7 @@ impl Sync<'_> {
         });
         let done = done.await;
         budgets.stop().await;
-        done
-    }
-
-    /// The first failure decides the exit code; the other accounts still run.
-    async fn each_account(
-        &self,
-        work: impl AsyncFn(&Account) -> Result<(), Failure>,
-    ) -> Result<ExitCode, Failure> {
-        let mut failed = None;
-        for account in self.app.settings.accounts() {
-            if self.options.account.is_some_and(|only| only != account.id) {
-                continue;
-            }
-            match (work(account).await, &failed) {
-                (Ok(()), _) => {}
-                (Err(failure), None) => failed = Some(failure),
-                (Err(failure), Some(_)) => output::say(format_args!("rosterd: {failure}")),
-            }
-        }
-        failed.map_or(Ok(ExitCode::SUCCESS), Err)
+        done.map(|()| ExitCode::SUCCESS)
     }
 
     /// One cycle, and whatever is due of the histories of rates.

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-use super::{PATIENCE, output, require_schema, signals, with_app};
+use super::{PATIENCE, accounts, output, require_schema, signals, with_app};
 use crate::app::{App, Exit, Failure};
+use crate::harvest::Client;
 use crate::settings::Settings;
 use crate::sync::cycle::{Cycle, CycleError, Memory};
-use crate::sync::schedule::Mode;
 use crate::sync::verify::Verify;
 
 #[derive(Args, Debug)]
@@ -24,38 +24,24 @@ pub(super) struct Options {
 }
 
 pub(super) async fn verify(settings: Settings, options: Options) -> Result<ExitCode, Failure> {
-    let known = settings.require_accounts()?;
-    if let Some(id) = options.account
-        && !known.iter().any(|account| account.id == id)
-    {
-        let advice = format!("account {id} is not in the settings; leave --account away, or add it");
-        return Err(Failure::new(Exit::Settings, advice));
-    }
+    accounts::require(&settings, options.account)?;
     let stop = CancellationToken::new();
     signals::stop_on_signal(stop.clone())?;
     let work = Box::pin(with_app(settings, PATIENCE, async |app| {
         require_schema(app).await?;
         let budgets = app.budgets(App::replica(), PATIENCE).await?;
-        let (mut failed, mut differences) = (None, 0);
-        for account in app.settings.accounts() {
-            if options.account.is_some_and(|only| only != account.id) {
-                continue;
-            }
-            let verified = async {
-                let client = app.client(account, &budgets)?;
-                compare(app, &client, &options, &stop).await
-            };
-            match (verified.await, &failed) {
-                (Ok(more), _) => differences += more,
-                (Err(failure), None) => failed = Some(failure),
-                (Err(failure), Some(_)) => output::say(format_args!("rosterd: {failure}")),
-            }
-        }
+        let differences = AtomicU64::new(0);
+        let verified = accounts::each(app, options.account, async |account| {
+            let found = compare(app, &app.client(account, &budgets)?, &options, &stop).await?;
+            differences.fetch_add(found, Ordering::Relaxed);
+            Ok(())
+        });
+        let verified = verified.await;
         budgets.stop().await;
-        match failed {
-            Some(failure) => Err(failure),
-            None if differences > 0 => Ok(Exit::Differences.into()),
-            None => Ok(ExitCode::SUCCESS),
+        verified?;
+        match differences.into_inner() {
+            0 => Ok(ExitCode::SUCCESS),
+            _ => Ok(Exit::Differences.into()),
         }
     }));
     signals::within_drain(&stop, work, Err(CycleError::Stopped.into())).await
@@ -64,7 +50,7 @@ pub(super) async fn verify(settings: Settings, options: Options) -> Result<ExitC
 /// Prints the differences, a line each; tells how many.
 async fn compare(
     app: &App,
-    client: &crate::harvest::Client,
+    client: &Client,
     options: &Options,
     stop: &CancellationToken,
 ) -> Result<u64, Failure> {
@@ -86,7 +72,7 @@ async fn compare(
         progress: &|_, _, _| (),
         cancel: stop,
     };
-    let report = cycle.run(Mode::Full).await;
+    let report = cycle.verify(app.settings.rates.histories).await;
     report.outcome?;
     let differences = sink.differences.load(Ordering::Relaxed);
     output::say(format_args!(

@@ -20,12 +20,19 @@ pub struct Census {
     pub unread: u64,
     /// Live rows that are known to be missing at Harvest: held back, or missed once.
     pub missing: u64,
+    /// Those of them that a person decided to keep.
+    pub kept: u64,
 }
 
 impl Census {
     /// The total that Harvest should tell.
     pub fn expected(&self) -> u64 {
         (self.live + self.unread).saturating_sub(self.missing)
+    }
+
+    /// Whether an empty list is beyond belief.
+    pub fn has_some(&self) -> bool {
+        self.live > self.kept
     }
 }
 
@@ -193,9 +200,15 @@ impl Store {
     pub async fn census(&self, account: AccountId) -> Result<HashMap<Resource, Census>, StoreError> {
         let row = sqlx::query!(
             r#"WITH missing AS (
-                   SELECT resource, record_id FROM roster.held_deletions WHERE account_id = $1
-                   UNION
-                   SELECT resource, record_id FROM roster.missed_records WHERE account_id = $1
+                   SELECT resource, record_id, coalesce(decision, '') = 'rejected' AS kept
+                     FROM roster.held_deletions WHERE account_id = $1
+                   UNION ALL
+                   SELECT resource, record_id, false FROM roster.missed_records
+                    WHERE account_id = $1
+                      AND NOT EXISTS (SELECT FROM roster.held_deletions AS held
+                                       WHERE (held.account_id, held.resource, held.record_id) =
+                                             (missed_records.account_id, missed_records.resource,
+                                              missed_records.record_id))
                )
                SELECT (SELECT count(*) FROM roster.users
                         WHERE account_id = $1 AND deleted_at IS NULL) AS "users!",
@@ -212,20 +225,24 @@ impl Store {
                                            WHERE live.account_id = $1 AND live.id = bad.record_id
                                              AND live.deleted_at IS NULL)) AS "unread_assignments!",
                       (SELECT count(*) FROM missing WHERE resource = 'users') AS "missing_users!",
-                      (SELECT count(*) FROM missing WHERE resource = 'user_assignments') AS "missing_assignments!""#,
+                      (SELECT count(*) FROM missing WHERE resource = 'user_assignments') AS "missing_assignments!",
+                      (SELECT count(*) FROM missing WHERE resource = 'users' AND kept) AS "kept_users!",
+                      (SELECT count(*) FROM missing WHERE resource = 'user_assignments' AND kept)
+                          AS "kept_assignments!""#,
             account.0,
         )
         .fetch_one(&self.pool)
         .await?;
-        let census = |live: i64, unread: i64, missing: i64| Census {
+        let census = |[live, unread, missing, kept]: [i64; 4]| Census {
             live: live.unsigned_abs(),
             unread: unread.unsigned_abs(),
             missing: missing.unsigned_abs(),
+            kept: kept.unsigned_abs(),
         };
-        Ok(HashMap::from([
-            (Resource::Users, census(row.users, row.unread_users, row.missing_users)),
-            (Resource::Assignments, census(row.assignments, row.unread_assignments, row.missing_assignments)),
-        ]))
+        let users = [row.users, row.unread_users, row.missing_users, row.kept_users];
+        let assignments =
+            [row.assignments, row.unread_assignments, row.missing_assignments, row.kept_assignments];
+        Ok(HashMap::from([(Resource::Users, census(users)), (Resource::Assignments, census(assignments))]))
     }
 
     /// All held deletions, of one account or of all.

@@ -33,6 +33,12 @@ pub enum CycleError {
     /// An account always has the person whose token this is.
     #[error("Harvest's list of users came back empty, which cannot be: nothing was concluded from it")]
     NobodyThere,
+    /// There were some, and not one is left: an outage looks like that.
+    #[error(
+        "Harvest's list of assignments came back empty although the mirror has some: nothing was concluded from it, and \
+         their deletions are held; if they are really gone, `rosterd deletions accept` says so"
+    )]
+    NothingThere,
     /// The token used to see everybody and does not any more: lists are shorter without any error.
     #[error(
         "the token of account {account} is user {user}'s, who is no administrator any more and sees only a part of the \
@@ -58,7 +64,7 @@ impl CycleError {
         match self {
             Self::Harvest(error) => error.is_credentials(),
             Self::Demoted { .. } => true,
-            Self::Store(_) | Self::NobodyThere | Self::Stopped => false,
+            Self::Store(_) | Self::NobodyThere | Self::NothingThere | Self::Stopped => false,
         }
     }
 }
@@ -167,8 +173,12 @@ impl<S: Sink> Cycle<'_, S> {
         {
             return Ok(Some(Doubt::ClockMoved));
         }
-        self.settle_pending(known, lane, report).await?;
-        self.miscounted(known, totals, lane).await
+        let doubt = self.miscounted(known, totals, lane).await?;
+        // A full read shows by itself who of the missing is back; without one each is asked for.
+        if doubt.is_none() {
+            self.settle_pending(known, lane, report).await?;
+        }
+        Ok(doubt)
     }
 
     /// Reads everything, and settles what it did not show.
@@ -205,6 +215,9 @@ impl<S: Sink> Cycle<'_, S> {
         let all_asked = self.reconcile(&me, &users, &assignments, lane, report).await?;
         if demoted {
             return Err(CycleError::Demoted { account: self.client.account(), user: me.id });
+        }
+        if assignments.is_empty() && self.has_some(Resource::Assignments).await? {
+            return Err(CycleError::NothingThere);
         }
         self.explain(known, [(Resource::Users, &users), (Resource::Assignments, &assignments)], all_asked)
             .await?;

@@ -17,6 +17,11 @@ use crate::store::state::AccountState;
 pub enum Doubt {
     /// The clocks moved: stamps from before and after do not compare.
     ClockMoved,
+    /// Harvest says it has none, and the mirror has some.
+    Empty {
+        /// The list.
+        resource: Resource,
+    },
     /// Harvest has another number of rows than it should by what the mirror knows.
     Count {
         /// The list.
@@ -32,6 +37,7 @@ impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ClockMoved => f.write_str("Harvest's clock and ours moved against each other"),
+            Self::Empty { resource } => write!(f, "Harvest says it has no {} at all", resource.name()),
             Self::Count { resource, total, expected } => {
                 write!(f, "Harvest has {total} {} and should have {expected}", resource.name())
             }
@@ -79,7 +85,19 @@ impl<S: Sink> Cycle<'_, S> {
             return Ok(None);
         }
         let census = self.sink.census().await?;
+        // All of them at once, whatever is held: as long as that lasts, no cycle is good.
+        let empty = |resource: &Resource| {
+            totals.get(resource) == Some(&0) && census.get(resource).is_some_and(Census::has_some)
+        };
+        if let Some(resource) = Resource::LISTS.into_iter().find(empty) {
+            return Ok(Some(Doubt::Empty { resource }));
+        }
         Ok(doubts(known, &census, totals).find(|(_, total, expected)| total < expected).map(doubt))
+    }
+
+    /// Whether the mirror has live rows of a list, but for those that a person decided to keep.
+    pub(super) async fn has_some(&self, resource: Resource) -> Result<bool, StoreError> {
+        Ok(self.sink.census().await?.get(&resource).is_some_and(Census::has_some))
     }
 
     /// Whether the totals are what they should be, now that what changed has been read. Something may have happened

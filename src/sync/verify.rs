@@ -1,18 +1,59 @@
 //! "Is it right?": everything is read and compared with the mirror field by field, and nothing is written. Each row is
 //! looked at whole, not by its hash: an auditor wants to know what the tables say.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::TimeDelta;
 
+use super::cycle::{Cycle, CycleError, Memory};
 use super::report::Report;
+use super::schedule::Mode;
 use super::sink::{Batch, LastPage, Seen, Sink, Verdicts};
 use crate::harvest::Decode;
-use crate::roster::{AccountId, Candidate, Mirrored, Record, Resource, Standing};
+use crate::harvest::pace::Lane;
+use crate::roster::{AccountId, BillableRate, Candidate, CostRate, Mirrored, Record, Resource, Standing};
 use crate::store::deletions::Census;
+use crate::store::rates::RateIds;
 use crate::store::state::{AccountEnd, AccountState};
 use crate::store::{Store, StoreError, Table};
+
+impl Cycle<'_, Verify<'_>> {
+    /// Compares everything; with `rates`, also each person's histories: two requests for each.
+    pub async fn verify(self, rates: bool) -> Report {
+        let Cycle { sink, client, clock, rules, memory, progress, cancel } = self;
+        let again = Cycle { sink, client, clock, rules, memory: &mut Memory::default(), progress, cancel };
+        let mut report = Cycle { sink, client, clock, rules, memory, progress, cancel }.run(Mode::Full).await;
+        if rates && report.outcome.is_ok() {
+            report.outcome = again.compare_rates(&mut report).await;
+        }
+        report
+    }
+
+    async fn compare_rates(&self, report: &mut Report) -> Result<(), CycleError> {
+        let Verify { store, account, .. } = *self.sink;
+        let users = store.unseen(account, Resource::Users, &HashSet::new()).await?;
+        let all = users.len() as u64;
+        for (user, done) in users.into_iter().zip(1..) {
+            let RateIds { billable, cost } = store.rates_of(account, &[user]).await?;
+            self.compare_history::<BillableRate>(user, billable, report).await?;
+            self.compare_history::<CostRate>(user, cost, report).await?;
+            (self.progress)(Resource::BillableRates, done, Some(all));
+        }
+        Ok(())
+    }
+
+    async fn compare_history<R: Decode + Table>(
+        &self,
+        user: i64,
+        known: Vec<i64>,
+        report: &mut Report,
+    ) -> Result<(), CycleError> {
+        let seen = self.take_all(self.client.rates_of::<R>(user, Lane::Poll), user, report).await?;
+        let gone = known.into_iter().filter(|id| !seen.ids.contains(id)).collect();
+        Ok(self.sink.conclude::<R>(Verdicts { gone, ..Verdicts::default() }, report).await?)
+    }
+}
 
 /// Prints where the mirror of an account is not what Harvest says.
 pub struct Verify<'a> {

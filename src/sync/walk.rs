@@ -77,8 +77,12 @@ impl<S: Sink> Cycle<'_, S> {
             let counts = report.of(R::RESOURCE);
             counts.seen += (page.records.len() + page.repeats.len() + page.rejected.len()) as u64;
             let (seen, total) = (counts.seen, page.total);
-            if page.last && seen == 0 && mode == Mode::Full && R::RESOURCE == Resource::Users {
-                return Err(CycleError::NobodyThere);
+            let mut marks = marks;
+            if page.last && seen == 0 && mode == Mode::Full {
+                if R::RESOURCE == Resource::Users {
+                    return Err(CycleError::NobodyThere);
+                }
+                marks &= !self.has_some(R::RESOURCE).await?;
             }
             nameless.extend(unnamed(&page));
             self.meet_users(&page, lane, report).await?;

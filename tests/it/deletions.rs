@@ -214,17 +214,36 @@ async fn the_young_need_a_second_404_a_poll_interval_later() {
 }
 
 #[tokio::test]
-async fn an_empty_list_of_assignments_holds_them_all() {
+async fn an_empty_list_of_assignments_holds_them_all_and_is_no_good_cycle() {
     let mut world = company().await;
+    let marks = world.watermarks().await;
     world.sim.inject(Fault::empty_list().on("/user_assignments").forever());
-    let report = world.cycle().await;
-    assert_eq!((report.mode, report.assignments.held), (Mode::Full, 300));
+    for held in [300, 0] {
+        let report = world.try_cycle().await;
+        assert!(matches!(report.outcome, Err(CycleError::NothingThere)), "{:?}", report.outcome);
+        assert_eq!((report.mode, report.assignments.held), (Mode::Full, held));
+    }
+    assert_eq!(world.watermarks().await[0], marks[0]);
     assert!(world.held().await.iter().all(|line| line.starts_with("empty_list user_assignments ")));
     assert!(world.headlines().await.is_empty());
     world.sim.clear_faults();
     world.cycle().await;
     assert!(world.held().await.is_empty());
     world.expect_mirror_equals_source().await;
+}
+
+#[tokio::test]
+async fn when_really_nobody_is_on_a_project_any_more_a_person_says_so() {
+    let mut world = company().await;
+    for place in world.sim.assignment_ids() {
+        world.sim.delete_assignment(place);
+    }
+    world.try_cycle().await.outcome.unwrap_err();
+    world.store.decide(None, Decision::Accepted, "a test").await.unwrap();
+    assert_eq!(world.cycle().await.assignments.deleted, 300);
+    assert_eq!(world.cycle().await.mode, Mode::Incremental);
+    world.expect_mirror_equals_source().await;
+    world.expect_outbox_replays_to_the_mirror().await;
 }
 
 #[tokio::test]
