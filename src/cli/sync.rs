@@ -77,7 +77,9 @@ impl Sync<'_> {
             let client = self.app.client(account, &budgets)?;
             let fence = self.take(client.account(), replica.id).await?;
             let again_after = self.app.again_after();
-            let writer = Writer { store: &self.app.store, fence, again_after };
+            // Somebody who asks for all of it, or for one person, has a doubt.
+            let thorough = self.options.full || self.options.user.is_some();
+            let writer = Writer { store: &self.app.store, fence, again_after, thorough };
             let done = match self.options.user {
                 Some(user) => self.person(&writer, &client, user).await,
                 None => self.whole(&writer, &client).await,

@@ -115,6 +115,11 @@ impl Client {
         self.transport.requests()
     }
 
+    /// Waits until a request could leave; safe to drop, at no cost.
+    pub async fn turn(&self, lane: Lane) {
+        self.transport.turn(lane).await;
+    }
+
     /// Walks a list: everything, or what changed since (strictly later, as Harvest seems to read it; never an
     /// `is_active` filter, which would hide every deactivation).
     pub fn list<R: Decode>(&self, updated_since: Option<DateTime<Utc>>, lane: Lane) -> Pages<'_, R> {

@@ -240,6 +240,13 @@ impl Permit {
         self.pace.shared.changed.notify_waiters();
     }
 
+    /// Nothing was sent: the slot is free again.
+    pub fn unused(mut self) {
+        self.ended = true;
+        self.pace.state().returned(self.lane);
+        self.pace.shared.changed.notify_waiters();
+    }
+
     /// The response asks for silence: nothing of this budget leaves until `retry_after` (where absent: one
     /// window; five minutes at most) has passed.
     pub fn throttled(self, throttle: Throttle, retry_after: Option<Duration>) {

@@ -86,6 +86,12 @@ impl Transport {
         self.requests.load(Ordering::Relaxed)
     }
 
+    /// Waits until a request could leave. Safe to drop, at no cost, which a request under way is not: given up, it keeps
+    /// its permit for as long as Harvest may still see it.
+    pub async fn turn(&self, lane: Lane) {
+        self.pace.permit(lane).await.unused();
+    }
+
     /// GETs, and tries again what is worth it: four times at the most, with jitter, after any silence that
     /// Harvest asked for.
     pub async fn get(&self, url: &Url, what: &str, lane: Lane) -> Result<Answer, HarvestError> {

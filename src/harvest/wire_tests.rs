@@ -139,6 +139,14 @@ fn a_bad_record_is_rejected_by_field_name_and_never_by_value() {
         ("new_in_2027", json!({"a": ["\u{0}"]}), "holds a NUL character, which PostgreSQL cannot store"),
         ("new_in_2027", digits("1e999999"), "holds a number that is out of all proportion"),
         ("cost_rate", digits("1e-999999999999"), "holds a number that is out of all proportion"),
+        ("new_in_2027", json!("x".repeat((64 << 10) + 1)), "holds a text longer than 64 KiB"),
+        ("email", json!("x".repeat(1001)), "email is not a text of up to 1,000 bytes"),
+        ("created_at", json!("0000-00-00"), "created_at is not a time such as 2024-05-01T22:34:41Z"),
+        (
+            "created_at",
+            json!("+262000-01-01T00:00:00Z"),
+            "created_at is not a time such as 2024-05-01T22:34:41Z",
+        ),
         (
             "cost_rate",
             digits("12345678901234567890123456789012"),
@@ -157,9 +165,42 @@ fn a_record_without_a_usable_id_is_rejected() {
         assert!(read_as::<User>(&text).err().expect("a rejection").id.is_none(), "{id}");
     }
     assert!(read_as::<User>("[]").is_err());
-    assert!(
-        read_as::<User>(r#"{"id":1,"is_active":true,"first_name":"\ud800"}"#).is_err(),
-        "a lone surrogate"
+}
+
+#[test]
+fn a_record_that_cannot_be_read_as_a_whole_still_tells_its_id() {
+    let deep = format!(r#"{{"id":7,"is_active":true,"x":{}1{}}}"#, "[".repeat(200), "]".repeat(200));
+    for text in [r#"{"id":7,"is_active":true,"first_name":"\ud800"}"#, &deep] {
+        let rejected = read_as::<User>(text).err().expect("a rejection");
+        assert_eq!(
+            (rejected.id, rejected.reason.as_str()),
+            (Some(7), "holds text that is no Unicode, or is nested too deep")
+        );
+    }
+}
+
+#[test]
+fn times_are_read_as_the_database_hands_them_back() {
+    let at = |text: &str| user(&today_with("created_at", json!(text))).created_at;
+    let time = |text: &str| Field::Value(text.parse::<DateTime<Utc>>().expect("a time"));
+    assert_eq!(at("2024-05-01T22:34:41.123456789Z"), time("2024-05-01T22:34:41.123456Z"));
+    assert_eq!(at("2016-12-31T23:59:60Z"), time("2017-01-01T00:00:00Z"));
+    assert_eq!(at("2024-05-01T22:34:41+02:00"), time("2024-05-01T20:34:41Z"));
+}
+
+#[test]
+fn a_rate_is_read_and_says_whose_it_is_only_when_told() {
+    const RATE: &str = r#"{"id":1836493,"amount":175.0,"start_date":null,"end_date":"2025-12-31",
+        "created_at":"2021-05-05T08:19:32Z","updated_at":"2021-05-05T08:19:32Z"}"#;
+    let mut rate = read_as::<BillableRate>(RATE).expect("a rate").fetched.record;
+    assert_eq!((&rate.user_id, &rate.start_date), (&Field::Absent, &Field::Null));
+    assert_eq!(rate.end_date, Field::Value("2025-12-31".parse().expect("a day")));
+    rate.set_user(5);
+    assert_eq!(rate.part_of_user(), Some(5));
+    let bad = RATE.replace("2025-12-31", "2025-02-30");
+    assert_eq!(
+        read_as::<CostRate>(&bad).err().expect("a rejection").reason,
+        "end_date is not a day such as 2024-05-01"
     );
 }
 

@@ -102,6 +102,17 @@ pub fn plan<R: Record>(
     writes
 }
 
+impl<R> Write<R> {
+    /// Goes on where the events of this record left off, where its row was lost: versions run on and on.
+    pub fn continue_after(&mut self, told: i64) {
+        if let Some(change) = &mut self.change
+            && self.version <= told
+        {
+            (self.version, change.version) = (told + 1, told + 1);
+        }
+    }
+}
+
 /// Those of the rows that are there, each as a deletion, by id. Harvest has confirmed that they are gone.
 pub fn bury<R: Record>(stored: HashMap<i64, Mirrored<R>>) -> Vec<Change<R>> {
     let mut changes: Vec<Change<R>> = stored
@@ -132,7 +143,7 @@ fn against<R: Record>(known: &Mirrored<R>, fetched: Fetched<R>, reading: Reading
         return Some(Write { record, raw, hash, version, change: Some(change) });
     }
     // Only what makes no event differs: the stamp, the picture, a field that we do not know.
-    (hash != known.hash).then(|| Write {
+    (hash != known.hash || record.quiet() != known.record.quiet()).then(|| Write {
         record: record.worded_as(&known.record),
         raw,
         hash,

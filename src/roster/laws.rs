@@ -92,18 +92,34 @@ fn page(mirror: &mut Mirror, images: &[User], reading: Reading) -> Vec<Event> {
     events
 }
 
-/// What a consumer ends up with: the last image and version of each.
-fn fold(events: &[Event]) -> BTreeMap<i64, (i64, Json)> {
+/// Buries people as the store would, and tells the events.
+fn bury_all(mirror: &mut Mirror, ids: &[i64]) -> Vec<Event> {
+    let rows = ids.iter().filter_map(|id| Some((*id, mirror.get(id)?.clone()))).collect();
+    let deletions = bury(rows);
+    for deletion in &deletions {
+        let row = mirror.get_mut(&deletion.id()).expect("a row");
+        (row.version, row.deleted, row.record.is_active) = (deletion.version, true, Field::Value(false));
+    }
+    deletions.iter().map(|deletion| Event::new(deletion, &telling())).collect()
+}
+
+/// What a consumer ends up with: the last image and version of each, and whether it is deleted.
+fn fold(events: &[Event]) -> BTreeMap<i64, (i64, Json, bool)> {
     let mut folded = BTreeMap::new();
     for event in events {
         let payload: Json = serde_json::from_str(&event.payload.0).expect("JSON");
         let id = payload["id"].as_i64().expect("an id");
-        let before: Option<&(i64, Json)> = folded.get(&id);
-        assert_eq!(event.version, before.map_or(0, |(version, _)| *version) + 1, "versions run 1, 2, 3 …");
-        let image = before.map_or(&Json::Null, |(_, image)| image);
+        let before: Option<&(i64, Json, bool)> = folded.get(&id);
+        assert_eq!(event.version, before.map_or(0, |(version, ..)| *version) + 1, "versions run 1, 2, 3 …");
+        let image = before.filter(|(_, _, deleted)| !deleted).map_or(&Json::Null, |(_, image, _)| image);
         assert_eq!(&payload["before"], image, "before is what the last event left");
         assert_ne!(&payload["after"], image, "an event without a change is none");
-        folded.insert(id, (event.version, payload["after"].clone()));
+        let deleted = event.r#type.ends_with(".deleted");
+        let mut image = payload[if deleted { "before" } else { "after" }].clone();
+        if deleted {
+            image["is_active"] = false.into();
+        }
+        folded.insert(id, (event.version, image, deleted));
     }
     folded
 }
@@ -112,8 +128,8 @@ fn image_of(record: &User) -> Json {
     serde_json::from_str(&serde_json::to_string(&Image(record.fields())).expect("JSON")).expect("JSON")
 }
 
-fn as_folded(mirror: &Mirror) -> BTreeMap<i64, (i64, Json)> {
-    mirror.iter().map(|(id, row)| (*id, (row.version, image_of(&row.record)))).collect()
+fn as_folded(mirror: &Mirror) -> BTreeMap<i64, (i64, Json, bool)> {
+    mirror.iter().map(|(id, row)| (*id, (row.version, image_of(&row.record), row.deleted))).collect()
 }
 
 /// The mirrored fields alone, as numbers and sets compare.
@@ -127,10 +143,13 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_fold_of_the_events_is_the_mirror(pages in prop::collection::vec((images(), reading()), 0..8)) {
+    fn the_fold_of_the_events_is_the_mirror(
+        pages in prop::collection::vec((images(), reading(), prop::collection::vec(1..5_i64, 0..2)), 0..8),
+    ) {
         let (mut mirror, mut events) = (Mirror::new(), Vec::new());
-        for (images, reading) in &pages {
+        for (images, reading, leavers) in &pages {
             events.extend(page(&mut mirror, images, *reading));
+            events.extend(bury_all(&mut mirror, leavers));
         }
         prop_assert_eq!(fold(&events), as_folded(&mirror));
     }

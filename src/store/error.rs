@@ -60,6 +60,12 @@ impl StoreError {
             if error.code().is_some_and(|code| REFUSING.iter().any(|class| code.starts_with(class))))
     }
 
+    /// An event of this record and version was told before: the row's own version is behind.
+    pub fn is_told_before(&self) -> bool {
+        matches!(self, Self::Database(sqlx::Error::Database(error))
+            if error.is_unique_violation() && error.table() == Some("outbox"))
+    }
+
     /// Why the server does not take a value, without the value.
     pub fn refusal(&self) -> String {
         match self {

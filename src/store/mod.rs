@@ -4,6 +4,7 @@
 //! cycle, outbox head.
 //! No transaction is ever open while HTTP is under way.
 
+pub mod census;
 pub mod deletions;
 pub mod error;
 pub mod lease;

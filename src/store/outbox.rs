@@ -4,12 +4,14 @@
 //! `WHERE seq > mine ORDER BY seq` never skips and never sees one twice. A sequence is neither: numbers are given
 //! before the commit, and a reader that has seen 2 never looks for the 1 that commits later.
 
+use std::collections::HashMap;
+
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::error::ensure_rows;
 use super::{Store, StoreError};
-use crate::roster::{AccountId, Event};
+use crate::roster::{AccountId, Event, Resource};
 
 /// Appends events and rings the doorbell (`NOTIFY roster_outbox`), which is never the delivery.
 pub(super) async fn append(
@@ -64,6 +66,30 @@ pub(super) async fn append(
 }
 
 impl Store {
+    /// The last version that was told of each of these records. Asked only when a row's own version is found to be
+    /// behind, as after somebody's `DELETE`.
+    pub async fn versions_told(
+        &self,
+        account: AccountId,
+        resource: Resource,
+        ids: &[i64],
+    ) -> Result<HashMap<i64, i64>, StoreError> {
+        let aggregates: Vec<String> = ids.iter().map(|id| format!("{account}/{id}")).collect();
+        let rows = sqlx::query!(
+            r#"SELECT aggregateid, max(version) AS "version!" FROM roster.outbox
+                WHERE account_id = $1 AND aggregatetype = $2 AND aggregateid = ANY($3)
+                GROUP BY aggregateid"#,
+            account.0,
+            resource.aggregate(),
+            &aggregates,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let told: HashMap<String, i64> = rows.into_iter().map(|row| (row.aggregateid, row.version)).collect();
+        let by_id = ids.iter().zip(&aggregates);
+        Ok(by_id.filter_map(|(id, aggregate)| Some((*id, *told.get(aggregate)?))).collect())
+    }
+
     /// Compares the server with the one that wrote last. After a restore or a fail-over the outbox may lack events
     /// that consumers have seen: a new `stream_id` tells them, and full reads are due at once.
     pub async fn follow_history(&self) -> Result<(), StoreError> {

@@ -25,6 +25,8 @@ pub struct Writer<'a> {
     pub fence: Fence,
     /// How long after its first 404 a young record's second one counts: a poll interval.
     pub again_after: TimeDelta,
+    /// Compares whole rows and not only hashes: what somebody changed in the tables by hand is put right.
+    pub thorough: bool,
 }
 
 /// What a page brings that the database does not have.
@@ -85,8 +87,18 @@ impl Writer<'_> {
             known.get(&image.record.id()) == Some(&Fingerprint { hash: image.hash, deleted: false })
         };
         let images = batches.iter().flat_map(|batch| &batch.images).map(|read| &read.fetched);
-        let differing: HashSet<i64> =
-            images.filter(|image| !equal(image)).map(|image| image.record.id()).collect();
+        let mut differing: HashSet<i64> =
+            images.clone().filter(|image| !equal(image)).map(|image| image.record.id()).collect();
+        if self.thorough && !ids.is_empty() {
+            let rows = store.rows::<R>(account, &ids).await?;
+            let wrong = images.filter(|image| {
+                rows.get(&image.record.id()).is_some_and(|row| {
+                    let record = image.record.clone().or_known(&row.record);
+                    record.fields() != row.record.fields() || record.quiet() != row.record.quiet()
+                })
+            });
+            differing.extend(wrong.map(|image| image.record.id()));
+        }
         let mut projects: BTreeMap<i64, Project> = BTreeMap::new();
         let mut rejections: Vec<Rejection> = Vec::new();
         let mut suspects = Vec::new();
@@ -139,8 +151,13 @@ impl Writer<'_> {
         mut news: News<R>,
         report: &mut Report,
     ) -> Result<(), StoreError> {
-        let refused = match self.try_commit(&news, report).await {
+        let refused = match self.try_commit(&news, &HashMap::new(), report).await {
             Err(error) if error.is_refusal() && !news.suspects.is_empty() => error,
+            Err(error) if error.is_told_before() => {
+                let ids: Vec<i64> = news.suspects.iter().map(|(image, _)| image.record.id()).collect();
+                let told = self.store.versions_told(self.fence.account, R::RESOURCE, &ids).await?;
+                return self.try_commit(&news, &told, report).await;
+            }
             done => return done,
         };
         if news.suspects.iter().all(|(image, _)| image.record.id() == news.suspects[0].0.record.id()) {
@@ -153,7 +170,7 @@ impl Writer<'_> {
             news.forgiven.clear();
             report.of(R::RESOURCE).rejected += 1;
             tell_of_rejections::<R>(&news.rejections, report);
-            return self.try_commit(&news, report).await;
+            return self.try_commit(&news, &HashMap::new(), report).await;
         }
         news.suspects.sort_by_key(|(image, _)| image.record.id());
         let middle = news.suspects[news.suspects.len() / 2].0.record.id();
@@ -176,6 +193,7 @@ impl Writer<'_> {
     async fn try_commit<R: Decode + Table>(
         &self,
         news: &News<R>,
+        told: &HashMap<i64, i64>,
         report: &mut Report,
     ) -> Result<(), StoreError> {
         let mut page = self.store.begin(&self.fence).await?;
@@ -184,7 +202,10 @@ impl Writer<'_> {
         for suspects in news.suspects.chunk_by(|(_, a), (_, b)| a == b) {
             let ids: Vec<i64> = suspects.iter().map(|(image, _)| image.record.id()).collect();
             let images = suspects.iter().map(|(image, _)| image.clone()).collect();
-            let writes = plan(&page.rows::<R>(&ids).await?, images, suspects[0].1);
+            let mut writes = plan(&page.rows::<R>(&ids).await?, images, suspects[0].1);
+            for write in &mut writes {
+                told.get(&write.record.id()).into_iter().for_each(|told| write.continue_after(*told));
+            }
             page.write(&writes).await?;
             let before = events.len();
             let changes = writes.iter().filter_map(|write| write.change.as_ref());

@@ -9,7 +9,7 @@ use super::report::Report;
 use super::sink::{Batch, LastPage, Seen, Sink, Verdicts};
 use crate::harvest::Decode;
 use crate::roster::{AccountId, Candidate, Kind, Resource, User, plan, unstorable};
-use crate::store::deletions::Census;
+use crate::store::census::Census;
 use crate::store::state::{AccountEnd, AccountState};
 use crate::store::{Store, StoreError, Table};
 

@@ -3,6 +3,8 @@
 //! A rate moves nobody's `updated_at`, so a person's are due when the person is new or has changed, and after each full
 //! read. A list is complete or an error, so a rate that is gone from it is deleted without a further question.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use tokio::time::{Instant, timeout_at};
 
@@ -19,11 +21,14 @@ use crate::store::rates::RateIds;
 
 /// People looked up at a time.
 const AT_A_TIME: i64 = 100;
+/// So much time there is for them even where one poll follows the other without a pause.
+const LEAST: Duration = Duration::from_secs(1);
 
 impl Cycle<'_, Writer<'_>> {
-    /// Reads what is due, one person after the other, until `deadline`: then the next poll comes first. One person is
-    /// read however short the time.
+    /// Reads what is due, one person after the other. At `deadline` the next poll comes first; whose turn it is by then
+    /// is read to the end.
     pub async fn histories(mut self, deadline: Option<Instant>) -> Report {
+        let deadline = deadline.map(|deadline| deadline.max(Instant::now() + LEAST));
         let before = self.client.requests();
         let mut report = Report::new(self.client.account(), Mode::Full, self.clock.now());
         if !self.memory.rates_refused {
@@ -57,14 +62,17 @@ impl Cycle<'_, Writer<'_>> {
             }
             let all = done + due.all;
             for user in due.users {
-                let one = self.read_rates(user, Lane::Background, report);
-                match deadline {
-                    Some(deadline) if done > 0 => match timeout_at(deadline, one).await {
-                        Ok(read) => read?,
+                if let Some(deadline) = deadline {
+                    let turn = async {
+                        self.client.turn(Lane::Background).await;
+                        Ok(())
+                    };
+                    match timeout_at(deadline, self.unless_stopped(turn)).await {
+                        Ok(turn) => turn?,
                         Err(_) => return Ok(()),
-                    },
-                    _ => one.await?,
+                    }
                 }
+                self.read_rates(user, Lane::Background, report).await?;
                 store.rates_read(account, user, due.as_of).await?;
                 done += 1;
                 (self.progress)(Resource::BillableRates, done, Some(all));

@@ -9,7 +9,7 @@ use super::sink::{Seen, Sink};
 use crate::harvest::pace::Lane;
 use crate::roster::Resource;
 use crate::store::StoreError;
-use crate::store::deletions::Census;
+use crate::store::census::Census;
 use crate::store::state::AccountState;
 
 /// Why what changed cannot be all that happened.

@@ -6,7 +6,7 @@ use super::report::Report;
 use crate::harvest::wire::Read;
 use crate::harvest::{Decode, Rejected};
 use crate::roster::{Candidate, Reading, Reason, Resource};
-use crate::store::deletions::Census;
+use crate::store::census::Census;
 use crate::store::state::{AccountEnd, AccountState, Mark};
 use crate::store::{StoreError, Table};
 

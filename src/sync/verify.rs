@@ -13,7 +13,7 @@ use super::sink::{Batch, LastPage, Seen, Sink, Verdicts};
 use crate::harvest::Decode;
 use crate::harvest::pace::Lane;
 use crate::roster::{AccountId, BillableRate, Candidate, CostRate, Mirrored, Record, Resource, Standing};
-use crate::store::deletions::Census;
+use crate::store::census::Census;
 use crate::store::rates::RateIds;
 use crate::store::state::{AccountEnd, AccountState};
 use crate::store::{Store, StoreError, Table};

@@ -176,7 +176,7 @@ impl Worker {
 
     fn writer(&self, fence: Fence) -> Writer<'_> {
         let again_after = TimeDelta::from_std(self.poll_interval).unwrap_or(TimeDelta::MAX);
-        Writer { store: &self.store, fence, again_after }
+        Writer { store: &self.store, fence, again_after, thorough: false }
     }
 
     fn reader<'a>(

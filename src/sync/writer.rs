@@ -10,7 +10,7 @@ use super::sink::{Batch, LastPage, Seen, Sink, Verdicts};
 use crate::harvest::Decode;
 use crate::roster::event::Telling;
 use crate::roster::{BillableRate, Candidate, CostRate, Event, Resource, User, bury};
-use crate::store::deletions::Census;
+use crate::store::census::Census;
 use crate::store::rates::RateIds;
 use crate::store::state::{AccountEnd, AccountState};
 use crate::store::{Page, StoreError, Table};

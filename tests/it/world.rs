@@ -116,7 +116,8 @@ impl World {
 
     /// Turns the crank by hand.
     pub async fn turn(&mut self, turn: impl AsyncFnOnce(Cycle<'_, Writer<'_>>) -> Report) -> Report {
-        let writer = Writer { store: &self.store, fence: self.fence, again_after: self.again_after };
+        let (store, fence, again_after) = (&self.store, self.fence, self.again_after);
+        let writer = Writer { store, fence, again_after, thorough: false };
         let cycle = Cycle {
             sink: &writer,
             client: &self.client,

@@ -85,6 +85,10 @@ impl State {
         self.window.answered(now, lane);
     }
 
+    pub(super) fn returned(&mut self, lane: Lane) {
+        self.window.returned(lane);
+    }
+
     pub(super) fn abandoned(&mut self, lane: Lane, now: Instant) {
         self.window.abandoned(now, lane);
     }

@@ -39,6 +39,11 @@ impl Window {
         free
     }
 
+    /// Nothing was sent with this slot.
+    pub(super) fn returned(&mut self, lane: Lane) {
+        self.in_flight[lane as usize] -= 1;
+    }
+
     /// A request was answered: its slot rests for one cooldown.
     pub(super) fn answered(&mut self, now: Instant, lane: Lane) {
         self.rest(lane, now + self.cooldown);
