@@ -115,9 +115,9 @@ impl Client {
         self.transport.requests()
     }
 
-    /// Waits until a request could leave; safe to drop, at no cost.
-    pub async fn turn(&self, lane: Lane) {
-        self.transport.turn(lane).await;
+    /// Waits until so many requests could leave; safe to drop, at no cost.
+    pub async fn room(&self, lane: Lane, requests: u32) {
+        self.transport.room(lane, requests).await;
     }
 
     /// Walks a list: everything, or what changed since (strictly later, as Harvest seems to read it; never an

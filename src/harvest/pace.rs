@@ -150,16 +150,31 @@ impl Pace {
     pub async fn permit(&self, lane: Lane) -> Permit {
         let _turn = self.shared.turns[lane as usize].lock().await;
         self.shared.smoother.pass().await;
+        let granted = self.wait(|state, now| state.grant(now, lane)).await;
+        Permit { pace: self.clone(), lane, granted, ended: false }
+    }
+
+    /// Waits until so many requests could leave. Safe to drop, at no cost.
+    pub async fn room(&self, lane: Lane, requests: u32) {
+        let _turn = self.shared.turns[lane as usize].lock().await;
+        self.wait(|state, now| state.room(now, lane, requests)).await;
+    }
+
+    /// Looks again with each change until it is good; tells when that was.
+    async fn wait(
+        &self,
+        mut look: impl FnMut(&mut State, Instant) -> (Result<(), Instant>, bool),
+    ) -> Instant {
         loop {
             let mut changed = std::pin::pin!(self.shared.changed.notified());
             changed.as_mut().enable(); // before the look, so that no change falls between
             let now = Instant::now();
-            let (outcome, ring) = self.state().grant(now, lane);
+            let (outcome, ring) = look(&mut self.state(), now);
             if ring {
                 self.shared.bell.notify_one();
             }
             match outcome {
-                Ok(()) => return Permit { pace: self.clone(), lane, granted: now, ended: false },
+                Ok(()) => return now,
                 Err(look_again) => tokio::select! {
                     () = changed => {}
                     () = sleep_until(look_again) => {}
@@ -237,13 +252,6 @@ impl Permit {
     pub fn answered(mut self) {
         self.ended = true;
         self.pace.state().answered(self.lane, Instant::now());
-        self.pace.shared.changed.notify_waiters();
-    }
-
-    /// Nothing was sent: the slot is free again.
-    pub fn unused(mut self) {
-        self.ended = true;
-        self.pace.state().returned(self.lane);
         self.pace.shared.changed.notify_waiters();
     }
 

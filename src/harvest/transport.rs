@@ -86,10 +86,10 @@ impl Transport {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Waits until a request could leave. Safe to drop, at no cost, which a request under way is not: given up, it keeps
-    /// its permit for as long as Harvest may still see it.
-    pub async fn turn(&self, lane: Lane) {
-        self.pace.permit(lane).await.unused();
+    /// Waits until so many requests could leave. Safe to drop, at no cost, which a request under way is not: given up, it
+    /// keeps its permit for as long as Harvest may still see it.
+    pub async fn room(&self, lane: Lane, requests: u32) {
+        self.pace.room(lane, requests).await;
     }
 
     /// GETs, and tries again what is worth it: four times at the most, with jitter, after any silence that

@@ -212,7 +212,9 @@ impl<S: Sink> Cycle<'_, S> {
         for id in self.memory.met_users.drain(..) {
             users.total = users.total.map(|total| total + u64::from(users.ids.insert(id)));
         }
-        let all_asked = self.reconcile(&me, &users, &assignments, lane, report).await?;
+        // Whose token it was when the mirror was last known to be whole.
+        let owner = known.owner.as_ref().map_or(me.id, |owner| owner.id);
+        let all_asked = self.reconcile(owner, &users, &assignments, lane, report).await?;
         if demoted {
             return Err(CycleError::Demoted { account: self.client.account(), user: me.id });
         }

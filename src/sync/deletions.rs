@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::cycle::{Cycle, CycleError};
 use super::report::Report;
 use super::sink::{Batch, Seen, Sink, Verdicts};
-use crate::harvest::client::{Lookup, Me};
+use crate::harvest::client::Lookup;
 use crate::harvest::pace::Lane;
 use crate::harvest::wire::Read;
 use crate::harvest::{Decode, HarvestError, Rejected};
@@ -66,7 +66,7 @@ impl<S: Sink> Cycle<'_, S> {
     /// After a full read. Says whether every candidate has been asked for, or has had its chance.
     pub(super) async fn reconcile(
         &mut self,
-        me: &Me,
+        owner: i64,
         users: &Seen,
         assignments: &Seen,
         lane: Lane,
@@ -81,7 +81,7 @@ impl<S: Sink> Cycle<'_, S> {
             empty: seen.is_empty(),
             nameless: !seen.nameless.is_empty(),
         });
-        self.settle(me.id, missing, walks, lane, report).await
+        self.settle(owner, missing, walks, lane, report).await
     }
 
     /// Between full reads: what a person has accepted, and the young whose second 404 is due.

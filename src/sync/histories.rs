@@ -63,12 +63,12 @@ impl Cycle<'_, Writer<'_>> {
             let all = done + due.all;
             for user in due.users {
                 if let Some(deadline) = deadline {
-                    let turn = async {
-                        self.client.turn(Lane::Background).await;
+                    let room = async {
+                        self.client.room(Lane::Background, 2).await;
                         Ok(())
                     };
-                    match timeout_at(deadline, self.unless_stopped(turn)).await {
-                        Ok(turn) => turn?,
+                    match timeout_at(deadline, self.unless_stopped(room)).await {
+                        Ok(room) => room?,
                         Err(_) => return Ok(()),
                     }
                 }

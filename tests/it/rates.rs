@@ -1,9 +1,11 @@
 //! The histories of rates: behind the polls, with events of their own, and pay for those who want it only.
 
-use harvest_sim::{Fault, Sim, UserId};
+use harvest_sim::{Company, Fault, Options, Sim, UserId};
 use rosterd::sync::report::Report;
 use serde_json::{Value, json};
 
+use crate::database::TestDatabase;
+use crate::program::Program;
 use crate::world::World;
 
 async fn read(world: &mut World) -> Report {
@@ -119,6 +121,26 @@ async fn a_token_that_may_not_read_pay_is_no_trouble_of_the_mirrors() {
     world.asked();
     read(&mut world).await;
     assert_eq!(world.asked().len(), 2 * 12);
+}
+
+/// More histories than Harvest allows requests: an edit does not wait for them.
+#[tokio::test]
+async fn polls_go_before_histories() {
+    let sim = Sim::start(Company::seeded(5, 120, 0), Options::default()).await.unwrap();
+    let database = TestDatabase::new().await;
+    let mut program = Program::new(&sim, database.url());
+    program.set("ROSTERD__RATES__HISTORIES", "true").set("ROSTERD__SYNC__POLL_INTERVAL", "2s");
+    let mut daemon = program.start();
+    daemon.until("cycle.finished").await;
+    for user in &sim.user_ids()[..4] {
+        sim.edit_user(*user, |user| user.telephone.push('1'));
+        while daemon.until("cycle.finished").await["users_changed"] != 1 {}
+    }
+    let store = crate::database::store(database.url());
+    let read: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM roster.rate_reads").fetch_one(store.pool()).await.unwrap();
+    assert!((1..120).contains(&read), "{read}");
+    assert!(sim.most_in_any_window(std::time::Duration::from_secs(15)) <= 100);
 }
 
 #[tokio::test]

@@ -59,6 +59,15 @@ impl State {
     /// Grants one request, or says when to look again (sooner, if something changes). The flag beside it:
     /// ring the keeper.
     pub(super) fn grant(&mut self, now: Instant, lane: Lane) -> (Result<(), Instant>, bool) {
+        let looked = self.room(now, lane, 1);
+        if looked.0.is_ok() && self.window.take(now, lane, self.held) {
+            self.idle = self.idle.min(self.held.saturating_sub(self.window.used(now)));
+        }
+        looked
+    }
+
+    /// Whether so many requests would be granted, likewise; grants none.
+    pub(super) fn room(&mut self, now: Instant, lane: Lane, requests: u32) -> (Result<(), Instant>, bool) {
         if let Some(opens) = self.gate.closed_until(now) {
             return (Err(opens), false);
         }
@@ -67,8 +76,7 @@ impl State {
             return (Err(later), false);
         }
         let usable = self.share.usable(now);
-        if self.window.take(now, lane, self.held.min(usable)) {
-            self.idle = self.idle.min(self.held.saturating_sub(self.window.used(now)));
+        if self.window.has_room(now, lane, self.held.min(usable), requests) {
             return (Ok(()), false);
         }
         self.idle = 0;
@@ -83,10 +91,6 @@ impl State {
 
     pub(super) fn answered(&mut self, lane: Lane, now: Instant) {
         self.window.answered(now, lane);
-    }
-
-    pub(super) fn returned(&mut self, lane: Lane) {
-        self.window.returned(lane);
     }
 
     pub(super) fn abandoned(&mut self, lane: Lane, now: Instant) {

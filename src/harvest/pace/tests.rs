@@ -116,6 +116,20 @@ async fn a_future_dropped_while_it_waits_takes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn room_for_several_is_waited_for_without_taking_any() {
+    let (pace, _) = pace(9);
+    let room =
+        async |requests| tokio::time::timeout(SECOND, pace.room(Lane::Background, requests)).await.is_ok();
+    waited_for(&pace, Lane::Background, 4).await;
+    assert!(room(2).await && room(2).await, "six are the background's part, and nothing was taken");
+    waited_for(&pace, Lane::Background, 1).await;
+    assert!(!room(2).await);
+    assert!(room(1).await);
+    tokio::time::sleep(LIMITS.cooldown()).await;
+    assert!(room(99).await, "more than its part is as much as its part");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_poll_overtakes_a_background_read_that_has_its_share() {
     let (pace, _) = pace(9);
     waited_for(&pace, Lane::Background, 6).await;

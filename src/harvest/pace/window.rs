@@ -25,23 +25,23 @@ impl Window {
         Self { cooldown, grace, in_flight: [0; 2], resting: [0; 2], free_at: BinaryHeap::new() }
     }
 
+    /// Whether so many of `capacity` slots are free for this lane, or as many as it can have at all.
+    pub(super) fn has_room(&mut self, now: Instant, lane: Lane, capacity: u32, requests: u32) -> bool {
+        let most = match lane {
+            Lane::Poll => capacity.max(1),
+            Lane::Background => background(capacity),
+        };
+        let requests = requests.min(most);
+        self.used(now) + requests <= capacity && (lane == Lane::Poll || self.used_by(lane) + requests <= most)
+    }
+
     /// Takes one of `capacity` slots, or none.
     pub(super) fn take(&mut self, now: Instant, lane: Lane, capacity: u32) -> bool {
-        let used = self.used(now);
-        let free = used < capacity
-            && match lane {
-                Lane::Poll => true,
-                Lane::Background => self.used_by(Lane::Background) < background(capacity),
-            };
+        let free = self.has_room(now, lane, capacity, 1);
         if free {
             self.in_flight[lane as usize] += 1;
         }
         free
-    }
-
-    /// Nothing was sent with this slot.
-    pub(super) fn returned(&mut self, lane: Lane) {
-        self.in_flight[lane as usize] -= 1;
     }
 
     /// A request was answered: its slot rests for one cooldown.
