@@ -223,12 +223,14 @@ impl<S: Sink> Cycle<'_, S> {
         }
         self.explain(known, [(Resource::Users, &users), (Resource::Assignments, &assignments)], all_asked)
             .await?;
+        // Under a new owner what is missing was only held: the next cycle judges it.
+        let rest = if owner == me.id { self.rules.full_interval } else { TimeDelta::zero() };
         let Me { id, access_roles } = me;
         *end = AccountEnd {
             owner: Some(Owner { id, access_roles }),
             name,
             full: true,
-            next_full_at: Some(self.clock.now() + self.rules.full_interval),
+            next_full_at: Some(self.clock.now() + rest),
             error: None,
         };
         Ok(())

@@ -312,6 +312,26 @@ async fn a_token_that_never_was_an_administrators_mirrors_what_it_sees() {
     assert!(world.headlines().await.iter().all(|line| !line.contains("deleted")));
 }
 
+/// Another administrator's token: looked at first, believed with the next cycle.
+#[tokio::test]
+async fn a_token_of_somebody_else_deletes_nobody_at_first() {
+    let mut world = company().await;
+    let (gone, other) = (world.sim.user_ids()[9], world.sim.user_ids()[10]);
+    let me = Fault::edit_records(move |record| {
+        record.insert("id".into(), other.0.into());
+        record.insert("access_roles".into(), serde_json::json!(["administrator"]));
+    });
+    world.sim.inject(me.on("/users/me").forever());
+    world.sim.delete_user(gone);
+    world.cycle().await;
+    assert!(world.headlines().await.iter().all(|line| !line.contains("deleted")));
+    assert!(world.held().await.contains(&format!("not_administrator users {gone}")));
+    assert_eq!(world.cycle().await.mode, Mode::Full);
+    assert!(world.headlines().await.contains(&format!("user.deleted {gone}")));
+    assert!(world.held().await.is_empty());
+    assert_eq!(world.cycle().await.mode, Mode::Incremental);
+}
+
 #[tokio::test]
 async fn an_idle_poll_asks_four_times() {
     let mut world = company().await;
