@@ -10,7 +10,7 @@ use super::sink::{Batch, LastPage, Seen, Sink, Verdicts};
 use crate::harvest::Decode;
 use crate::roster::{AccountId, Candidate, Kind, Resource, User, plan, unstorable};
 use crate::store::census::Census;
-use crate::store::state::{AccountEnd, AccountState};
+use crate::store::state::AccountState;
 use crate::store::{Store, StoreError, Table};
 
 /// Prints the plan of an account.
@@ -157,22 +157,6 @@ impl Sink for DryRun<'_> {
         counts.held += held.len() as u64;
         let missing = (gone.len() + held.len() + missed.len()) as u64;
         self.planned.with(|_, census| census.entry(R::RESOURCE).or_default().missing += missing);
-        Ok(())
-    }
-
-    async fn walked(&self, _resource: Resource, _seen: &Seen) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    async fn unexplained(
-        &self,
-        _resource: Resource,
-        _unexplained: Option<(u64, u64)>,
-    ) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    async fn finish(&self, _report: &Report, _end: AccountEnd) -> Result<(), StoreError> {
         Ok(())
     }
 }

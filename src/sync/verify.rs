@@ -15,7 +15,7 @@ use crate::harvest::pace::Lane;
 use crate::roster::{AccountId, BillableRate, Candidate, CostRate, Mirrored, Record, Resource, Standing};
 use crate::store::census::Census;
 use crate::store::rates::RateIds;
-use crate::store::state::{AccountEnd, AccountState};
+use crate::store::state::AccountState;
 use crate::store::{Store, StoreError, Table};
 
 impl Cycle<'_, Verify<'_>> {
@@ -170,22 +170,6 @@ impl Sink for Verify<'_> {
             let reason = reason.name();
             self.differs(&format!("{aggregate} {id}: in the mirror, not shown by Harvest ({reason})"));
         }
-        Ok(())
-    }
-
-    async fn walked(&self, _resource: Resource, _seen: &Seen) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    async fn unexplained(
-        &self,
-        _resource: Resource,
-        _unexplained: Option<(u64, u64)>,
-    ) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    async fn finish(&self, _report: &Report, _end: AccountEnd) -> Result<(), StoreError> {
         Ok(())
     }
 }

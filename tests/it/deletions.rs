@@ -9,7 +9,7 @@ use rosterd::sync::schedule::Mode;
 use crate::world::World;
 
 /// A hundred people on three hundred places.
-async fn company() -> World {
+pub async fn company() -> World {
     let mut world = World::of(Company::seeded(5, 100, 300), Options::default()).await;
     world.cycle().await;
     world.news().await;
@@ -330,54 +330,6 @@ async fn a_token_of_somebody_else_deletes_nobody_at_first() {
     assert!(world.headlines().await.contains(&format!("user.deleted {gone}")));
     assert!(world.held().await.is_empty());
     assert_eq!(world.cycle().await.mode, Mode::Incremental);
-}
-
-#[tokio::test]
-async fn an_idle_poll_asks_four_times() {
-    let mut world = company().await;
-    world.cycle().await;
-    assert_eq!(world.asked().len(), 4, "two lists and two totals");
-    world.rules.count_probe = false;
-    world.cycle().await;
-    assert_eq!(world.asked().len(), 2);
-}
-
-#[tokio::test]
-async fn a_hire_between_the_count_and_the_list_is_no_drift() {
-    let mut world = company().await;
-    let sim = world.sim.clone();
-    world.sim.inject(Fault::meanwhile(move || _ = sim.hire("Ian", "Instant")).on("/users?per_page=1"));
-    let report = world.cycle().await;
-    assert_eq!((report.mode, report.users.changed), (Mode::Incremental, 1));
-    world.expect_mirror_equals_source().await;
-}
-
-#[tokio::test]
-async fn what_a_full_read_does_not_explain_does_not_spin() {
-    let mut world = company().await;
-    let user = world.sim.user_ids()[7];
-    world.sim.inject(Fault::hide([user.0]).on("/users?").forever());
-    world.sim.inject(Fault::html(404).on(format!("/users/{user}")).forever());
-    assert_eq!(world.cycle().await.mode, Mode::Full);
-    for _ in 0..3 {
-        assert_eq!(world.cycle().await.mode, Mode::Incremental);
-    }
-    // A change of either number is a new question.
-    let other = world.sim.hire("Nia", "New");
-    assert_eq!(world.cycle().await.mode, Mode::Full);
-    assert_eq!(world.cycle().await.mode, Mode::Incremental);
-    assert_eq!(unexplained(&world).await, 1);
-    world.sim.clear_faults();
-    assert_eq!(world.cycle().await.mode, Mode::Incremental);
-    assert_eq!(unexplained(&world).await, 0, "what happened since explains it");
-    assert_eq!(world.headlines().await, [format!("user.created {other}")]);
-}
-
-async fn unexplained(world: &World) -> i64 {
-    sqlx::query_scalar("SELECT count(unexplained_total) FROM roster.watermarks")
-        .fetch_one(world.store.pool())
-        .await
-        .unwrap()
 }
 
 #[tokio::test]

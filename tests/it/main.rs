@@ -9,6 +9,7 @@
 
 mod bad_records;
 mod command;
+mod counting;
 mod database;
 mod deletions;
 mod late;
