@@ -3,6 +3,7 @@
 
 mod daemon;
 mod failure;
+mod wake;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,12 +1,15 @@
 //! The daemon: a worker for each account, the keeper of the budget, the health listener; and their end.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{App, Exit, Failure};
+use super::{App, Exit, Failure, wake};
 use crate::harvest::Client;
 use crate::http;
 use crate::sync::health::Health;
@@ -41,7 +44,10 @@ impl App {
         let (mut tasks, mut probes) = (JoinSet::new(), JoinSet::new());
         // Not the signal's own token: when a task dies, the others are told to stop by this one.
         let workers = stop.child_token();
+        let mut bells = HashMap::new();
         for client in clients {
+            let wake = Arc::new(Notify::new());
+            bells.insert(client.account(), wake.clone());
             let worker = Worker {
                 store: self.store.clone(),
                 client,
@@ -52,9 +58,11 @@ impl App {
                 lease_ttl: self.settings.lease.ttl,
                 histories: self.settings.rates.histories,
                 health: health.clone(),
+                wake,
             };
             tasks.spawn(worker.run(workers.clone()));
         }
+        probes.spawn(wake::wake(self.store.clone(), bells)?);
         if let Some(listener) = listener {
             let poll_interval = self.settings.sync.poll_interval;
             let state = http::State { health, store: self.store.clone(), poll_interval };

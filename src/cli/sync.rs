@@ -9,19 +9,25 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::progress::Bars;
-use super::{PATIENCE, accounts, output, signals, with_app};
+use super::{PATIENCE, accounts, output, require_schema, signals, with_app};
 use crate::app::{App, Exit, Failure};
 use crate::harvest::Client;
 use crate::roster::AccountId;
 use crate::settings::Settings;
 use crate::store::Fence;
 use crate::store::lease::Lease;
+use crate::store::requests::{Outcome, Progress as Stage, Wish};
 use crate::sync::apply::Writer;
 use crate::sync::cycle::{Cycle, CycleError, Memory, Progress};
 use crate::sync::dry_run::{DryRun, Planned};
 use crate::sync::report::Report;
 use crate::sync::schedule::{self, Mode};
 use crate::sync::sink::Sink;
+
+/// How long another process has to begin with what it is asked for.
+const ANSWER: Duration = Duration::from_mins(1);
+/// How often its progress is looked at.
+const LOOK: Duration = Duration::from_millis(300);
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
@@ -75,7 +81,7 @@ impl Sync<'_> {
         };
         let done = accounts::each(self.app, self.options.account, async |account| {
             let client = self.app.client(account, &budgets)?;
-            let fence = self.take(client.account(), replica.id).await?;
+            let Some(fence) = self.take(client.account(), replica.id).await? else { return Ok(()) };
             let again_after = self.app.again_after();
             // Somebody who asks for all of it, or for one person, has a doubt.
             let thorough = self.options.full || self.options.user.is_some();
@@ -96,6 +102,9 @@ impl Sync<'_> {
     async fn plan(&self) -> Result<ExitCode, Failure> {
         // A database without the schema is an empty mirror, and has no table to share the budget through.
         let migrated = self.app.store.schema_state().await?.applied > 0;
+        if migrated {
+            require_schema(self.app).await?;
+        }
         let budgets = if migrated {
             self.app.budgets(App::replica(), PATIENCE).await?
         } else {
@@ -126,15 +135,8 @@ impl Sync<'_> {
     async fn whole(&self, writer: &Writer<'_>, client: &Client) -> Result<(), Failure> {
         let report = self.cycle(writer, client).await?;
         report.log(None, false);
-        output::line(summary(&report))?;
-        let held = self.app.store.held_deletions(Some(client.account().0)).await?;
-        let open = held.iter().filter(|deletion| deletion.decision.is_none()).count();
-        if open > 0 {
-            output::say(format_args!(
-                "account {}: {open} deletions are held for a person to decide: see `rosterd deletions list`",
-                client.account()
-            ));
-        }
+        output::line(report.summary())?;
+        self.tell_of_held(client.account()).await?;
         if self.app.settings.rates.histories {
             let bars = Bars::new(false);
             let show = |resource, seen, total| bars.show(resource, seen, total);
@@ -167,7 +169,7 @@ impl Sync<'_> {
             return Err(Failure::new(Exit::Differences, advice));
         }
         report.log(None, false);
-        output::line(summary(&report))
+        output::line(report.summary())
     }
 
     /// One cycle, watched by a progress bar.
@@ -193,25 +195,87 @@ impl Sync<'_> {
         Cycle { sink, client, clock, rules, memory, progress, cancel: self.stop }
     }
 
-    /// Takes the account; after a crash of its holder that takes until the lease runs out.
-    async fn take(&self, account: AccountId, replica: Uuid) -> Result<Fence, Failure> {
-        let give_up = Instant::now() + self.app.settings.lease.ttl + Duration::from_secs(5);
+    /// Takes the account; after a crash of its holder that takes until the lease runs out. A holder that lives is asked
+    /// to do it instead: `None`.
+    async fn take(&self, account: AccountId, replica: Uuid) -> Result<Option<Fence>, Failure> {
+        let store = &self.app.store;
+        let patience = ANSWER.max(self.app.settings.lease.ttl + Duration::from_secs(5));
+        let give_up = Instant::now() + patience;
+        let mut request = None;
         loop {
             let lease = tokio::select! {
-                lease = self.app.store.acquire(account, replica) => lease?,
-                () = self.stop.cancelled() => return Err(CycleError::Stopped.into()),
+                lease = store.acquire(account, replica) => lease?,
+                () = self.stop.cancelled() => {
+                    self.withdraw(request).await;
+                    return Err(CycleError::Stopped.into());
+                }
             };
-            match lease {
-                Lease::Acquired(fence) => return Ok(fence),
-                Lease::Held { by } if Instant::now() >= give_up => {
+            let by = match lease {
+                Lease::Acquired(fence) => {
+                    self.withdraw(request).await;
+                    return Ok(Some(fence));
+                }
+                Lease::Held { by } => by,
+            };
+            let asked = match request {
+                Some(asked) => asked,
+                None => *request.insert(store.ask(account, self.wish()).await?),
+            };
+            match store.progress(asked).await? {
+                Stage::Done(outcome, answer) => {
+                    return self.answered(account, outcome, answer).await.map(|()| None);
+                }
+                Stage::Waiting if Instant::now() >= give_up => {
+                    self.withdraw(request).await;
                     let advice = format!(
-                        "another rosterd ({by}) is at work on account {account}; it keeps the mirror fresh, or stop it first"
+                        "another rosterd ({by}) is at work on account {account} and does not answer; it keeps the mirror \
+                         fresh, or stop it first"
                     );
                     return Err(Failure::new(Exit::Busy, advice));
                 }
-                Lease::Held { .. } => tokio::time::sleep(Duration::from_millis(500)).await,
+                Stage::Waiting | Stage::Taken => tokio::time::sleep(LOOK).await,
             }
         }
+    }
+
+    fn wish(&self) -> Wish {
+        match self.options.user {
+            Some(user) => Wish::User(user),
+            None if self.options.full => Wish::Full,
+            None => Wish::Sync,
+        }
+    }
+
+    /// Nobody needs to do it any more. Where that cannot be said it is swept away in time.
+    async fn withdraw(&self, request: Option<i64>) {
+        if let Some(request) = request {
+            let _ = self.app.store.withdraw(request).await;
+        }
+    }
+
+    /// The holder's answer is ours.
+    async fn answered(&self, account: AccountId, outcome: Outcome, answer: String) -> Result<(), Failure> {
+        let exit = match outcome {
+            Outcome::Ok => {
+                output::line(answer)?;
+                return self.tell_of_held(account).await;
+            }
+            Outcome::NoSuchRecord => Exit::Differences,
+            Outcome::Refused => Exit::Credentials,
+            Outcome::Unavailable => Exit::Unavailable,
+        };
+        Err(Failure::new(exit, answer))
+    }
+
+    async fn tell_of_held(&self, account: AccountId) -> Result<(), Failure> {
+        let held = self.app.store.held_deletions(Some(account.0)).await?;
+        let open = held.iter().filter(|deletion| deletion.decision.is_none()).count();
+        if open > 0 {
+            output::say(format_args!(
+                "account {account}: {open} deletions are held for a person to decide: see `rosterd deletions list`"
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -230,34 +294,5 @@ fn planned(report: &Report) -> String {
         report.users.seen + report.assignments.seen,
         report.requests,
         report.users.rejected + report.assignments.rejected,
-    )
-}
-
-fn summary(report: &Report) -> String {
-    let what = match report.mode {
-        Mode::Full => "everything",
-        Mode::Incremental => "what changed",
-    };
-    let deleted = match report.users.deleted + report.assignments.deleted {
-        0 => String::new(),
-        deleted => format!("; {deleted} deleted"),
-    };
-    let rejected = report.users.rejected + report.assignments.rejected;
-    let unreadable = if rejected == 0 {
-        String::new()
-    } else {
-        format!("; {rejected} records cannot be read, see roster.rejected_records")
-    };
-    format!(
-        "account {}: {} read in {:.1} s by {} requests: {} users ({} changed), {} assignments ({} changed), {} events{deleted}{unreadable}",
-        report.account,
-        what,
-        report.finished_at.map_or(0.0, |end| (end - report.started_at).as_seconds_f64()),
-        report.requests,
-        report.users.seen,
-        report.users.changed,
-        report.assignments.seen,
-        report.assignments.changed,
-        report.events(),
     )
 }

@@ -15,6 +15,7 @@ pub mod page;
 pub mod permits;
 pub mod rates;
 pub mod rejected;
+pub mod requests;
 pub mod state;
 pub mod status;
 
@@ -51,6 +52,8 @@ pub struct Store {
     pool: PgPool,
     /// One connection apart, so that no long page keeps the heartbeat or a health probe waiting.
     reserved: PgPool,
+    /// Another one, on which a daemon waits to be woken; none where there may be two in all.
+    listening: Option<PgPool>,
 }
 
 impl Store {
@@ -68,7 +71,9 @@ impl Store {
                 .acquire_timeout(Duration::from_secs(10))
                 .connect_lazy_with(connect.clone())
         };
-        Ok(Self { pool: pool(options.max_connections.saturating_sub(1).max(1)), reserved: pool(1) })
+        let listening = (options.max_connections > 2).then(|| pool(1));
+        let pages = options.max_connections.saturating_sub(2).max(1);
+        Ok(Self { pool: pool(pages), reserved: pool(1), listening })
     }
 
     /// The connections for pages.
@@ -85,6 +90,9 @@ impl Store {
     pub async fn close(&self) {
         self.pool.close().await;
         self.reserved.close().await;
+        if let Some(listening) = &self.listening {
+            listening.close().await;
+        }
     }
 
     /// Whether the database answers.

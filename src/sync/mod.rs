@@ -15,5 +15,6 @@ pub mod worker;
 mod deletions;
 mod histories;
 mod person;
+mod requests;
 mod walk;
 mod writer;

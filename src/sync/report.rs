@@ -116,6 +116,36 @@ impl Report {
         }
     }
 
+    /// For whoever asked for it.
+    pub fn summary(&self) -> String {
+        let what = match self.mode {
+            Mode::Full => "everything",
+            Mode::Incremental => "what changed",
+        };
+        let deleted = match self.users.deleted + self.assignments.deleted {
+            0 => String::new(),
+            deleted => format!("; {deleted} deleted"),
+        };
+        let rejected = self.users.rejected + self.assignments.rejected;
+        let unreadable = if rejected == 0 {
+            String::new()
+        } else {
+            format!("; {rejected} records cannot be read, see roster.rejected_records")
+        };
+        format!(
+            "account {}: {} read in {:.1} s by {} requests: {} users ({} changed), {} assignments ({} changed), {} events{deleted}{unreadable}",
+            self.account,
+            what,
+            self.finished_at.map_or(0.0, |end| (end - self.started_at).as_seconds_f64()),
+            self.requests,
+            self.users.seen,
+            self.users.changed,
+            self.assignments.seen,
+            self.assignments.changed,
+            self.events(),
+        )
+    }
+
     fn duration_ms(&self) -> i64 {
         self.finished_at.map_or(0, |end| (end - self.started_at).num_milliseconds())
     }

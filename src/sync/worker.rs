@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -12,7 +13,7 @@ use super::apply::Writer;
 use super::cycle::{Cycle, CycleError, Memory, Progress, Rules};
 use super::health::Health;
 use super::report::Report;
-use super::schedule;
+use super::schedule::{self, Mode};
 use crate::clock::Clock;
 use crate::harvest::Client;
 use crate::store::lease::Lease;
@@ -45,6 +46,8 @@ pub struct Worker {
     pub histories: bool,
     /// Where it shows itself.
     pub health: Health,
+    /// Rung when a cycle shall start now, or somebody has asked for something.
+    pub wake: Arc<Notify>,
 }
 
 impl Worker {
@@ -102,7 +105,8 @@ impl Worker {
         while !cancel.is_cancelled() {
             self.beat();
             let began = Instant::now();
-            let Some(report) = self.cycle(fence, after_outage, &mut memory, cancel).await else { return };
+            let cycle = self.cycle(fence, None, after_outage, &mut memory, cancel);
+            let Some(report) = cycle.await else { return };
             after_outage = matches!(&report.outcome, Err(CycleError::Store(error)) if error.is_unavailable());
             failures = if report.outcome.is_ok() { 0 } else { failures + 1 };
             let (ended, wait) =
@@ -120,14 +124,21 @@ impl Worker {
             if self.histories && report.outcome.is_ok() {
                 self.histories(fence, began + self.poll_interval, &mut memory, cancel).await;
             }
-            self.sleep(wait.saturating_sub(ended.elapsed()), cancel).await;
+            tokio::select! {
+                () = self.sleep(wait.saturating_sub(ended.elapsed()), cancel) => {}
+                () = self.wake.notified() => {}
+            }
+            if !Box::pin(self.serve(fence, &mut memory, cancel)).await {
+                return;
+            }
         }
     }
 
-    /// One cycle; `None` when the account is no longer ours.
-    async fn cycle(
+    /// One cycle, of what is due or of what was asked for; `None` when the account is no longer ours.
+    pub(super) async fn cycle(
         &self,
         fence: Fence,
+        asked: Option<Mode>,
         after_outage: bool,
         memory: &mut Memory,
         cancel: &CancellationToken,
@@ -141,9 +152,9 @@ impl Worker {
             Err(error) => Err(error),
         };
         let mode = match states {
-            Ok(known) => schedule::mode(self.clock.now(), &known),
+            Ok(known) => asked.unwrap_or_else(|| schedule::mode(self.clock.now(), &known)),
             Err(error) => {
-                let mut report = Report::new(fence.account, schedule::Mode::Incremental, self.clock.now());
+                let mut report = Report::new(fence.account, Mode::Incremental, self.clock.now());
                 report.outcome = Err(error.into());
                 return Some(report);
             }
@@ -152,7 +163,8 @@ impl Worker {
             self.beat();
             self.health.stored(self.client.account(), Instant::now());
         };
-        let writer = self.writer(fence);
+        // Somebody who asks for all of it has a doubt.
+        let writer = self.writer(fence, asked == Some(Mode::Full));
         let cycle = self.reader(&writer, memory, &stored, cancel);
         self.alive(cycle.run(mode), cancel).await
     }
@@ -165,7 +177,7 @@ impl Worker {
         memory: &mut Memory,
         cancel: &CancellationToken,
     ) {
-        let writer = self.writer(fence);
+        let writer = self.writer(fence, false);
         let reader = self.reader(&writer, memory, &|_, _, _| (), cancel);
         if let Some(report) = self.alive(reader.histories(Some(deadline)), cancel).await
             && (report.wrote() || report.outcome.is_err())
@@ -174,12 +186,12 @@ impl Worker {
         }
     }
 
-    fn writer(&self, fence: Fence) -> Writer<'_> {
+    pub(super) fn writer(&self, fence: Fence, thorough: bool) -> Writer<'_> {
         let again_after = TimeDelta::from_std(self.poll_interval).unwrap_or(TimeDelta::MAX);
-        Writer { store: &self.store, fence, again_after, thorough: false }
+        Writer { store: &self.store, fence, again_after, thorough }
     }
 
-    fn reader<'a>(
+    pub(super) fn reader<'a>(
         &'a self,
         sink: &'a Writer<'a>,
         memory: &'a mut Memory,
@@ -191,7 +203,11 @@ impl Worker {
     }
 
     /// Runs it, showing life meanwhile; `None` when we were told to stop and it did not.
-    async fn alive(&self, run: impl Future<Output = Report>, cancel: &CancellationToken) -> Option<Report> {
+    pub(super) async fn alive(
+        &self,
+        run: impl Future<Output = Report>,
+        cancel: &CancellationToken,
+    ) -> Option<Report> {
         // Waiting is no sign of being stuck: only a task that no longer turns is.
         let mut beat = tokio::time::interval(Duration::from_secs(10));
         tokio::pin!(run);
@@ -225,7 +241,7 @@ impl Worker {
         );
     }
 
-    fn account(&self) -> i64 {
+    pub(super) fn account(&self) -> i64 {
         self.client.account().0
     }
 

@@ -146,6 +146,36 @@ async fn a_person_is_read_again_on_request() {
 }
 
 #[tokio::test]
+async fn beside_a_daemon_the_daemon_is_asked_and_its_answer_is_the_commands() {
+    let mut scene = Scene::new().await;
+    // Nobody is polled into the stories: the daemon acts when it is asked.
+    scene.program.set("ROSTERD__SYNC__POLL_INTERVAL", "10m");
+    let mut daemon = scene.program.start();
+    daemon.until("cycle.finished").await;
+    let user = scene.sim.user_ids()[10];
+    scene.sim.edit_user_silently(user, |user| user.weekly_capacity = 1800);
+    let read = scene.program.call(&["sync", "--user", &user.to_string()]).await.expect(0).stdout();
+    assert!(read.contains("(1 changed)"), "{read}");
+    scene.program.call(&["sync", "--user", "987654"]).await.expect(1);
+    scene.execute("UPDATE roster.users SET email = 'wrong@example.com' WHERE id = (SELECT min(id) FROM roster.users)").await;
+    let read = scene.program.call(&["sync", "--full"]).await.expect(0).stdout();
+    assert!(read.contains("everything read") && read.contains("60 users (1 changed)"), "{read}");
+    scene.program.call(&["verify"]).await.expect(0);
+    scene.sim.hire("Sy", "Nced");
+    daemon.signal("-HUP");
+    while daemon.until("cycle.finished").await["users_changed"] != 1 {}
+    scene.sim.inject(Fault::refusal(401).forever());
+    let refused = scene.program.call(&["sync"]).await;
+    assert!(refused.expect(77).sentence().contains("SAML"), "{}", refused.stderr());
+    let open = scene.text("SELECT count(*)::text FROM roster.requests WHERE done_at IS NULL").await;
+    assert_eq!(open.as_deref(), Some("0"));
+    // Where the holder is gone without a word, the command does it itself once the lease has run out.
+    scene.sim.clear_faults();
+    daemon.signal("-KILL");
+    scene.program.call(&["sync"]).await.expect(0);
+}
+
+#[tokio::test]
 async fn a_demoted_token_is_said_everywhere_and_ends_nothing() {
     let scene = Scene::new().await;
     let mut daemon = scene.program.start();

@@ -1,0 +1,53 @@
+//! What wakes a worker before its time: `NOTIFY roster_sync`, which whoever asks for something rings, and SIGHUP.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use super::{Exit, Failure};
+use crate::roster::AccountId;
+use crate::store::Store;
+
+/// How soon a bell that was lost is looked for again.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// Each account's worker.
+pub(super) type Workers = HashMap<AccountId, Arc<Notify>>;
+
+/// Wakes them, for ever. Without a bell, as behind a pooler in transaction mode, requests are found with the next poll.
+pub(super) fn wake(
+    store: Store,
+    workers: Workers,
+) -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+    let mut hangup = signal(SignalKind::hangup()).map_err(|error| Failure::new(Exit::Internal, error))?;
+    Ok(async move {
+        let rung = async {
+            loop {
+                if let Ok(Some(mut bell)) = store.bell().await {
+                    while let Ok(account) = bell.rung().await {
+                        call(&workers, account);
+                    }
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+        };
+        let hung_up = async {
+            while hangup.recv().await.is_some() {
+                call(&workers, None);
+            }
+        };
+        tokio::join!(rung, hung_up);
+    })
+}
+
+/// The worker of this account, or all.
+fn call(workers: &Workers, account: Option<i64>) {
+    for (id, worker) in workers {
+        if account.is_none_or(|account| account == id.0) {
+            worker.notify_one();
+        }
+    }
+}

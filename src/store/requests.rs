@@ -1,0 +1,171 @@
+//! `roster.requests`: what was asked of the process that writes an account, and its answers.
+
+use sqlx::postgres::PgListener;
+
+use super::{Store, StoreError};
+use crate::roster::AccountId;
+
+/// The channel that wakes the writer of an account; the payload is the account, or nothing for all.
+const BELL: &str = "roster_sync";
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// What is due.
+    Sync,
+    /// Everything.
+    Full,
+    /// One person and their assignments.
+    User(i64),
+}
+
+/// A request that nobody has answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// Its number.
+    pub id: i64,
+    /// What is asked.
+    pub wish: Wish,
+}
+
+/// How it ended, as far as whoever asked must act differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Well.
+    Ok,
+    /// Neither Harvest nor the mirror knows that person.
+    NoSuchRecord,
+    /// Harvest refused the token or the account.
+    Refused,
+    /// Harvest or the database is not available.
+    Unavailable,
+}
+
+impl Outcome {
+    const ALL: [Self; 4] = [Self::Ok, Self::NoSuchRecord, Self::Refused, Self::Unavailable];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::NoSuchRecord => "no_such_record",
+            Self::Refused => "refused",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// How far a request is.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// Nobody has begun.
+    Waiting,
+    /// Somebody has.
+    Taken,
+    /// It is done, and this is the answer.
+    Done(Outcome, String),
+}
+
+impl Store {
+    /// Asks, and rings the bell. What was answered more than a day ago is swept away.
+    pub async fn ask(&self, account: AccountId, wish: Wish) -> Result<i64, StoreError> {
+        let (kind, user) = match wish {
+            Wish::Sync => ("sync", None),
+            Wish::Full => ("full", None),
+            Wish::User(id) => ("user", Some(id)),
+        };
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query!("DELETE FROM roster.requests WHERE asked_at < now() - interval '1 day'")
+            .execute(&mut *transaction)
+            .await?;
+        let asked = sqlx::query!(
+            "INSERT INTO roster.requests (account_id, kind, user_id) VALUES ($1, $2, $3) RETURNING id",
+            account.0,
+            kind,
+            user,
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        sqlx::query!("SELECT pg_notify($1, $2) AS rung", BELL, account.to_string())
+            .fetch_one(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(asked.id)
+    }
+
+    /// How far it is.
+    pub async fn progress(&self, request: i64) -> Result<Progress, StoreError> {
+        let row =
+            sqlx::query!("SELECT taken_at, outcome, answer FROM roster.requests WHERE id = $1", request)
+                .fetch_one(&self.pool)
+                .await?;
+        let outcome = Outcome::ALL.into_iter().find(|outcome| row.outcome.as_deref() == Some(outcome.name()));
+        Ok(match (outcome, row.taken_at) {
+            (Some(outcome), _) => Progress::Done(outcome, row.answer.unwrap_or_default()),
+            (None, Some(_)) => Progress::Taken,
+            (None, None) => Progress::Waiting,
+        })
+    }
+
+    /// Takes it back: whoever asked does it by itself, or waits no longer.
+    pub async fn withdraw(&self, request: i64) -> Result<(), StoreError> {
+        sqlx::query!("DELETE FROM roster.requests WHERE id = $1", request).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// The oldest request of the account that is not done; what a former writer has begun is begun again. One that is an
+    /// hour old has nobody waiting for it.
+    pub async fn next_request(&self, account: AccountId) -> Result<Option<Request>, StoreError> {
+        let row = sqlx::query!(
+            "SELECT id, kind, user_id FROM roster.requests
+              WHERE account_id = $1 AND done_at IS NULL AND asked_at > now() - interval '1 hour'
+              ORDER BY id LIMIT 1",
+            account.0
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        sqlx::query!("UPDATE roster.requests SET taken_at = now() WHERE id = $1", row.id)
+            .execute(&self.pool)
+            .await?;
+        let wish = match (row.kind.as_str(), row.user_id) {
+            ("user", Some(id)) => Wish::User(id),
+            ("full", _) => Wish::Full,
+            _ => Wish::Sync,
+        };
+        Ok(Some(Request { id: row.id, wish }))
+    }
+
+    /// Answers.
+    pub async fn answer(&self, request: i64, outcome: Outcome, answer: &str) -> Result<(), StoreError> {
+        sqlx::query!(
+            "UPDATE roster.requests SET done_at = clock_timestamp(), outcome = $2, answer = $3 WHERE id = $1",
+            request,
+            outcome.name(),
+            answer,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Listens for the bell, on a connection of its own, which comes back by itself. `None` where none is left for it:
+    /// requests are then found by the next poll.
+    pub async fn bell(&self) -> Result<Option<Bell>, StoreError> {
+        let Some(listening) = &self.listening else { return Ok(None) };
+        let mut listener = PgListener::connect_with(listening).await?;
+        listener.listen(BELL).await?;
+        Ok(Some(Bell(listener)))
+    }
+}
+
+/// Rings when somebody asks for something.
+pub struct Bell(PgListener);
+
+impl Bell {
+    /// Waits for it: the account, or `None` for all. Safe to drop.
+    pub async fn rung(&mut self) -> Result<Option<i64>, StoreError> {
+        // Lost and found again, the connection may have missed it: all of them look.
+        let notification = self.0.try_recv().await?;
+        Ok(notification.and_then(|it| it.payload().parse().ok()))
+    }
+}
