@@ -18,10 +18,10 @@ pub(super) enum Command {
     List(ListOptions),
     /// Lets the held deletions happen, each once Harvest has confirmed it
     #[command(after_help = "Example:\n  rosterd deletions accept --account 123456")]
-    Accept(Scope),
+    Accept(DecideOptions),
     /// Keeps the rows, although Harvest no longer shows the records
     #[command(after_help = "Example:\n  rosterd deletions reject --account 123456")]
-    Reject(Scope),
+    Reject(DecideOptions),
 }
 
 #[derive(Args, Debug)]
@@ -31,6 +31,15 @@ pub(super) struct ListOptions {
     /// One JSON document instead of lines
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DecideOptions {
+    #[command(flatten)]
+    scope: Scope,
+    /// Also those that somebody has decided otherwise before
+    #[arg(long)]
+    again: bool,
 }
 
 #[derive(Args, Debug)]
@@ -45,8 +54,8 @@ pub(super) async fn deletions(settings: Settings, command: Command) -> Result<Ex
         require_schema(app).await?;
         match &command {
             Command::List(options) => list(app, options).await?,
-            Command::Accept(scope) => decide(app, scope, Decision::Accepted).await?,
-            Command::Reject(scope) => decide(app, scope, Decision::Rejected).await?,
+            Command::Accept(options) => decide(app, options, Decision::Accepted).await?,
+            Command::Reject(options) => decide(app, options, Decision::Rejected).await?,
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -83,10 +92,11 @@ fn line(deletion: &HeldDeletion) -> String {
     format!("account {account_id} {resource} {record_id}: missing since {found_at} ({reason}), {decision}")
 }
 
-async fn decide(app: &App, scope: &Scope, decision: Decision) -> Result<(), Failure> {
-    let held = app.store.held_deletions(scope.account).await?;
+async fn decide(app: &App, options: &DecideOptions, decision: Decision) -> Result<(), Failure> {
+    let DecideOptions { scope: Scope { account }, again } = *options;
+    let held = app.store.held_deletions(account).await?;
     let blind = held.iter().filter(|it| it.reason == Reason::NotAdministrator.name()).count();
-    let decided = app.store.decide(scope.account, decision, &decider()).await?;
+    let decided = app.store.decide(account, decision, again, &decider()).await?;
     if blind > 0 && decision == Decision::Accepted {
         output::say(format_args!(
             "{blind} of them are held because the token's owner is no administrator: whom such a token may not see looks \
@@ -94,7 +104,8 @@ async fn decide(app: &App, scope: &Scope, decision: Decision) -> Result<(), Fail
         ));
     }
     output::line(match (decided, decision) {
-        (0, _) => "nothing is held back".to_owned(),
+        (0, _) if held.is_empty() => "nothing is held back".to_owned(),
+        (0, _) => "all that is held back has been decided before; --again decides it anew".to_owned(),
         (_, Decision::Accepted) => format!(
             "{decided} deletions accepted: the running daemon, or the next `rosterd sync`, carries out those that \
              Harvest confirms"

@@ -17,7 +17,7 @@ use super::transport::{Answer, Options, Transport};
 use super::unicode;
 use super::wire::{self, Decode, Read};
 use crate::clock::Clock;
-use crate::roster::{AccountId, Assignment, Resource, User};
+use crate::roster::{ADMINISTRATOR, AccountId, Assignment, Resource, User};
 
 /// What Harvest allowed until 2022, and what a server that answers 422 to more is asked for.
 const OLD_PER_PAGE: u32 = 100;
@@ -64,9 +64,6 @@ impl From<MeOnTheWire> for Me {
         Self { id, access_roles }
     }
 }
-
-/// The access role that sees everybody.
-const ADMINISTRATOR: &str = "administrator";
 
 /// The company, from `/v2/company`.
 #[derive(Clone, Deserialize)]
@@ -274,17 +271,16 @@ impl Client {
     }
 }
 
-/// Harvest's own 404, `{"status":404,"error":"Not Found"}`. A page of HTML comes from elsewhere and says nothing of
-/// the record.
+/// Harvest's own 404, `{"status":404,"error":"Not Found"}`. A page of HTML, or a gateway's JSON, comes from elsewhere and
+/// says nothing of the record.
 fn is_gone(answer: &Answer) -> bool {
     #[derive(Deserialize)]
     struct NotFound {
-        status: Option<u16>,
+        status: u16,
     }
     answer.status == StatusCode::NOT_FOUND
         && answer.json
-        && serde_json::from_slice::<NotFound>(&answer.body)
-            .is_ok_and(|body| body.status.is_none_or(|status| status == 404))
+        && serde_json::from_slice::<NotFound>(&answer.body).is_ok_and(|body| body.status == 404)
 }
 
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, HarvestError> {

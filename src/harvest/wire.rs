@@ -11,7 +11,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::roster::{Assignment, BillableRate, CostRate, Fetched, Field, Project, Record, User};
+use crate::roster::{
+    ADMINISTRATOR, Assignment, BillableRate, CostRate, Fetched, Field, Project, Record, User,
+};
 
 /// Part of each content hash. A release that reads more of a record than the one before raises it, so that
 /// every row is compared anew once.
@@ -227,7 +229,7 @@ impl Decode for User {
     fn decode(id: i64, object: &mut Object) -> Result<Self, String> {
         let access_roles = object.texts("access_roles")?;
         let is_admin = match (object.flag("is_admin")?, access_roles.value()) {
-            (Field::Absent, Some(roles)) => Field::Value(roles.iter().any(|role| role == "administrator")),
+            (Field::Absent, Some(roles)) => Field::Value(roles.iter().any(|role| role == ADMINISTRATOR)),
             (told, _) => told,
         };
         Ok(Self {

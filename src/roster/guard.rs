@@ -64,20 +64,17 @@ pub struct Candidate {
     pub project_id: Option<i64>,
     /// Whether that person is a tombstone already.
     pub user_is_gone: bool,
-    /// What is known of its absence.
+    /// Whether anybody has a say in it.
     pub standing: Standing,
+    /// Harvest answered 404 once, and it was too young for that; true when a second one counts, a poll interval later.
+    pub missed: Option<bool>,
 }
 
-/// What is known of a candidate from before.
+/// Who has a say in a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Nothing.
-    New,
-    /// Harvest answered 404 once, and it was too young for that; `due`: at least a poll interval ago.
-    Missed {
-        /// Whether a second 404 counts now.
-        due: bool,
-    },
+    /// Nobody.
+    Free,
     /// It waits for a person.
     Held(Reason),
     /// A person said that it may go.
@@ -98,14 +95,15 @@ pub enum Miss {
 }
 
 impl Candidate {
-    /// Harvest answered its own 404; `now` by Harvest's clock. What has no date of birth counts as young.
-    pub fn missed(&self, now: DateTime<Utc>) -> Miss {
+    /// Harvest answered its own 404; `now` by Harvest's clock. What has no date of birth counts as young; where a person
+    /// has said that it may go, its youth is no question.
+    pub fn one_more_404(&self, now: DateTime<Utc>) -> Miss {
         let young = self.created_at.is_none_or(|born| now - born < YOUTH);
-        match self.standing {
-            _ if !young => Miss::Gone,
-            Standing::Missed { due: true } => Miss::Gone,
-            Standing::Missed { due: false } => Miss::StillTooYoung,
-            Standing::New | Standing::Held(_) | Standing::Accepted | Standing::Rejected => Miss::TooYoung,
+        match self.missed {
+            _ if !young || self.standing == Standing::Accepted => Miss::Gone,
+            Some(true) => Miss::Gone,
+            Some(false) => Miss::StillTooYoung,
+            None => Miss::TooYoung,
         }
     }
 }
@@ -128,23 +126,22 @@ mod tests {
     #[test]
     fn the_young_need_a_second_404() {
         let now = DateTime::from_timestamp(1_700_000_000, 0).expect("a time");
-        let candidate = |age_minutes: Option<i64>, standing| Candidate {
+        let candidate = |age: Option<i64>, standing, missed| Candidate {
             id: 1,
-            created_at: age_minutes.map(|age| now - TimeDelta::minutes(age)),
+            created_at: age.map(|minutes| now - TimeDelta::minutes(minutes)),
             user_id: None,
             project_id: None,
             user_is_gone: false,
             standing,
+            missed,
         };
-        assert_eq!(candidate(Some(10), Standing::New).missed(now), Miss::Gone);
-        assert_eq!(candidate(Some(9), Standing::New).missed(now), Miss::TooYoung);
-        assert_eq!(
-            candidate(Some(-50), Standing::Accepted).missed(now),
-            Miss::TooYoung,
-            "born in the future"
-        );
-        assert_eq!(candidate(None, Standing::New).missed(now), Miss::TooYoung);
-        assert_eq!(candidate(Some(9), Standing::Missed { due: false }).missed(now), Miss::StillTooYoung);
-        assert_eq!(candidate(Some(9), Standing::Missed { due: true }).missed(now), Miss::Gone);
+        let miss = |age, standing, missed| candidate(age, standing, missed).one_more_404(now);
+        assert_eq!(miss(Some(10), Standing::Free, None), Miss::Gone);
+        assert_eq!(miss(Some(9), Standing::Free, None), Miss::TooYoung);
+        assert_eq!(miss(Some(-50), Standing::Free, None), Miss::TooYoung, "born in the future");
+        assert_eq!(miss(None, Standing::Held(Reason::Guard), None), Miss::TooYoung);
+        assert_eq!(miss(Some(9), Standing::Free, Some(false)), Miss::StillTooYoung);
+        assert_eq!(miss(Some(9), Standing::Free, Some(true)), Miss::Gone);
+        assert_eq!(miss(None, Standing::Accepted, None), Miss::Gone, "a person has judged");
     }
 }

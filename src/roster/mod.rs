@@ -19,4 +19,6 @@ pub use diff::{Fetched, Mirrored, Reading, Write, bury, plan, unstorable};
 pub use event::Event;
 pub use field::{Field, Value};
 pub use guard::{Candidate, Guard, Miss, Reason, Standing};
-pub use model::{AccountId, Assignment, BillableRate, CostRate, Project, Record, Resource, User};
+pub use model::{
+    ADMINISTRATOR, AccountId, Assignment, BillableRate, CostRate, Project, Record, Resource, User,
+};

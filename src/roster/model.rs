@@ -22,6 +22,9 @@ impl fmt::Display for AccountId {
     }
 }
 
+/// The access role that sees everybody.
+pub const ADMINISTRATOR: &str = "administrator";
+
 /// A list of Harvest's that is mirrored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Resource {

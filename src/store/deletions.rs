@@ -133,13 +133,13 @@ impl Store {
                 user_id: row.user_id,
                 project_id: row.project_id,
                 user_is_gone: row.user_is_gone,
-                standing: match (row.decision.as_deref(), row.reason, row.due) {
-                    (Some("accepted"), ..) => Standing::Accepted,
-                    (Some(_), ..) => Standing::Rejected,
-                    (None, _, Some(due)) => Standing::Missed { due },
-                    (None, Some(reason), None) => Standing::Held(by_name(&reason)),
-                    (None, None, None) => Standing::New,
+                standing: match (row.decision.as_deref(), row.reason) {
+                    (Some("accepted"), _) => Standing::Accepted,
+                    (Some(_), _) => Standing::Rejected,
+                    (None, Some(reason)) => Standing::Held(by_name(&reason)),
+                    (None, None) => Standing::Free,
                 },
+                missed: row.due,
             })
             .collect())
     }
@@ -155,8 +155,11 @@ impl Store {
             r#"SELECT resource AS "resource!", record_id AS "record_id!" FROM roster.held_deletions
                 WHERE account_id = $1 AND decision = 'accepted'
                UNION
-               SELECT resource, record_id FROM roster.missed_records
-                WHERE account_id = $1 AND missed_at <= now() - make_interval(secs => $2)"#,
+               SELECT resource, record_id FROM roster.missed_records AS missed
+                WHERE account_id = $1 AND missed_at <= now() - make_interval(secs => $2)
+                  AND NOT EXISTS (SELECT FROM roster.held_deletions AS held
+                                   WHERE (held.account_id, held.resource, held.record_id) =
+                                         (missed.account_id, missed.resource, missed.record_id))"#,
             account.0,
             again_after.as_seconds_f64(),
         )
@@ -184,19 +187,22 @@ impl Store {
         Ok(held.fetch_all(&self.pool).await?)
     }
 
-    /// Writes down what a person says of the held deletions, of one account or of all. Tells how many there were.
+    /// Writes down what a person says of the held deletions, of one account or of all; of those that somebody has decided
+    /// before only where that is said. Tells how many there were.
     pub async fn decide(
         &self,
         account: Option<i64>,
         decision: Decision,
+        again: bool,
         by: &str,
     ) -> Result<u64, StoreError> {
         let decided = sqlx::query!(
             "UPDATE roster.held_deletions SET decision = $2, decided_at = now(), decided_by = $3
-              WHERE $1::bigint IS NULL OR account_id = $1",
+              WHERE ($1::bigint IS NULL OR account_id = $1) AND (decision IS NULL OR $4 AND decision <> $2)",
             account,
             decision.name(),
             by,
+            again,
         );
         Ok(decided.execute(&self.pool).await?.rows_affected())
     }

@@ -156,8 +156,13 @@ impl Store {
         Ok(RateIds { billable: ids(billable, |row| row.id), cost: ids(cost, |row| row.id) })
     }
 
-    /// People whose rates are due, those never asked for first.
-    pub async fn rates_due(&self, account: AccountId, most: i64) -> Result<RatesDue, StoreError> {
+    /// People whose rates are due, but for some, those never asked for first.
+    pub async fn rates_due(
+        &self,
+        account: AccountId,
+        but: &[i64],
+        most: i64,
+    ) -> Result<RatesDue, StoreError> {
         let rows = sqlx::query!(
             r#"SELECT person.id, count(*) OVER () AS "all!", now() AS "as_of!"
                  FROM roster.users AS person
@@ -165,12 +170,13 @@ impl Store {
                    ON (had.account_id, had.user_id) = (person.account_id, person.id)
                  LEFT JOIN roster.watermarks AS list
                    ON (list.account_id, list.resource) = (person.account_id, 'users')
-                WHERE person.account_id = $1 AND person.deleted_at IS NULL
+                WHERE person.account_id = $1 AND person.deleted_at IS NULL AND person.id <> ALL($3)
                   AND (had.read_at IS NULL OR had.read_at < greatest(person.synced_at, list.last_full_at))
                 ORDER BY had.read_at NULLS FIRST, person.id
                 LIMIT $2"#,
             account.0,
             most,
+            but,
         )
         .fetch_all(&self.pool)
         .await?;

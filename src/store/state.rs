@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Fence, Store, StoreError};
 use crate::roster::watermark::Watermark;
-use crate::roster::{AccountId, Resource};
+use crate::roster::{ADMINISTRATOR, AccountId, Resource};
 
 /// How far a list has been read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,9 +45,6 @@ impl AccountState {
         self.owner.as_ref().is_some_and(|owner| owner.access_roles.iter().any(|role| role == ADMINISTRATOR))
     }
 }
-
-/// The access role that sees everybody.
-const ADMINISTRATOR: &str = "administrator";
 
 /// Whose token it is.
 #[derive(Clone, Debug)]

@@ -161,13 +161,14 @@ impl Writer<'_> {
             done => return done,
         };
         if news.suspects.iter().all(|(image, _)| image.record.id() == news.suspects[0].0.record.id()) {
+            let refused_id = news.suspects[0].0.record.id();
             let rejections = news.suspects.drain(..).map(|(image, _)| Rejection {
                 id: Some(image.record.id()),
                 raw: image.raw.get().to_owned(),
                 reason: refused.refusal(),
             });
             news.rejections.extend(rejections.take(1));
-            news.forgiven.clear();
+            news.forgiven.retain(|id| *id != refused_id);
             report.of(R::RESOURCE).rejected += 1;
             tell_of_rejections::<R>(&news.rejections, report);
             return self.try_commit(&news, &HashMap::new(), report).await;

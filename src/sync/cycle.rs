@@ -7,8 +7,10 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::TimeDelta;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::deletions::Token;
 use super::probe::Doubt;
 use super::report::Report;
 use super::schedule::Mode;
@@ -67,6 +69,12 @@ impl CycleError {
             Self::Store(_) | Self::NobodyThere | Self::NothingThere | Self::Stopped => false,
         }
     }
+
+    /// Harvest is in trouble with one question, which says nothing of what was asked about. A refused token is no such
+    /// trouble.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self, Self::Harvest(error) if !error.is_credentials())
+    }
 }
 
 /// The rules of reading; handed in by `app`.
@@ -90,13 +98,29 @@ pub struct Memory {
     /// Users that no list had shown yet and that were read by id.
     pub(super) met_users: Vec<i64>,
     /// Missing records of which Harvest would not say whether they are gone: likewise.
-    pub(super) unanswered: HashSet<(Resource, i64)>,
+    pub(super) unclear: HashSet<(Resource, i64)>,
     /// The token may not read pay: not asked for again until the next full read.
     pub(super) rates_refused: bool,
+    /// Harvest is in trouble with rates: not asked for before.
+    pub(super) rates_pause: Option<Instant>,
+    /// People whose rates could not be read: likewise.
+    pub(super) rates_unread: HashSet<i64>,
     /// Cycles in a row in which Harvest left questions about missing records unanswered.
     pub(super) silences: u32,
     /// Idle reads since the watermark was last written.
     pub(super) idle_polls: HashMap<Resource, i64>,
+}
+
+impl Memory {
+    /// A full read that is due by the clock, or asked for, asks everything again; one that a count has started does not,
+    /// or one question without an answer would be asked with each poll.
+    fn ask_again(&mut self) {
+        let Self { unknown_users, unclear, rates_refused, rates_unread, silences, .. } = self;
+        unknown_users.clear();
+        unclear.clear();
+        rates_unread.clear();
+        (*rates_refused, *silences) = (false, 0);
+    }
 }
 
 /// Hears of each page once it is stored: the list, records so far, and how many there are where that is known.
@@ -138,6 +162,19 @@ impl<S: Sink> Cycle<'_, S> {
     }
 
     async fn read(&mut self, report: &mut Report, end: &mut AccountEnd) -> Result<(), CycleError> {
+        let read = self.read_what_is_due(report, end).await;
+        // Whatever could not be seen meanwhile must be looked at again once the token sees everybody.
+        if matches!(read, Err(CycleError::Demoted { .. })) {
+            end.next_full_at = Some(report.started_at);
+        }
+        read
+    }
+
+    async fn read_what_is_due(
+        &mut self,
+        report: &mut Report,
+        end: &mut AccountEnd,
+    ) -> Result<(), CycleError> {
         let known = self.sink.account().await?;
         if report.mode == Mode::Incremental {
             let Some(doubt) = self.incremental(&known, report).await? else { return Ok(()) };
@@ -147,13 +184,10 @@ impl<S: Sink> Cycle<'_, S> {
                 "reading everything: {doubt}"
             );
             report.mode = Mode::Full;
+        } else {
+            self.memory.ask_again();
         }
-        let read = self.full(&known, report, end).await;
-        // Whatever could be seen meanwhile must be looked at again once the token sees everybody.
-        if matches!(read, Err(CycleError::Demoted { .. })) {
-            end.next_full_at = Some(report.started_at);
-        }
-        read
+        self.full(&known, report, end).await
     }
 
     /// Reads what changed; says so when that cannot be all.
@@ -188,10 +222,7 @@ impl<S: Sink> Cycle<'_, S> {
         report: &mut Report,
         end: &mut AccountEnd,
     ) -> Result<(), CycleError> {
-        self.memory.unknown_users.clear();
         self.memory.met_users.clear();
-        self.memory.unanswered.clear();
-        self.memory.rates_refused = false;
         let lane = lane(report.mode, known);
         let me = self.unless_stopped(self.client.me(lane)).await?;
         let demoted = known.is_administrator() && !me.is_administrator();
@@ -214,7 +245,8 @@ impl<S: Sink> Cycle<'_, S> {
         }
         // Whose token it was when the mirror was last known to be whole.
         let owner = known.owner.as_ref().map_or(me.id, |owner| owner.id);
-        let all_asked = self.reconcile(owner, &users, &assignments, lane, report).await?;
+        let token = Token { owner, sees_all: me.is_administrator() };
+        let all_asked = self.reconcile(token, [&users, &assignments], lane, report).await?;
         if demoted {
             return Err(CycleError::Demoted { account: self.client.account(), user: me.id });
         }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::apply::Writer;
@@ -21,18 +22,30 @@ use crate::store::rates::RateIds;
 
 /// People looked up at a time.
 const AT_A_TIME: i64 = 100;
-/// So much time there is for them even where one poll follows the other without a pause.
+/// So much time there is for them in any case.
 const LEAST: Duration = Duration::from_secs(1);
+/// After so many people in a row whose rates cannot be read there is a pause.
+const MOST_SILENT: u32 = 3;
+/// Its length.
+const PAUSE: Duration = Duration::from_mins(5);
+
+/// How long histories may be read.
+#[derive(Clone, Copy)]
+pub struct Until<'a> {
+    /// The next poll comes first.
+    pub deadline: Instant,
+    /// So does whoever rings.
+    pub wake: &'a Notify,
+}
 
 impl Cycle<'_, Writer<'_>> {
-    /// Reads what is due, one person after the other. At `deadline` the next poll comes first; whose turn it is by then
-    /// is read to the end.
-    pub async fn histories(mut self, deadline: Option<Instant>) -> Report {
-        let deadline = deadline.map(|deadline| deadline.max(Instant::now() + LEAST));
+    /// Reads what is due, one person after the other. Whose turn it is when time is up is read to the end.
+    pub async fn histories(mut self, until: Option<Until<'_>>) -> Report {
         let before = self.client.requests();
         let mut report = Report::new(self.client.account(), Mode::Full, self.clock.now());
-        if !self.memory.rates_refused {
-            report.outcome = self.read_histories(deadline, &mut report).await;
+        let paused = self.memory.rates_pause.is_some_and(|pause| Instant::now() < pause);
+        if !self.memory.rates_refused && !paused {
+            report.outcome = self.read_histories(until, &mut report).await;
         }
         // The token may read people but not their pay: that is no trouble of the mirror's.
         if let Err(CycleError::Harvest(error @ HarvestError::Forbidden { .. })) = &report.outcome {
@@ -50,32 +63,69 @@ impl Cycle<'_, Writer<'_>> {
 
     async fn read_histories(
         &mut self,
-        deadline: Option<Instant>,
+        until: Option<Until<'_>>,
         report: &mut Report,
     ) -> Result<(), CycleError> {
         let (store, account) = (self.sink.store, self.client.account());
-        let mut done = 0;
+        let (mut done, mut silent) = (0, 0);
         loop {
-            let due = store.rates_due(account, AT_A_TIME).await?;
+            let unread: Vec<i64> = self.memory.rates_unread.iter().copied().collect();
+            let due = store.rates_due(account, &unread, AT_A_TIME).await?;
             if due.users.is_empty() {
                 return Ok(());
             }
             let all = done + due.all;
             for user in due.users {
-                if let Some(deadline) = deadline {
-                    let room = async {
-                        self.client.room(Lane::Background, 2).await;
-                        Ok(())
-                    };
-                    match timeout_at(deadline, self.unless_stopped(room)).await {
-                        Ok(room) => room?,
-                        Err(_) => return Ok(()),
+                if let Some(until) = until
+                    && !self.has_time(until).await?
+                {
+                    return Ok(());
+                }
+                match self.read_rates(user, Lane::Background, report).await {
+                    Ok(()) => {
+                        silent = 0;
+                        store.rates_read(account, user, due.as_of).await?;
+                    }
+                    Err(error) if !error.is_passing() => return Err(error),
+                    // One person's must not hold up everybody behind; several in a row are Harvest's own trouble.
+                    Err(error) if silent + 1 >= MOST_SILENT => {
+                        self.memory.rates_unread.clear();
+                        self.memory.rates_pause = Some(Instant::now() + PAUSE);
+                        return Err(error);
+                    }
+                    Err(error) => {
+                        silent += 1;
+                        self.memory.rates_unread.insert(user);
+                        tracing::warn!(
+                            account_id = account.0,
+                            user_id = user,
+                            error = %crate::telemetry::chain(&error),
+                            "this user's rates cannot be read; trying again after the next full read"
+                        );
                     }
                 }
-                self.read_rates(user, Lane::Background, report).await?;
-                store.rates_read(account, user, due.as_of).await?;
                 done += 1;
                 (self.progress)(Resource::BillableRates, done, Some(all));
+            }
+        }
+    }
+
+    /// Waits until there is room for both of a person's requests; false when something else comes first. At least a
+    /// second is waited even where one poll follows the other without a pause.
+    async fn has_time(&self, Until { deadline, wake }: Until<'_>) -> Result<bool, CycleError> {
+        let room = async {
+            self.client.room(Lane::Background, 2).await;
+            Ok(())
+        };
+        tokio::select! {
+            room = timeout_at(deadline.max(Instant::now() + LEAST), self.unless_stopped(room)) => match room {
+                Ok(room) => room.map(|()| true),
+                Err(_) => Ok(false),
+            },
+            () = wake.notified() => {
+                // For whoever waits for it.
+                wake.notify_one();
+                Ok(false)
             }
         }
     }
@@ -92,8 +142,11 @@ impl Cycle<'_, Writer<'_>> {
         self.read_history::<BillableRate>(user, billable, lane, report).await?;
         self.read_history::<CostRate>(user, cost, lane, report).await
     }
+}
 
-    async fn read_history<R: Decode + Table>(
+impl<S: Sink> Cycle<'_, S> {
+    /// One history of one person, whose live rates in the mirror are `known`.
+    pub(super) async fn read_history<R: Decode + Table>(
         &self,
         user: i64,
         mut known: Vec<i64>,

@@ -14,6 +14,7 @@ pub mod worker;
 
 mod deletions;
 mod histories;
+mod judge;
 mod person;
 mod requests;
 mod walk;

@@ -2,7 +2,8 @@
 
 use super::apply::Writer;
 use super::cycle::{Cycle, CycleError};
-use super::deletions::{Missing, Walk};
+use super::deletions::{Missing, Token};
+use super::judge::Walk;
 use super::report::Report;
 use super::schedule::Mode;
 use super::sink::Batch;
@@ -49,14 +50,15 @@ impl Cycle<'_, Writer<'_>> {
         };
         let is_there = !batch.images.is_empty() || !batch.rejected.is_empty();
         report.users.seen += u64::from(is_there);
-        let taken = super::sink::Sink::take(self.sink, vec![batch], None, report).await?;
+        let wrote = super::sink::Sink::take(self.sink, vec![batch], None, report).await?;
         let seen = self.take_all(self.client.assignments_of(id, Lane::Poll), id, report).await?;
         report.assignments.seen += (seen.ids.len() + seen.nameless.len()) as u64;
         let mut unseen = store.assignments_of(account, id).await?;
         unseen.retain(|assignment| !seen.ids.contains(assignment));
         missing.assignments = store.candidates(account, Resource::Assignments, &unseen, again_after).await?;
-        let known = taken || is_there || !missing.users.is_empty() || !missing.assignments.is_empty();
-        self.settle(me.id, missing, [Walk::default(); 2], Lane::Poll, report).await?;
+        let known = wrote || is_there || !missing.users.is_empty() || !missing.assignments.is_empty();
+        let token = Token { owner: me.id, sees_all: me.is_administrator() };
+        self.settle(token, missing, [Walk::default(); 2], Lane::Poll, report).await?;
         if with_rates && is_there {
             self.read_rates(id, Lane::Poll, report).await?;
         }

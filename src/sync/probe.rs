@@ -136,6 +136,10 @@ impl<S: Sink> Cycle<'_, S> {
         walks: [(Resource, &Seen); 2],
         all_asked: bool,
     ) -> Result<(), StoreError> {
+        // Before the count: what cannot be read and was not shown is no longer there.
+        for (resource, seen) in walks {
+            self.sink.walked(resource, seen).await?;
+        }
         let census = self.sink.census().await?;
         for (resource, seen) in walks {
             let before = known.list(resource).unexplained;
@@ -157,7 +161,6 @@ impl<S: Sink> Cycle<'_, S> {
                     resource.name()
                 );
             }
-            self.sink.walked(resource, seen).await?;
             self.sink.unexplained(resource, now).await?;
         }
         Ok(())

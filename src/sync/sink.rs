@@ -63,13 +63,6 @@ pub struct Verdicts {
     pub missed: Vec<i64>,
 }
 
-impl Verdicts {
-    /// Whether nothing is to be done.
-    pub fn is_empty(&self) -> bool {
-        self.gone.is_empty() && self.held.is_empty() && self.missed.is_empty()
-    }
-}
-
 /// What becomes of what was read. Counts go into the report.
 pub trait Sink: Sync {
     /// What is known of the account.

@@ -36,22 +36,11 @@ impl Cycle<'_, Verify<'_>> {
         let all = users.len() as u64;
         for (user, done) in users.into_iter().zip(1..) {
             let RateIds { billable, cost } = store.rates_of(account, &[user]).await?;
-            self.compare_history::<BillableRate>(user, billable, report).await?;
-            self.compare_history::<CostRate>(user, cost, report).await?;
+            self.read_history::<BillableRate>(user, billable, Lane::Poll, report).await?;
+            self.read_history::<CostRate>(user, cost, Lane::Poll, report).await?;
             (self.progress)(Resource::BillableRates, done, Some(all));
         }
         Ok(())
-    }
-
-    async fn compare_history<R: Decode + Table>(
-        &self,
-        user: i64,
-        known: Vec<i64>,
-        report: &mut Report,
-    ) -> Result<(), CycleError> {
-        let seen = self.take_all(self.client.rates_of::<R>(user, Lane::Poll), user, report).await?;
-        let gone = known.into_iter().filter(|id| !seen.ids.contains(id)).collect();
-        Ok(self.sink.conclude::<R>(Verdicts { gone, ..Verdicts::default() }, report).await?)
     }
 }
 
@@ -145,7 +134,10 @@ impl Sink for Verify<'_> {
     async fn unseen(&self, resource: Resource, seen: &Seen) -> Result<Vec<Candidate>, StoreError> {
         let ids = self.store.unseen(self.account, resource, &seen.ids).await?;
         let candidates = self.store.candidates(self.account, resource, &ids, TimeDelta::zero()).await?;
-        Ok(candidates.into_iter().map(|it| Candidate { standing: Standing::New, ..it }).collect())
+        Ok(candidates
+            .into_iter()
+            .map(|it| Candidate { standing: Standing::Free, missed: Some(true), ..it })
+            .collect())
     }
 
     async fn pending(&self) -> Result<HashMap<Resource, Vec<Candidate>>, StoreError> {

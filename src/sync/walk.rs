@@ -163,10 +163,13 @@ impl<S: Sink> Cycle<'_, S> {
             return Ok(());
         }
         for id in self.sink.unknown_users(named).await? {
-            let batch = match self.unless_stopped(self.client.user(id, lane)).await? {
-                Lookup::Found(read) => Batch::<User> { images: vec![*read], ..Batch::default() },
-                Lookup::Unreadable(rejected) => Batch { rejected: vec![rejected], ..Batch::default() },
-                Lookup::Gone | Lookup::Unclear => Batch::default(),
+            let batch = match self.unless_stopped(self.client.user(id, lane)).await {
+                Ok(Lookup::Found(read)) => Batch::<User> { images: vec![*read], ..Batch::default() },
+                Ok(Lookup::Unreadable(rejected)) => Batch { rejected: vec![rejected], ..Batch::default() },
+                Ok(Lookup::Gone | Lookup::Unclear) => Batch::default(),
+                // One person who cannot be looked up must not hold up the page.
+                Err(error) if error.is_passing() => Batch::default(),
+                Err(error) => return Err(error),
             };
             if batch.images.is_empty() {
                 self.memory.unknown_users.insert(id);

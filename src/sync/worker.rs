@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::apply::Writer;
 use super::cycle::{Cycle, CycleError, Memory, Progress, Rules};
 use super::health::Health;
+use super::histories::Until;
 use super::report::Report;
 use super::schedule::{self, Mode};
 use crate::clock::Clock;
@@ -122,7 +123,7 @@ impl Worker {
                 return;
             }
             if self.histories && report.outcome.is_ok() {
-                self.histories(fence, began + self.poll_interval, &mut memory, cancel).await;
+                Box::pin(self.histories(fence, began + self.poll_interval, &mut memory, cancel)).await;
             }
             tokio::select! {
                 () = self.sleep(wait.saturating_sub(ended.elapsed()), cancel) => {}
@@ -179,7 +180,8 @@ impl Worker {
     ) {
         let writer = self.writer(fence, false);
         let reader = self.reader(&writer, memory, &|_, _, _| (), cancel);
-        if let Some(report) = self.alive(reader.histories(Some(deadline)), cancel).await
+        let until = Until { deadline, wake: &self.wake };
+        if let Some(report) = self.alive(reader.histories(Some(until)), cancel).await
             && (report.wrote() || report.outcome.is_err())
         {
             report.log(None, false);

@@ -141,14 +141,22 @@ impl Writer<'_> {
         let mut page = self.store.begin(&self.fence).await?;
         let telling = self.telling(&page, report);
         let mut events = bury_in::<R>(&mut page, ids, &telling).await?;
-        report.of(R::RESOURCE).changed += events.len() as u64;
-        report.of(R::RESOURCE).deleted += events.len() as u64;
-        let billable = bury_in::<BillableRate>(&mut page, &rates.billable, &telling).await?;
-        let cost = bury_in::<CostRate>(&mut page, &rates.cost, &telling).await?;
-        report.rates.changed += (billable.len() + cost.len()) as u64;
-        events.extend(billable.into_iter().chain(cost));
+        let buried = events.len() as u64;
+        events.extend(bury_in::<BillableRate>(&mut page, &rates.billable, &telling).await?);
+        events.extend(bury_in::<CostRate>(&mut page, &rates.cost, &telling).await?);
+        page.forgive(R::RESOURCE, ids).await?;
         page.release(R::RESOURCE, ids).await?;
-        tell(page, &events, report).await
+        // The cycle's row tells of them too, if they happen.
+        let before = (*report.of(R::RESOURCE), report.rates);
+        let counts = report.of(R::RESOURCE);
+        counts.changed += buried;
+        counts.deleted += buried;
+        report.rates.changed += events.len() as u64 - buried;
+        let done = tell(page, &events, report).await;
+        if done.is_err() {
+            (*report.of(R::RESOURCE), report.rates) = before;
+        }
+        done
     }
 }
 

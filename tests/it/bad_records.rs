@@ -141,6 +141,11 @@ async fn what_is_bad_and_leaves_is_forgotten_and_counts_as_there_until_then() {
     world.sim.delete_user(bad);
     world.cycle().await;
     assert!(rejections(&world).await.is_empty());
+    let unexplained: i64 = sqlx::query_scalar("SELECT count(unexplained_total) FROM roster.watermarks")
+        .fetch_one(world.store.pool())
+        .await
+        .unwrap();
+    assert_eq!(unexplained, 0, "nor is it missed");
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod command;
 mod counting;
 mod database;
 mod deletions;
+mod held;
 mod late;
 mod layers;
 mod local_postgres;

@@ -123,6 +123,33 @@ async fn a_token_that_may_not_read_pay_is_no_trouble_of_the_mirrors() {
     assert_eq!(world.asked().len(), 2 * 12);
 }
 
+#[tokio::test]
+async fn one_persons_trouble_holds_nobody_up() {
+    let mut world = World::new().await;
+    let users = world.sim.user_ids();
+    for user in &users {
+        world.sim.add_cost_rate(*user, 60.0, None);
+    }
+    world.cycle().await;
+    world.sim.inject(Fault::html(500).on(format!("/users/{}/cost_rates", users[0])).forever());
+    read(&mut world).await;
+    assert_eq!(world.count("cost_rates").await, 11);
+    world.asked();
+    read(&mut world).await;
+    assert!(world.asked().is_empty(), "not asked with each poll");
+    world.sim.clear_faults();
+    world.full_cycle().await;
+    read(&mut world).await;
+    expect_rates_equal_source(&world).await;
+    // All of them: that is Harvest's own trouble.
+    world.full_cycle().await;
+    world.sim.inject(Fault::html(500).on("_rates").forever());
+    world.turn(async |cycle| cycle.histories(None).await).await.outcome.unwrap_err();
+    world.asked();
+    read(&mut world).await;
+    assert!(world.asked().is_empty(), "there is a pause");
+}
+
 /// More histories than Harvest allows requests: an edit does not wait for them.
 #[tokio::test]
 async fn polls_go_before_histories() {

@@ -114,6 +114,33 @@ async fn a_numbered_list_that_shrinks_in_mid_walk_is_walked_again() {
     }
 }
 
+/// Somebody leaves between the pages of each walk: as long as that goes on nothing is concluded, and nothing lost.
+#[tokio::test]
+async fn a_numbered_list_that_never_holds_still_keeps_the_watermark_waiting() {
+    let options = Options { paging: Paging::Number, max_per_page: 100, ..Options::default() };
+    let mut world = World::of(Company::seeded(9, 250, 120), options).await;
+    world.cycle().await;
+    world.news().await;
+    let marks = world.watermarks().await;
+    let sim = world.sim.clone();
+    let fall = move || sim.delete_user(*sim.user_ids().last().unwrap());
+    world.sim.inject(Fault::meanwhile(fall).on("/users?per_page=100").forever());
+    let report = world.try_cycle_in(Mode::Full).await;
+    assert!(
+        matches!(report.outcome, Err(CycleError::Harvest(HarvestError::Drifted { .. }))),
+        "{:?}",
+        report.outcome
+    );
+    assert_eq!(world.watermarks().await, marks);
+    world.sim.clear_faults();
+    let edited = world.sim.user_ids()[3];
+    world.sim.edit_user(edited, |user| user.telephone.push('8'));
+    let report = world.cycle().await;
+    assert_eq!((report.users.deleted, report.users.changed), (3, 4), "three walks, three leavers, one edit");
+    world.expect_mirror_equals_source().await;
+    world.expect_outbox_replays_to_the_mirror().await;
+}
+
 #[tokio::test]
 async fn a_link_to_a_foreign_host_is_never_followed() {
     let foreign = Sim::start(Company::new(), Options::default()).await.unwrap();

@@ -1,0 +1,250 @@
+//! Which of the candidates are gone: the guard first, then a question each, or one to the parent of several.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+
+use super::cycle::{Cycle, CycleError};
+use super::sink::{Sink, Verdicts};
+use crate::harvest::client::Lookup;
+use crate::harvest::pace::Lane;
+use crate::harvest::wire::Read;
+use crate::harvest::{HarvestError, Rejected};
+use crate::roster::{Assignment, Candidate, Miss, Reason, Record, Resource, Standing, User};
+
+/// So many questions in a row without an answer, and the rest is left for the next cycle: Harvest is in trouble. After
+/// so many such cycles in a row, for the next full read by the clock.
+pub(super) const MOST_SILENT: u32 = 3;
+/// So many questions, about half a minute's, before what was answered is put on record.
+const MOST_QUESTIONS: u32 = 200;
+
+/// What the walk tells the judge of one list.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Walk {
+    /// Live rows of the mirror.
+    pub live: u64,
+    /// The whole list was empty.
+    pub empty: bool,
+    /// It held records whose very id cannot be read: any candidate may be one of them.
+    pub nameless: bool,
+}
+
+/// One cycle's questions.
+pub(super) struct Round {
+    lane: Lane,
+    /// Harvest's clock.
+    now: DateTime<Utc>,
+    /// Questions that are left.
+    left: u32,
+    /// Questions in a row without an answer.
+    silent: u32,
+    /// Whether any question had none.
+    pub unanswered: bool,
+    /// Who has been asked for.
+    pub asked: HashSet<(Resource, i64)>,
+    /// Which projects have been asked for, and whether they are gone.
+    projects: HashMap<i64, bool>,
+}
+
+impl Round {
+    pub fn new(lane: Lane, now: DateTime<Utc>) -> Self {
+        let (left, asked, projects) = (MOST_QUESTIONS, HashSet::new(), HashMap::new());
+        Self { lane, now, left, silent: 0, unanswered: false, asked, projects }
+    }
+
+    /// So many more.
+    pub fn go_on(&mut self) {
+        self.left = MOST_QUESTIONS;
+    }
+
+    /// Whether Harvest is in trouble.
+    pub fn is_silent(&self) -> bool {
+        self.silent >= MOST_SILENT
+    }
+
+    /// Whether all that wanted to be asked could be.
+    pub fn has_room(&self) -> bool {
+        self.left > 0
+    }
+
+    fn is_over(&self) -> bool {
+        self.left == 0 || self.is_silent()
+    }
+
+    /// `None` where Harvest is in trouble: that says nothing of the record.
+    fn answered<T>(&mut self, answer: Result<T, CycleError>) -> Result<Option<T>, CycleError> {
+        self.left -= 1;
+        match answer {
+            Ok(answer) => {
+                self.silent = 0;
+                Ok(Some(answer))
+            }
+            Err(error) if error.is_passing() => {
+                self.silent += 1;
+                self.unanswered = true;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What Harvest answered, gathered for one list.
+pub(super) struct Answers<R> {
+    pub verdicts: Verdicts,
+    pub found: Vec<Read<R>>,
+    pub unreadable: Vec<Rejected>,
+}
+
+impl<R> Default for Answers<R> {
+    fn default() -> Self {
+        Self { verdicts: Verdicts::default(), found: Vec::new(), unreadable: Vec::new() }
+    }
+}
+
+impl<S: Sink> Cycle<'_, S> {
+    pub(super) async fn judge_users(
+        &mut self,
+        candidates: &[Candidate],
+        walk: Walk,
+        round: &mut Round,
+    ) -> Result<Answers<User>, CycleError> {
+        let mut answers = Answers::default();
+        let client = self.client;
+        for candidate in self.guarded(candidates.iter().collect(), walk, &mut answers.verdicts) {
+            let question = client.user(candidate.id, round.lane);
+            self.ask(candidate, question, round, &mut answers).await?;
+        }
+        Ok(answers)
+    }
+
+    /// One question to a parent spares one to each child: an assignment goes with its person or its project, and does
+    /// not count as one too many.
+    pub(super) async fn judge_assignments(
+        &mut self,
+        candidates: &[Candidate],
+        gone_users: &HashSet<i64>,
+        walk: Walk,
+        round: &mut Round,
+    ) -> Result<Answers<Assignment>, CycleError> {
+        let mut answers = Answers::default();
+        let (with_user, mut rest): (Vec<_>, Vec<_>) = candidates
+            .iter()
+            .partition(|it| it.user_is_gone || it.user_id.is_some_and(|user| gone_users.contains(&user)));
+        answers.verdicts.gone.extend(with_user.iter().map(|it| it.id));
+        if walk.empty {
+            let undecided = rest.extract_if(.., |it| it.standing != Standing::Accepted);
+            answers.verdicts.held = held(undecided, Reason::EmptyList);
+        }
+        self.ask_for_projects(&rest, walk, round).await?;
+        let projects = &round.projects;
+        let with_project = rest
+            .extract_if(.., |it| it.project_id.is_some_and(|project| projects.get(&project) == Some(&true)));
+        answers.verdicts.gone.extend(with_project.map(|it| it.id));
+        let client = self.client;
+        for candidate in self.guarded(rest, walk, &mut answers.verdicts) {
+            // Without its project an assignment cannot be asked for.
+            let Some(project) = candidate.project_id else { continue };
+            let question = client.assignment(project, candidate.id, round.lane);
+            self.ask(candidate, question, round, &mut answers).await?;
+        }
+        Ok(answers)
+    }
+
+    /// Asks for the projects with several candidates, unless they are themselves too many.
+    async fn ask_for_projects(
+        &self,
+        candidates: &[&Candidate],
+        walk: Walk,
+        round: &mut Round,
+    ) -> Result<(), CycleError> {
+        let mut children: HashMap<i64, usize> = HashMap::new();
+        for project in candidates.iter().filter_map(|candidate| candidate.project_id) {
+            *children.entry(project).or_default() += 1;
+        }
+        children.retain(|project, count| *count > 1 && !round.projects.contains_key(project));
+        if self.rules.guard.holds(children.len(), walk.live) {
+            return Ok(());
+        }
+        for project in children.into_keys() {
+            if round.is_over() {
+                break;
+            }
+            let question = self.client.project_is_gone(project, round.lane);
+            let is_gone = round.answered(self.unless_stopped(question).await)?;
+            round.projects.extend(is_gone.map(|is_gone| (project, is_gone)));
+        }
+        Ok(())
+    }
+
+    /// Those that may be asked for. Too many at once are held for a person; what a person has accepted goes on.
+    fn guarded<'c>(
+        &self,
+        candidates: Vec<&'c Candidate>,
+        walk: Walk,
+        verdicts: &mut Verdicts,
+    ) -> Vec<&'c Candidate> {
+        let (mut ask, undecided): (Vec<_>, Vec<_>) =
+            candidates.into_iter().partition(|it| it.standing == Standing::Accepted);
+        if !self.rules.guard.holds(undecided.len(), walk.live) {
+            ask.extend(undecided);
+        } else if walk.nameless {
+            tracing::warn!(
+                account_id = self.client.account().0,
+                "{} records were not seen, but some were that tell no id: nothing is concluded",
+                undecided.len()
+            );
+        } else {
+            verdicts.held.extend(held(undecided, Reason::Guard));
+        }
+        ask
+    }
+
+    /// Asks Harvest for one candidate by id.
+    async fn ask<R: Record>(
+        &mut self,
+        candidate: &Candidate,
+        question: impl Future<Output = Result<Lookup<R>, HarvestError>>,
+        round: &mut Round,
+        answers: &mut Answers<R>,
+    ) -> Result<(), CycleError> {
+        if round.is_over() {
+            return Ok(());
+        }
+        round.asked.insert((R::RESOURCE, candidate.id));
+        match round.answered(self.unless_stopped(question).await)? {
+            Some(Lookup::Gone) => match candidate.one_more_404(round.now) {
+                Miss::Gone => answers.verdicts.gone.push(candidate.id),
+                Miss::TooYoung => answers.verdicts.missed.push(candidate.id),
+                Miss::StillTooYoung => {}
+            },
+            Some(Lookup::Found(read)) if read.fetched.record.id() == candidate.id => {
+                answers.found.push(*read);
+            }
+            Some(Lookup::Unreadable(rejected)) => answers.unreadable.push(rejected),
+            None => {}
+            Some(Lookup::Found(_) | Lookup::Unclear) => {
+                self.memory.unclear.insert((R::RESOURCE, candidate.id));
+                tracing::warn!(
+                    account_id = self.client.account().0,
+                    resource = R::RESOURCE.name(),
+                    record_id = candidate.id,
+                    "Harvest does not say whether this record is gone: it stays"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The verdict that they wait for a person, for that reason.
+pub(super) fn held<'c>(
+    candidates: impl IntoIterator<Item = &'c Candidate>,
+    reason: Reason,
+) -> Vec<(i64, Reason)> {
+    candidates
+        .into_iter()
+        .filter(|candidate| candidate.standing != Standing::Held(reason))
+        .map(|candidate| (candidate.id, reason))
+        .collect()
+}
