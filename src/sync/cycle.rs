@@ -93,18 +93,19 @@ pub struct Rules {
 /// What a worker remembers from cycle to cycle. Losing it costs a request or a row, never a change.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// Users of assignments that Harvest would not show: not asked for again until the next full read.
+    /// Users of assignments that Harvest would not show. These, and what follows but for the times and counts, are not
+    /// asked for again until a full read is due: see [`Memory::ask_again`].
     pub(super) unknown_users: HashSet<i64>,
-    /// Users that no list had shown yet and that were read by id.
-    pub(super) met_users: Vec<i64>,
-    /// Missing records of which Harvest would not say whether they are gone: likewise.
-    pub(super) unclear: HashSet<(Resource, i64)>,
-    /// The token may not read pay: not asked for again until the next full read.
-    pub(super) rates_refused: bool,
-    /// Harvest is in trouble with rates: not asked for before.
-    pub(super) rates_pause: Option<Instant>,
-    /// People whose rates could not be read: likewise.
+    /// Missing records that are not gone, or of which Harvest would not say so.
+    pub(super) not_gone: HashSet<(Resource, i64)>,
+    /// People whose rates could not be read.
     pub(super) rates_unread: HashSet<i64>,
+    /// Whether the token may not read pay at all.
+    pub(super) rates_refused: bool,
+    /// Harvest was in trouble with rates: when they are asked for again.
+    pub(super) rates_pause: Option<Instant>,
+    /// Users that no list of this cycle had shown yet and that were read by id.
+    pub(super) met_users: Vec<i64>,
     /// Cycles in a row in which Harvest left questions about missing records unanswered.
     pub(super) silences: u32,
     /// Idle reads since the watermark was last written.
@@ -115,9 +116,9 @@ impl Memory {
     /// A full read that is due by the clock, or asked for, asks everything again; one that a count has started does not,
     /// or one question without an answer would be asked with each poll.
     fn ask_again(&mut self) {
-        let Self { unknown_users, unclear, rates_refused, rates_unread, silences, .. } = self;
+        let Self { unknown_users, not_gone, rates_refused, rates_unread, silences, .. } = self;
         unknown_users.clear();
-        unclear.clear();
+        not_gone.clear();
         rates_unread.clear();
         (*rates_refused, *silences) = (false, 0);
     }

@@ -52,6 +52,11 @@ impl<S: Sink> Cycle<'_, S> {
             users: self.sink.unseen(Resource::Users, users).await?,
             assignments: self.sink.unseen(Resource::Assignments, assignments).await?,
         };
+        // What was asked about and is in the list again may go another time.
+        self.memory.not_gone.retain(|(resource, id)| match resource {
+            Resource::Users => !users.ids.contains(id),
+            _ => !assignments.ids.contains(id),
+        });
         let walks = [users, assignments].map(|seen| Walk {
             live: 0,
             empty: seen.is_empty(),
@@ -86,9 +91,9 @@ impl<S: Sink> Cycle<'_, S> {
         lane: Lane,
         report: &mut Report,
     ) -> Result<bool, CycleError> {
-        let unclear = &self.memory.unclear;
+        let not_gone = &self.memory.not_gone;
         let open = |resource, it: &Candidate| {
-            it.standing != Standing::Rejected && !unclear.contains(&(resource, it.id))
+            it.standing != Standing::Rejected && !not_gone.contains(&(resource, it.id))
         };
         missing.users.retain(|it| open(Resource::Users, it));
         missing.assignments.retain(|it| open(Resource::Assignments, it));

@@ -218,13 +218,20 @@ impl<S: Sink> Cycle<'_, S> {
                 Miss::TooYoung => answers.verdicts.missed.push(candidate.id),
                 Miss::StillTooYoung => {}
             },
+            None => {}
             Some(Lookup::Found(read)) if read.fetched.record.id() == candidate.id => {
+                // What was accepted and is there is accepted no more.
+                if candidate.standing != Standing::Accepted {
+                    self.memory.not_gone.insert((R::RESOURCE, candidate.id));
+                }
                 answers.found.push(*read);
             }
-            Some(Lookup::Unreadable(rejected)) => answers.unreadable.push(rejected),
-            None => {}
+            Some(Lookup::Unreadable(rejected)) => {
+                self.memory.not_gone.insert((R::RESOURCE, candidate.id));
+                answers.unreadable.push(rejected);
+            }
             Some(Lookup::Found(_) | Lookup::Unclear) => {
-                self.memory.unclear.insert((R::RESOURCE, candidate.id));
+                self.memory.not_gone.insert((R::RESOURCE, candidate.id));
                 tracing::warn!(
                     account_id = self.client.account().0,
                     resource = R::RESOURCE.name(),

@@ -103,7 +103,7 @@ impl<S: Sink> Cycle<'_, S> {
     /// Whether the totals are what they should be, now that what changed has been read. Something may have happened
     /// since they were told, so a total that is not as it should be is asked for once more.
     pub(super) async fn miscounted(
-        &self,
+        &mut self,
         known: &AccountState,
         mut totals: Totals,
         lane: Lane,
@@ -118,8 +118,9 @@ impl<S: Sink> Cycle<'_, S> {
             {
                 *told = total;
             }
-            // Explained by what happened since.
+            // Explained by what happened since: who was missing in the list is in it again, and may go another time.
             if *told == expected(&census, *resource) && known.list(*resource).unexplained.is_some() {
+                self.memory.not_gone.retain(|(list, _)| list != resource);
                 self.sink.unexplained(*resource, None).await?;
             }
         }

@@ -117,6 +117,11 @@ async fn nobody_goes_without_harvests_own_404() {
         assert!(world.headlines().await.is_empty(), "{what}");
         assert!(world.held().await.is_empty(), "{what}");
         world.expect_mirror_equals_source().await;
+        // That Harvest once showed somebody by id who was not in the list does not keep them for ever.
+        world.sim.clear_faults();
+        world.cycle().await;
+        world.sim.delete_user(user);
+        assert_eq!(world.cycle().await.users.deleted, 1, "{what}");
     }
 }
 
