@@ -16,6 +16,7 @@ mod held;
 mod late;
 mod layers;
 mod local_postgres;
+mod logging;
 mod migrations;
 mod pace;
 mod program;
