@@ -30,8 +30,9 @@ use crate::telemetry;
     name = "rosterd",
     version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ROSTERD_REVISION"), ")"),
     after_help = "Example:\n  HARVEST_ACCOUNT_ID=123456 HARVEST_ACCESS_TOKEN=… DATABASE_URL=postgres://… rosterd run\n\n\
-                  Exit codes: 0 done · 1 differences found, or no such record · 2 bad usage · 69 Harvest or the database unavailable · 70 internal error ·\n\
-                  75 another rosterd is at work · 77 Harvest refused the token or the account · 78 settings invalid"
+                  Exit codes: 0 done · 1 differences found, or no such record · 2 bad usage · 69 Harvest or the database \
+                  unavailable · 70 internal error · 75 another rosterd is at work · 77 Harvest refused the token or the \
+                  account · 78 settings invalid"
 )]
 pub struct Cli {
     #[command(flatten)]
