@@ -92,13 +92,16 @@ impl Round {
 /// What Harvest answered, gathered for one list.
 pub(super) struct Answers<R> {
     pub verdicts: Verdicts,
+    /// Gone by a first 404, and too young for that.
+    pub waiting: HashSet<i64>,
     pub found: Vec<Read<R>>,
     pub unreadable: Vec<Rejected>,
 }
 
 impl<R> Default for Answers<R> {
     fn default() -> Self {
-        Self { verdicts: Verdicts::default(), found: Vec::new(), unreadable: Vec::new() }
+        let (verdicts, waiting) = Default::default();
+        Self { verdicts, waiting, found: Vec::new(), unreadable: Vec::new() }
     }
 }
 
@@ -118,12 +121,13 @@ impl<S: Sink> Cycle<'_, S> {
         Ok(answers)
     }
 
-    /// One question to a parent spares one to each child: an assignment goes with its person or its project, and does
-    /// not count as one too many.
+    /// One question to a parent spares one to each child: an assignment goes with its person or its project, or waits
+    /// with a person who is too young, and does not count as one too many.
     pub(super) async fn judge_assignments(
         &mut self,
         candidates: &[Candidate],
         gone_users: &HashSet<i64>,
+        waiting_users: &HashSet<i64>,
         walk: Walk,
         round: &mut Round,
     ) -> Result<Answers<Assignment>, CycleError> {
@@ -132,6 +136,8 @@ impl<S: Sink> Cycle<'_, S> {
             .iter()
             .partition(|it| it.user_is_gone || it.user_id.is_some_and(|user| gone_users.contains(&user)));
         answers.verdicts.gone.extend(with_user.iter().map(|it| it.id));
+        let waiting = rest.extract_if(.., |it| it.user_id.is_some_and(|user| waiting_users.contains(&user)));
+        answers.verdicts.missed.extend(waiting.filter(|it| it.missed.is_none()).map(|it| it.id));
         if walk.empty {
             let undecided = rest.extract_if(.., |it| it.standing != Standing::Accepted);
             answers.verdicts.held = held(undecided, Reason::EmptyList);
@@ -215,8 +221,11 @@ impl<S: Sink> Cycle<'_, S> {
         match round.answered(self.unless_stopped(question).await)? {
             Some(Lookup::Gone) => match candidate.one_more_404(round.now) {
                 Miss::Gone => answers.verdicts.gone.push(candidate.id),
-                Miss::TooYoung => answers.verdicts.missed.push(candidate.id),
-                Miss::StillTooYoung => {}
+                Miss::TooYoung => {
+                    answers.waiting.insert(candidate.id);
+                    answers.verdicts.missed.push(candidate.id);
+                }
+                Miss::StillTooYoung => _ = answers.waiting.insert(candidate.id),
             },
             None => {}
             Some(Lookup::Found(read)) if read.fetched.record.id() == candidate.id => {

@@ -17,7 +17,7 @@ impl Cycle<'_, Writer<'_>> {
     pub async fn person(mut self, id: i64, with_rates: bool) -> (Report, bool) {
         let before = self.client.requests();
         let mut report = Report::new(self.client.account(), Mode::Full, self.clock.now());
-        let known = match self.read_person(id, with_rates, &mut report).await {
+        let known = match Box::pin(self.read_person(id, with_rates, &mut report)).await {
             Ok(known) => known,
             Err(error) => {
                 report.outcome = Err(error);

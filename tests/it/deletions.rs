@@ -166,6 +166,29 @@ async fn harvest_in_trouble_delays_a_deletion_and_is_not_asked_for_ever() {
     assert!(full > 1);
 }
 
+/// Hired by mistake, and deleted a minute later with ten places: no case for a person.
+#[tokio::test]
+async fn the_places_of_somebody_young_wait_with_them() {
+    let mut world = company().await;
+    let young = world.sim.hire("Yara", "Young");
+    for project in world.sim.project_ids().into_iter().cycle().take(10) {
+        world.sim.assign(young, project);
+    }
+    world.cycle().await;
+    world.news().await;
+    world.sim.delete_user(young);
+    world.cycle().await;
+    assert!(world.headlines().await.is_empty() && world.held().await.is_empty());
+    assert_eq!(world.count("missed_records").await, 11);
+    assert_eq!(world.cycle().await.mode, Mode::Incremental);
+    world.again_after = TimeDelta::zero();
+    let report = world.cycle().await;
+    assert_eq!((report.users.deleted, report.assignments.deleted), (1, 10));
+    assert_eq!(world.count("missed_records").await, 0);
+    world.expect_mirror_equals_source().await;
+    world.expect_outbox_replays_to_the_mirror().await;
+}
+
 #[tokio::test]
 async fn an_empty_list_of_assignments_holds_them_all_and_is_no_good_cycle() {
     let mut world = company().await;
