@@ -1,10 +1,11 @@
-//! `/livez` and `/readyz`: whether the daemon turns, and whether the mirror is fresh.
+//! `/livez`, `/readyz` and `/metrics`: whether the daemon turns, whether the mirror is fresh, and what has been counted.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State as FromState;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -13,7 +14,9 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
 
 use crate::store::Store;
+use crate::store::status::Status;
 use crate::sync::health::Health;
+use crate::telemetry::meters::{self, Metrics};
 
 /// A database that does not answer a probe within this is not reachable.
 const PROBE: Duration = Duration::from_secs(2);
@@ -24,14 +27,19 @@ pub struct State {
     pub health: Health,
     /// The database.
     pub store: Store,
+    /// What has been counted; `None` where somebody else in this process counts.
+    pub metrics: Option<Metrics>,
     /// Three of these without a good cycle make an account stale.
     pub poll_interval: Duration,
 }
 
 /// Answers until it is dropped.
 pub async fn serve(listener: TcpListener, state: State) {
-    let router =
-        Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(Arc::new(state));
+    let router = Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(counted))
+        .with_state(Arc::new(state));
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the health listener failed");
     }
@@ -55,6 +63,30 @@ async fn readyz(FromState(state): FromState<Arc<State>>) -> Response {
         ready,
         json!({ "ready": ready, "database": database, "migrations_current": migrations, "accounts": accounts }),
     )
+}
+
+/// What the tables say is looked up for each scrape; without an answer of the database the rest is told alone.
+async fn counted(FromState(state): FromState<Arc<State>>) -> Response {
+    let Some(metrics) = &state.metrics else { return StatusCode::NOT_FOUND.into_response() };
+    if let Ok(Ok(status)) = timeout(PROBE, state.store.status()).await {
+        note(&status);
+    }
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()).into_response()
+}
+
+fn note(status: &Status) {
+    meters::outbox_head(status.outbox.seq);
+    for account in &status.accounts {
+        let held = account.held_deletions.iter().map(|held| held.count).sum();
+        meters::set_aside(account.account_id, held, account.rejected_records);
+        for list in &account.resources {
+            for (state, rows) in
+                [("active", list.active), ("inactive", list.inactive), ("deleted", list.deleted)]
+            {
+                meters::rows(account.account_id, &list.resource, state, rows);
+            }
+        }
+    }
 }
 
 fn answer(well: bool, body: serde_json::Value) -> Response {

@@ -5,7 +5,7 @@
 //!
 //! - [`cli`]: one file a command; what a person types and reads.
 //! - [`app`]: wiring; the last room that sees [`settings`].
-//! - [`http`]: `/livez` and `/readyz`.
+//! - [`http`]: `/livez`, `/readyz` and `/metrics`.
 //! - [`sync`]: the only place that knows both sides: cycle, schedule, worker, budget.
 //! - [`harvest`]: HTTP in, roster types out; knows no SQL.
 //! - [`store`]: PostgreSQL; knows no HTTP. Never meets `harvest`.

@@ -1,10 +1,11 @@
-//! Logs: lines on stderr, for machines (one flat JSON object each) or for people.
+//! Logs and metrics. Logs: lines on stderr, for machines (one flat JSON object each) or for people.
 //!
 //! No names, addresses, pay or tokens appear in them, at any level. What this crate logs it answers for
 //! itself; here stand the guards against what others would log: libraries that print what they send and
 //! receive, and panics whose message quotes a record.
 
 mod flat;
+pub mod meters;
 
 use std::{
     env,

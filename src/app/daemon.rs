@@ -14,6 +14,7 @@ use crate::harvest::Client;
 use crate::http;
 use crate::sync::health::Health;
 use crate::sync::worker::Worker;
+use crate::telemetry::meters::Metrics;
 
 /// How long registering this process may take.
 const REGISTRATION: Duration = Duration::from_mins(1);
@@ -41,6 +42,8 @@ impl App {
         let clients: Vec<Client> =
             accounts.iter().map(|account| self.client(account, &budgets)).collect::<Result<_, _>>()?;
         let health = Health::default();
+        // Before anything is counted.
+        let metrics = Metrics::install(env!("CARGO_PKG_VERSION"), env!("ROSTERD_REVISION"));
         let (mut tasks, mut probes) = (JoinSet::new(), JoinSet::new());
         // Not the signal's own token: when a task dies, the others are told to stop by this one.
         let workers = stop.child_token();
@@ -65,7 +68,7 @@ impl App {
         probes.spawn(wake::wake(self.store.clone(), bells)?);
         if let Some(listener) = listener {
             let poll_interval = self.settings.sync.poll_interval;
-            let state = http::State { health, store: self.store.clone(), poll_interval };
+            let state = http::State { health, store: self.store.clone(), metrics, poll_interval };
             // Aborted in the end: a probe that is never finished keeps nobody waiting.
             probes.spawn(http::serve(listener, state));
         }
@@ -105,7 +108,7 @@ impl App {
         let Some(address) = self.settings.http.listen else { return Ok(None) };
         TcpListener::bind(address).await.map(Some).map_err(|error| {
             let advice = format!(
-                "cannot listen on {address} for /livez and /readyz ({error}); set http.listen to a free address, or to \"\""
+                "cannot listen on {address} for /livez, /readyz and /metrics ({error}); set http.listen to a free address, or to \"\""
             );
             Failure::new(Exit::Settings, advice)
         })

@@ -15,6 +15,7 @@ use super::pace::{self, Lane, Pace, Throttle};
 use crate::clock::Clock;
 use crate::roster::AccountId;
 use crate::roster::watermark::ReadStart;
+use crate::telemetry::meters;
 
 /// 2,000 users are 1.5 MB. Counted after decompression, so that a small bomb is a bomb.
 const MOST_BYTES: usize = 64 << 20;
@@ -119,7 +120,7 @@ impl Transport {
         let permit = self.pace.permit(lane).await;
         self.requests.fetch_add(1, Ordering::Relaxed);
         let (local, sent) = (self.clock.now(), std::time::Instant::now());
-        let unreachable = |source: reqwest::Error| HarvestError::Unreachable {
+        let no_answer = |source: reqwest::Error| HarvestError::Unreachable {
             origin: self.base.origin().ascii_serialization(),
             what: what.to_owned(),
             source: source.without_url(),
@@ -132,14 +133,17 @@ impl Transport {
             .header(ACCEPT, "application/json")
             .send()
             .await
-            .map_err(unreachable)?;
+            .inspect_err(|_| meters::request(self.account.0, what, None))
+            .map_err(no_answer)?;
         let start = ReadStart { local, server: server_time(response.headers(), sent.elapsed()) };
         let status = response.status();
+        meters::request(self.account.0, what, Some(status.as_u16()));
         tracing::debug!(account_id = self.account.0, status = status.as_u16(), "asked Harvest for {what}");
         let silence = retry_after(response.headers(), start.server.unwrap_or(local));
         match (status, silence) {
             // The pace says `harvest.throttled` in the log.
             (StatusCode::TOO_MANY_REQUESTS, _) => {
+                meters::throttled();
                 permit.throttled(Throttle::TooMany, silence);
                 return Err(HarvestError::Throttled { what: what.to_owned() });
             }
@@ -155,7 +159,7 @@ impl Transport {
             .and_then(|value| value.to_str().ok())
             .is_some_and(|value| value.contains("json"));
         let body = read_body(response).await.map_err(|error| match error {
-            BodyError::Network(source) => unreachable(source),
+            BodyError::Network(source) => no_answer(source),
             BodyError::TooLong => HarvestError::Protocol {
                 what: what.to_owned(),
                 problem: format!("it is longer than {} MiB", MOST_BYTES >> 20),

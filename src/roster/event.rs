@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::change::{Change, Kind};
 use super::field::{Image, Value};
-use super::model::{AccountId, Record};
+use super::model::{AccountId, Record, Resource};
 
 /// Namespace of the events' ids: `UUIDv5(NAMESPACE, "STREAM_ID/AGGREGATETYPE/ACCOUNT/ID/VERSION")`.
 /// Public and for ever: consumers may compute an id themselves.
@@ -16,6 +16,10 @@ pub const NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_4a0e_52c7_5b7e_9c1a_2d84_0c6b
 /// An outbox row but for `seq` and `recorded_at`, which the database gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
+    /// The list that the record is of.
+    pub resource: Resource,
+    /// What happened to it.
+    pub kind: Kind,
     /// The same for the same change, however often it is tried.
     pub id: Uuid,
     /// `user`, `user_assignment`, `billable_rate` or `cost_rate`.
@@ -66,6 +70,8 @@ impl Event {
         let name = format!("{}/{aggregatetype}/{aggregateid}/{}", telling.stream, change.version);
         let stamp = change.after.as_ref().and_then(Record::updated_at);
         Self {
+            resource: R::RESOURCE,
+            kind: change.kind,
             id: Uuid::new_v5(&NAMESPACE, name.as_bytes()),
             payload: payload(change, telling, &r#type),
             aggregatetype,

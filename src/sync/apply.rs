@@ -13,6 +13,7 @@ use crate::roster::event::Telling;
 use crate::roster::{Event, Fetched, Project, Reading, plan, unstorable};
 use crate::store::rejected::Rejection;
 use crate::store::{Fence, Fingerprint, Page, Store, StoreError, Table};
+use crate::telemetry::meters;
 
 /// More bad records than this on one page are said in one line.
 const MOST_NAMED: usize = 20;
@@ -250,7 +251,12 @@ pub(super) async fn tell(mut page: Page, events: &[Event], report: &Report) -> R
         page.cycle(&report.row()).await?;
     }
     page.emit(events).await?;
-    page.commit().await
+    page.commit().await?;
+    for alike in events.chunk_by(|a, b| (a.resource, a.kind) == (b.resource, b.kind)) {
+        let Event { resource, kind, .. } = &alike[0];
+        meters::changes(report.account.0, resource.name(), kind.name(), alike.len() as u64);
+    }
+    Ok(())
 }
 
 fn tell_of_rejections<R: Table>(rejections: &[Rejection], report: &Report) {

@@ -1,5 +1,7 @@
 //! What a cycle did, and its one log line.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -7,6 +9,7 @@ use super::cycle::CycleError;
 use super::schedule::Mode;
 use crate::roster::{AccountId, Resource};
 use crate::store::state::CycleRow;
+use crate::telemetry::meters;
 
 /// What was read and changed of one list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,15 +94,26 @@ impl Report {
         self.events() + self.users.refreshed + self.assignments.refreshed + self.rates.refreshed > 0
     }
 
-    /// As `roster.cycles` has it.
-    pub(super) fn row(&self) -> CycleRow {
-        let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let outcome = self.finished_at.map(|_| match self.outcome {
+    fn outcome_name(&self) -> &'static str {
+        match self.outcome {
             Ok(()) if self.held() > 0 => "held",
             Ok(()) => "ok",
             Err(CycleError::Stopped) => "abandoned",
             Err(_) => "failed",
-        });
+        }
+    }
+
+    /// Counts the cycle, for `/metrics`.
+    pub fn count(&self) {
+        let took = u64::try_from(self.duration_ms()).map(Duration::from_millis).unwrap_or_default();
+        let ended_at = self.finished_at.unwrap_or(self.started_at).timestamp();
+        meters::cycle(self.account.0, self.mode.name(), self.outcome_name(), took, ended_at);
+    }
+
+    /// As `roster.cycles` has it.
+    pub(super) fn row(&self) -> CycleRow {
+        let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let outcome = self.finished_at.map(|_| self.outcome_name());
         CycleRow {
             id: self.id,
             mode: self.mode.name(),

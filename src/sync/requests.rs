@@ -28,6 +28,7 @@ impl Worker {
                 Wish::Sync => (self.cycle(fence, None, false, memory, cancel).await, true),
             };
             let Some(report) = report else { return false };
+            report.count();
             report.log(None, false);
             let (outcome, answer) = match &report.outcome {
                 // Whoever has taken over does it.

@@ -20,7 +20,7 @@ use crate::harvest::Client;
 use crate::store::lease::Lease;
 use crate::store::state::AccountState;
 use crate::store::{Fence, Store, StoreError};
-use crate::telemetry::chain;
+use crate::telemetry::{chain, meters};
 
 /// A quiet account says so once an hour.
 const HEARTBEAT: Duration = Duration::from_hours(1);
@@ -55,8 +55,10 @@ impl Worker {
     /// Works until told to stop.
     pub async fn run(self, cancel: CancellationToken) {
         self.health.register(self.client.account(), Instant::now());
+        meters::lease(self.account(), false);
         while let Some(fence) = self.take_over(&cancel).await {
             self.hold(fence, &cancel).await;
+            meters::lease(self.account(), false);
             if let Err(error) = self.store.release(&fence, self.replica).await {
                 tracing::warn!(account_id = self.account(), error = %chain(&error), "could not give the account back");
             }
@@ -71,6 +73,7 @@ impl Worker {
             match self.store.acquire(self.client.account(), self.replica).await {
                 Ok(Lease::Acquired(fence)) => {
                     self.health.standby(self.client.account(), false);
+                    meters::lease(self.account(), true);
                     tracing::info!(
                         event = "lease.acquired",
                         account_id = self.account(),
@@ -112,6 +115,7 @@ impl Worker {
             failures = if report.outcome.is_ok() { 0 } else { failures + 1 };
             let (ended, wait) =
                 (Instant::now(), schedule::wait(self.poll_interval, began.elapsed(), failures));
+            report.count();
             let heartbeat = said.elapsed() >= HEARTBEAT;
             if report.log((failures > 0).then_some(wait), heartbeat) {
                 said = Instant::now();

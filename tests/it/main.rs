@@ -17,6 +17,7 @@ mod late;
 mod layers;
 mod local_postgres;
 mod logging;
+mod metrics;
 mod migrations;
 mod pace;
 mod program;

@@ -32,6 +32,11 @@ impl Program {
         program
     }
 
+    /// Where its probes answer.
+    pub fn listen(&self) -> &str {
+        &self.0["ROSTERD__HTTP__LISTEN"]
+    }
+
     pub fn set(&mut self, key: &str, value: &str) -> &mut Self {
         self.0.insert(key.to_owned(), value.to_owned());
         self
