@@ -1,6 +1,7 @@
 //! `rosterd verify`: is the mirror right?
 
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
@@ -62,6 +63,7 @@ async fn compare(
         values: options.values,
         print: &print,
         differences: AtomicU64::new(0),
+        unsettled: Mutex::default(),
     };
     let cycle = Cycle {
         sink: &sink,

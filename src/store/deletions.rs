@@ -275,3 +275,22 @@ pub(super) async fn release(
     .await?;
     Ok(())
 }
+
+/// Forgets the first 404 of people's assignments, which may have been nobody's but the person's.
+pub(super) async fn release_places(
+    connection: &mut PgConnection,
+    account: AccountId,
+    users: &[i64],
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "DELETE FROM roster.missed_records AS missed USING roster.user_assignments AS place
+          WHERE missed.account_id = $1 AND missed.resource = 'user_assignments'
+            AND (place.account_id, place.id) = (missed.account_id, missed.record_id)
+            AND place.user_id = ANY($2)",
+        account.0,
+        users,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

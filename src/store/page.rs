@@ -149,6 +149,14 @@ impl Page {
         deletions::release(&mut self.transaction, self.account, resource, ids).await
     }
 
+    /// Forgets that the assignments of these users waited with them for a second 404: they are back.
+    pub async fn release_places(&mut self, users: &[i64]) -> Result<(), StoreError> {
+        if users.is_empty() {
+            return Ok(());
+        }
+        deletions::release_places(&mut self.transaction, self.account, users).await
+    }
+
     /// Moves the watermark; only with the last page of a complete read.
     pub async fn mark(&mut self, resource: Resource, mark: &Mark) -> Result<(), StoreError> {
         state::mark(&mut self.transaction, self.account, resource, mark).await

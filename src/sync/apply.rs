@@ -10,7 +10,7 @@ use super::sink::{Batch, LastPage};
 use crate::harvest::Decode;
 use crate::harvest::wire::Read;
 use crate::roster::event::Telling;
-use crate::roster::{Event, Fetched, Project, Reading, plan, unstorable};
+use crate::roster::{Event, Fetched, Project, Reading, Resource, plan, unstorable};
 use crate::store::rejected::Rejection;
 use crate::store::{Fence, Fingerprint, Page, Store, StoreError, Table};
 use crate::telemetry::meters;
@@ -218,6 +218,9 @@ impl Writer<'_> {
         page.reject(R::RESOURCE, &news.rejections).await?;
         page.forgive(R::RESOURCE, &news.forgiven).await?;
         page.release(R::RESOURCE, &news.back).await?;
+        if R::RESOURCE == Resource::Users {
+            page.release_places(&news.back).await?;
+        }
         if let Some(last) = &news.last {
             page.mark(R::RESOURCE, &last.mark).await?;
         }

@@ -108,11 +108,21 @@ pub struct Memory {
     pub(super) met_users: Vec<i64>,
     /// Cycles in a row in which Harvest left questions about missing records unanswered.
     pub(super) silences: u32,
+    /// When what is pending is asked for again, after so many of those.
+    pub(super) pending_pause: Option<Instant>,
+    /// The database was away since its history was last looked at.
+    pub(super) after_outage: bool,
     /// Idle reads since the watermark was last written.
     pub(super) idle_polls: HashMap<Resource, i64>,
 }
 
 impl Memory {
+    /// What a read says of the database.
+    pub(super) fn note(&mut self, report: &Report) {
+        self.after_outage |=
+            matches!(&report.outcome, Err(CycleError::Store(error)) if error.is_unavailable());
+    }
+
     /// A full read that is due by the clock, or asked for, asks everything again; one that a count has started does not,
     /// or one question without an answer would be asked with each poll.
     fn ask_again(&mut self) {

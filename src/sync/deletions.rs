@@ -4,8 +4,10 @@
 //! at the token let no false deletion through; a bound on their number alone let 23 % of the runs through.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::Instant;
 
 use super::cycle::{Cycle, CycleError};
 use super::judge::{Answers, MOST_SILENT, Round, Walk, held};
@@ -16,6 +18,9 @@ use crate::harvest::pace::Lane;
 use crate::roster::{Assignment, Candidate, Reason, Resource, Standing, User};
 use crate::store::Table;
 use crate::store::state::AccountState;
+
+/// How long what is pending waits when Harvest has left questions unanswered again and again.
+const PAUSE: Duration = Duration::from_mins(5);
 
 /// Candidates of both lists.
 #[derive(Default)]
@@ -72,9 +77,8 @@ impl<S: Sink> Cycle<'_, S> {
         lane: Lane,
         report: &mut Report,
     ) -> Result<(), CycleError> {
-        let Some(owner) = known.owner.as_ref().filter(|_| self.memory.silences <= MOST_SILENT) else {
-            return Ok(());
-        };
+        let paused = self.memory.pending_pause.is_some_and(|pause| Instant::now() < pause);
+        let Some(owner) = known.owner.as_ref().filter(|_| !paused) else { return Ok(()) };
         let token = Token { owner: owner.id, sees_all: known.is_administrator() };
         let mut pending = self.sink.pending().await?;
         let mut of = |resource| pending.remove(&resource).unwrap_or_default();
@@ -107,7 +111,7 @@ impl<S: Sink> Cycle<'_, S> {
         let live = |resource| census.get(&resource).map_or(0, |census| census.live);
         (users.live, assignments.live) = (live(Resource::Users), live(Resource::Assignments));
         let mut round = Round::new(lane, self.harvest_now().await?);
-        let mut gone: HashSet<i64> = HashSet::new();
+        let (mut gone, mut cut) = (HashSet::new(), false);
         loop {
             let people = self.judge_users(&missing.users, users, &mut round).await?;
             gone.extend(&people.verdicts.gone);
@@ -121,11 +125,17 @@ impl<S: Sink> Cycle<'_, S> {
             {
                 return Ok(true);
             }
-            // What a person has accepted is not left for the next cycle, however much it is.
+            // What a person has accepted is not left for the next cycle, however much it is; all else is.
             let vacated: HashSet<i64> = places.verdicts.gone.iter().copied().collect();
             let left = |resource, it: &Candidate| {
                 it.standing == Standing::Accepted && !round.asked.contains(&(resource, it.id))
             };
+            let untouched = |resource, it: &Candidate| {
+                it.standing == Standing::Free && !round.asked.contains(&(resource, it.id))
+            };
+            cut |= !round.has_room()
+                && (missing.users.iter().any(|it| untouched(Resource::Users, it))
+                    || missing.assignments.iter().any(|it| untouched(Resource::Assignments, it)));
             missing.users.retain(|it| left(Resource::Users, it));
             missing.assignments.retain(|it| left(Resource::Assignments, it) && !vacated.contains(&it.id));
             self.carry_out(people, report).await?;
@@ -137,7 +147,9 @@ impl<S: Sink> Cycle<'_, S> {
             round.go_on();
         }
         self.memory.silences = if round.unanswered { self.memory.silences + 1 } else { 0 };
-        Ok(round.has_room() && (!round.unanswered || self.memory.silences > MOST_SILENT))
+        let given_up = self.memory.silences > MOST_SILENT;
+        self.memory.pending_pause = given_up.then(|| Instant::now() + PAUSE);
+        Ok(!cut && round.has_room() && (!round.unanswered || given_up))
     }
 
     /// Whether the token is still the same person's and sees everybody; where not, all that is missing waits for a

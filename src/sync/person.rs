@@ -6,7 +6,7 @@ use super::deletions::{Missing, Token};
 use super::judge::Walk;
 use super::report::Report;
 use super::schedule::Mode;
-use super::sink::Batch;
+use super::sink::{Batch, Sink};
 use crate::harvest::HarvestError;
 use crate::harvest::client::Lookup;
 use crate::harvest::pace::Lane;
@@ -50,13 +50,19 @@ impl Cycle<'_, Writer<'_>> {
         };
         let is_there = !batch.images.is_empty() || !batch.rejected.is_empty();
         report.users.seen += u64::from(is_there);
-        let wrote = super::sink::Sink::take(self.sink, vec![batch], None, report).await?;
+        let wrote = self.sink.take(vec![batch], None, report).await?;
         let seen = self.take_all(self.client.assignments_of(id, Lane::Poll), id, report).await?;
         report.assignments.seen += (seen.ids.len() + seen.nameless.len()) as u64;
         let mut unseen = store.assignments_of(account, id).await?;
         unseen.retain(|assignment| !seen.ids.contains(assignment));
         missing.assignments = store.candidates(account, Resource::Assignments, &unseen, again_after).await?;
         let known = wrote || is_there || !missing.users.is_empty() || !missing.assignments.is_empty();
+        // Whoever asks wants an answer of today.
+        let not_gone = &mut self.memory.not_gone;
+        not_gone.remove(&(Resource::Users, id));
+        for place in &unseen {
+            not_gone.remove(&(Resource::Assignments, *place));
+        }
         let token = Token { owner: me.id, sees_all: me.is_administrator() };
         self.settle(token, missing, [Walk::default(); 2], Lane::Poll, report).await?;
         if with_rates && is_there {

@@ -24,10 +24,11 @@ impl Worker {
             };
             let (report, known) = match request.wish {
                 Wish::User(id) => self.person(fence, id, memory, cancel).await,
-                Wish::Full => (self.cycle(fence, Some(Mode::Full), false, memory, cancel).await, true),
-                Wish::Sync => (self.cycle(fence, None, false, memory, cancel).await, true),
+                Wish::Full => (self.cycle(fence, Some(Mode::Full), memory, cancel).await, true),
+                Wish::Sync => (self.cycle(fence, None, memory, cancel).await, true),
             };
             let Some(report) = report else { return false };
+            memory.note(&report);
             report.count();
             report.log(None, false);
             let (outcome, answer) = match &report.outcome {

@@ -1,8 +1,9 @@
 //! "Is it right?": everything is read and compared with the mirror field by field, and nothing is written. Each row is
 //! looked at whole, not by its hash: an auditor wants to know what the tables say.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::TimeDelta;
 
@@ -24,6 +25,9 @@ impl Cycle<'_, Verify<'_>> {
         let Cycle { sink, client, clock, rules, memory, progress, cancel } = self;
         let again = Cycle { sink, client, clock, rules, memory: &mut Memory::default(), progress, cancel };
         let mut report = Cycle { sink, client, clock, rules, memory, progress, cancel }.run(Mode::Full).await;
+        if report.outcome.is_ok() {
+            sink.tell_of_unsettled();
+        }
         if rates && report.outcome.is_ok() {
             report.outcome = again.compare_rates(&mut report).await;
         }
@@ -56,9 +60,32 @@ pub struct Verify<'a> {
     pub print: &'a (dyn Fn(&str) + Sync),
     /// Differences so far.
     pub differences: AtomicU64,
+    /// Rows that the lists did not show and of which nothing has been said yet.
+    pub unsettled: Mutex<BTreeSet<(Resource, i64)>>,
 }
 
 impl Verify<'_> {
+    fn unsettled(&self) -> MutexGuard<'_, BTreeSet<(Resource, i64)>> {
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settled(&self, resource: Resource, ids: impl IntoIterator<Item = i64>) {
+        for id in ids {
+            self.unsettled().remove(&(resource, id));
+        }
+    }
+
+    /// What could not be checked is not right.
+    fn tell_of_unsettled(&self) {
+        let unsettled = std::mem::take(&mut *self.unsettled());
+        for (resource, id) in unsettled {
+            let aggregate = resource.aggregate();
+            self.differs(&format!(
+                "{aggregate} {id}: in the mirror, not shown by Harvest, which does not say whether it is gone"
+            ));
+        }
+    }
+
     fn differs(&self, line: &str) {
         (self.print)(line);
         self.differences.fetch_add(1, Ordering::Relaxed);
@@ -110,6 +137,8 @@ impl Sink for Verify<'_> {
     ) -> Result<bool, StoreError> {
         // A row that came twice is the newer one; the later batch is what an earlier page had already.
         let Some(batch) = batches.into_iter().next() else { return Ok(false) };
+        self.settled(R::RESOURCE, batch.rejected.iter().filter_map(|rejected| rejected.id));
+        self.settled(R::RESOURCE, batch.images.iter().map(|read| read.fetched.record.id()));
         for rejected in &batch.rejected {
             let id = rejected.id.map_or_else(|| "?".to_owned(), |id| id.to_string());
             self.differs(&format!("{} {id}: cannot be read: {}", R::RESOURCE.aggregate(), rejected.reason));
@@ -134,6 +163,7 @@ impl Sink for Verify<'_> {
     async fn unseen(&self, resource: Resource, seen: &Seen) -> Result<Vec<Candidate>, StoreError> {
         let ids = self.store.unseen(self.account, resource, &seen.ids).await?;
         let candidates = self.store.candidates(self.account, resource, &ids, TimeDelta::zero()).await?;
+        self.unsettled().extend(candidates.iter().map(|it| (resource, it.id)));
         Ok(candidates
             .into_iter()
             .map(|it| Candidate { standing: Standing::Free, missed: Some(true), ..it })
@@ -155,6 +185,7 @@ impl Sink for Verify<'_> {
     ) -> Result<(), StoreError> {
         let aggregate = R::RESOURCE.aggregate();
         let Verdicts { gone, held, missed } = verdicts;
+        self.settled(R::RESOURCE, gone.iter().chain(&missed).copied().chain(held.iter().map(|(id, _)| *id)));
         for id in gone.iter().chain(&missed) {
             self.differs(&format!("{aggregate} {id}: in the mirror, gone at Harvest"));
         }

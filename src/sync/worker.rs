@@ -105,13 +105,12 @@ impl Worker {
     /// Cycles while the account is ours.
     async fn hold(&self, fence: Fence, cancel: &CancellationToken) {
         let (mut memory, mut failures, mut said) = (Memory::default(), 0, Instant::now());
-        let mut after_outage = false;
         while !cancel.is_cancelled() {
             self.beat();
             let began = Instant::now();
-            let cycle = self.cycle(fence, None, after_outage, &mut memory, cancel);
+            let cycle = self.cycle(fence, None, &mut memory, cancel);
             let Some(report) = cycle.await else { return };
-            after_outage = matches!(&report.outcome, Err(CycleError::Store(error)) if error.is_unavailable());
+            memory.note(&report);
             failures = if report.outcome.is_ok() { 0 } else { failures + 1 };
             let (ended, wait) =
                 (Instant::now(), schedule::wait(self.poll_interval, began.elapsed(), failures));
@@ -144,7 +143,6 @@ impl Worker {
         &self,
         fence: Fence,
         asked: Option<Mode>,
-        after_outage: bool,
         memory: &mut Memory,
         cancel: &CancellationToken,
     ) -> Option<Report> {
@@ -153,7 +151,7 @@ impl Worker {
                 self.lost();
                 return None;
             }
-            Ok(true) => self.states(fence, after_outage).await,
+            Ok(true) => self.states(fence, memory).await,
             Err(error) => Err(error),
         };
         let mode = match states {
@@ -185,10 +183,11 @@ impl Worker {
         let writer = self.writer(fence, false);
         let reader = self.reader(&writer, memory, &|_, _, _| (), cancel);
         let until = Until { deadline, wake: &self.wake };
-        if let Some(report) = self.alive(reader.histories(Some(until)), cancel).await
-            && (report.wrote() || report.outcome.is_err())
-        {
-            report.log(None, false);
+        if let Some(report) = self.alive(reader.histories(Some(until)), cancel).await {
+            memory.note(&report);
+            if report.wrote() || report.outcome.is_err() {
+                report.log(None, false);
+            }
         }
     }
 
@@ -232,9 +231,10 @@ impl Worker {
     }
 
     /// How far the lists have been read. After the database was away, it may be another one.
-    async fn states(&self, fence: Fence, after_outage: bool) -> Result<AccountState, StoreError> {
-        if after_outage {
+    async fn states(&self, fence: Fence, memory: &mut Memory) -> Result<AccountState, StoreError> {
+        if memory.after_outage {
             self.store.follow_history().await?;
+            memory.after_outage = false;
         }
         self.store.account_state(fence.account).await
     }

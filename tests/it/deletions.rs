@@ -189,6 +189,24 @@ async fn the_places_of_somebody_young_wait_with_them() {
     world.expect_outbox_replays_to_the_mirror().await;
 }
 
+/// A replica that lags shows somebody new a moment late: their places were never asked for, and are not missed.
+#[tokio::test]
+async fn the_places_of_somebody_who_is_back_were_never_missed() {
+    let mut world = company().await;
+    let young = world.sim.hire("Yara", "Young");
+    let place = world.sim.assign(young, world.sim.project_ids()[0]);
+    world.cycle().await;
+    world.sim.inject(Fault::hide([young.0]).on("/users?").forever());
+    world.sim.inject(Fault::hide([place.0]).on("/user_assignments?").forever());
+    world.sim.inject(Fault::refusal(404).on(format!("/users/{young}")).forever());
+    world.cycle().await;
+    assert_eq!(world.count("missed_records").await, 2);
+    world.sim.clear_faults();
+    world.full_cycle().await;
+    assert_eq!(world.count("missed_records").await, 0);
+    world.expect_mirror_equals_source().await;
+}
+
 #[tokio::test]
 async fn an_empty_list_of_assignments_holds_them_all_and_is_no_good_cycle() {
     let mut world = company().await;

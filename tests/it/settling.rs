@@ -81,6 +81,18 @@ async fn verify_says_whether_the_mirror_is_right_and_writes_nothing() {
 }
 
 #[tokio::test]
+async fn verify_calls_nothing_right_that_it_could_not_check() {
+    let scene = Scene::new().await;
+    scene.program.call(&["sync"]).await.expect(0);
+    let user = scene.sim.user_ids()[30];
+    scene.sim.inject(Fault::hide([user.0]).on("/users?").forever());
+    scene.program.call(&["verify"]).await.expect(0);
+    scene.sim.inject(Fault::html(404).on(format!("/users/{user}")).forever());
+    let lines = scene.program.call(&["verify"]).await.expect(1).stdout();
+    assert!(lines.contains("which does not say whether it is gone"), "{lines}");
+}
+
+#[tokio::test]
 async fn held_deletions_are_seen_and_settled_beside_a_running_daemon() {
     let scene = Scene::new().await;
     let mut daemon = scene.program.start();
