@@ -93,6 +93,8 @@ pub struct Rules {
 /// What a worker remembers from cycle to cycle. Losing it costs a request or a row, never a change.
 #[derive(Debug, Default)]
 pub struct Memory {
+    /// Whether another cycle will remember: a daemon's.
+    pub(super) is_lasting: bool,
     /// Users of assignments that Harvest would not show. These, and what follows but for the times and counts, are not
     /// asked for again until a full read is due: see [`Memory::ask_again`].
     pub(super) unknown_users: HashSet<i64>,

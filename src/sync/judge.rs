@@ -229,10 +229,10 @@ impl<S: Sink> Cycle<'_, S> {
             },
             None => {}
             Some(Lookup::Found(read)) if read.fetched.record.id() == candidate.id => {
-                // The answer may lag behind the list, so it is asked for again a few times. What was accepted and is there
-                // is accepted no more.
+                // The answer may lag behind the list, so a daemon asks again a few times. What was accepted and is there is
+                // accepted no more.
                 if candidate.standing != Standing::Accepted {
-                    if self.memory.silences < MOST_SILENT {
+                    if self.memory.is_lasting && self.memory.silences < MOST_SILENT {
                         round.unanswered = true;
                     } else {
                         self.memory.not_gone.insert((R::RESOURCE, candidate.id));

@@ -104,7 +104,8 @@ impl Worker {
 
     /// Cycles while the account is ours.
     async fn hold(&self, fence: Fence, cancel: &CancellationToken) {
-        let (mut memory, mut failures, mut said) = (Memory::default(), 0, Instant::now());
+        let mut memory = Memory { is_lasting: true, ..Memory::default() };
+        let (mut failures, mut said) = (0, Instant::now());
         while !cancel.is_cancelled() {
             self.beat();
             let began = Instant::now();
