@@ -73,6 +73,18 @@ impl Store {
         })
     }
 
+    /// [Live rows that are not among those seen](Self::unseen), with what is [known](Self::candidates) of them.
+    pub async fn missing(
+        &self,
+        account: AccountId,
+        resource: Resource,
+        seen: &HashSet<i64>,
+        again_after: TimeDelta,
+    ) -> Result<Vec<Candidate>, StoreError> {
+        let ids = self.unseen(account, resource, seen).await?;
+        self.candidates(account, resource, &ids, again_after).await
+    }
+
     /// Ids of a person's live assignments.
     pub async fn assignments_of(&self, account: AccountId, user: i64) -> Result<Vec<i64>, StoreError> {
         let ids = sqlx::query_scalar!(
@@ -150,7 +162,7 @@ impl Store {
         &self,
         account: AccountId,
         again_after: TimeDelta,
-    ) -> Result<HashMap<Resource, Vec<i64>>, StoreError> {
+    ) -> Result<HashMap<Resource, Vec<Candidate>>, StoreError> {
         let rows = sqlx::query!(
             r#"SELECT resource AS "resource!", record_id AS "record_id!" FROM roster.held_deletions
                 WHERE account_id = $1 AND decision = 'accepted'
@@ -165,11 +177,15 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        let mut pending: HashMap<Resource, Vec<i64>> = HashMap::new();
+        let mut ids: HashMap<Resource, Vec<i64>> = HashMap::new();
         for row in rows {
             if let Some(resource) = Resource::LISTS.into_iter().find(|list| list.name() == row.resource) {
-                pending.entry(resource).or_default().push(row.record_id);
+                ids.entry(resource).or_default().push(row.record_id);
             }
+        }
+        let mut pending = HashMap::new();
+        for (resource, ids) in ids {
+            pending.insert(resource, self.candidates(account, resource, &ids, again_after).await?);
         }
         Ok(pending)
     }

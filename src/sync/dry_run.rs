@@ -106,18 +106,17 @@ impl Sink for DryRun<'_> {
     }
 
     async fn unseen(&self, resource: Resource, seen: &Seen) -> Result<Vec<Candidate>, StoreError> {
-        let Some(store) = self.store else { return Ok(Vec::new()) };
-        let ids = store.unseen(self.account, resource, &seen.ids).await?;
-        store.candidates(self.account, resource, &ids, self.again_after).await
+        match self.store {
+            Some(store) => store.missing(self.account, resource, &seen.ids, self.again_after).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     async fn pending(&self) -> Result<HashMap<Resource, Vec<Candidate>>, StoreError> {
-        let Some(store) = self.store else { return Ok(HashMap::new()) };
-        let mut pending = HashMap::new();
-        for (resource, ids) in store.pending(self.account, self.again_after).await? {
-            pending.insert(resource, store.candidates(self.account, resource, &ids, self.again_after).await?);
+        match self.store {
+            Some(store) => store.pending(self.account, self.again_after).await,
+            None => Ok(HashMap::new()),
         }
-        Ok(pending)
     }
 
     async fn census(&self) -> Result<HashMap<Resource, Census>, StoreError> {

@@ -161,8 +161,7 @@ impl Sink for Verify<'_> {
 
     /// Whatever a person has decided: it is in the mirror, and Harvest does not show it.
     async fn unseen(&self, resource: Resource, seen: &Seen) -> Result<Vec<Candidate>, StoreError> {
-        let ids = self.store.unseen(self.account, resource, &seen.ids).await?;
-        let candidates = self.store.candidates(self.account, resource, &ids, TimeDelta::zero()).await?;
+        let candidates = self.store.missing(self.account, resource, &seen.ids, TimeDelta::zero()).await?;
         self.unsettled().extend(candidates.iter().map(|it| (resource, it.id)));
         Ok(candidates
             .into_iter()

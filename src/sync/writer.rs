@@ -39,19 +39,11 @@ impl Sink for Writer<'_> {
     }
 
     async fn unseen(&self, resource: Resource, seen: &Seen) -> Result<Vec<Candidate>, StoreError> {
-        let account = self.fence.account;
-        let ids = self.store.unseen(account, resource, &seen.ids).await?;
-        self.store.candidates(account, resource, &ids, self.again_after).await
+        self.store.missing(self.fence.account, resource, &seen.ids, self.again_after).await
     }
 
     async fn pending(&self) -> Result<HashMap<Resource, Vec<Candidate>>, StoreError> {
-        let account = self.fence.account;
-        let mut pending = HashMap::new();
-        for (resource, ids) in self.store.pending(account, self.again_after).await? {
-            let candidates = self.store.candidates(account, resource, &ids, self.again_after).await?;
-            pending.insert(resource, candidates);
-        }
-        Ok(pending)
+        self.store.pending(self.fence.account, self.again_after).await
     }
 
     async fn census(&self) -> Result<HashMap<Resource, Census>, StoreError> {
