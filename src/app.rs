@@ -1,6 +1,7 @@
 //! Wiring: settings → database, budget, clients → workers. The only room below the commands that sees
 //! [`Settings`]; everybody further down is handed values.
 
+mod clients;
 mod daemon;
 mod failure;
 mod wake;
@@ -9,16 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::clock::{Clock, SystemClock};
-use crate::harvest::pace::{Limits, Pace};
-use crate::harvest::transport::Options;
-use crate::harvest::{Client, Token};
-use crate::roster::{AccountId, Guard};
-use crate::settings::{Account, Credential, Scope, Settings};
+use crate::harvest::pace::Limits;
+use crate::roster::Guard;
+use crate::settings::Settings;
 use crate::store::local::LocalPostgres;
 use crate::store::permits::Replica;
 use crate::store::{ConnectOptions, Store};
@@ -48,6 +48,8 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// The private PostgreSQL, where no other is set.
     pub local: Option<LocalPostgres>,
+    /// OAuth2 tokens that are being asked for: their answers must be stored before we go.
+    renewals: TaskTracker,
 }
 
 impl App {
@@ -73,7 +75,7 @@ impl App {
         };
         let options = ConnectOptions { max_connections: settings.database.max_connections };
         let store = Store::new(&url, &options)?;
-        let app = Self { settings, store, clock: Arc::new(SystemClock), local };
+        let app = Self { settings, store, clock: Arc::new(SystemClock), local, renewals: TaskTracker::new() };
         if let Err(failure) = app.wait_for_database(patience).await {
             app.close().await;
             return Err(failure);
@@ -173,66 +175,6 @@ impl App {
         }
     }
 
-    /// One budget for all, or one a token, named by a hash that tells nothing of it.
-    fn budget_name(&self, account: &Account) -> String {
-        match (self.settings.rate_limit.scope, &account.credential) {
-            (Scope::Token, Credential::Token(token)) => {
-                format!(
-                    "token {}",
-                    Uuid::new_v5(&crate::roster::event::NAMESPACE, token.expose_secret().as_bytes())
-                )
-            }
-            (Scope::Token, Credential::OAuth { client_id, .. }) => format!("client {client_id}"),
-            (Scope::Process, _) => "process".to_owned(),
-        }
-    }
-
-    /// A client for the account, within its budget.
-    pub fn client(&self, account: &Account, budgets: &Budgets) -> Result<Client, Failure> {
-        let Credential::Token(token) = &account.credential else {
-            return Err(Failure::new(
-                Exit::Settings,
-                format!(
-                    "account {} is set up for OAuth2, which this version of rosterd does not speak yet; give it a \
-                     personal access token (HARVEST_ACCESS_TOKEN)",
-                    account.id
-                ),
-            ));
-        };
-        let token = Token::new(token).map_err(|_| {
-            Failure::new(Exit::Settings, format!("the access token of account {} holds characters that no token has; check for line breaks", account.id))
-        })?;
-        let pace = self.pace(account, budgets)?;
-        let harvest = &self.settings.harvest;
-        let contact = harvest.user_agent_contact.as_ref().map_or_else(
-            // Harvest asks for a way to reach the sender: the account is one.
-            || format!("Harvest account {}", account.id),
-            |contact| contact.expose_secret().to_owned(),
-        );
-        let options = Options {
-            base: harvest.base_url.clone(),
-            user_agent: format!("rosterd/{} ({contact})", env!("CARGO_PKG_VERSION")),
-            timeout: harvest.request_timeout,
-        };
-        let with_pay = self.settings.rates.mirror;
-        Client::new(
-            &options,
-            AccountId(account.id),
-            token,
-            harvest.per_page,
-            with_pay,
-            pace,
-            self.clock.clone(),
-        )
-        .map_err(|error| Failure::new(Exit::Internal, error))
-    }
-
-    fn pace(&self, account: &Account, budgets: &Budgets) -> Result<Pace, Failure> {
-        budgets.pace(&self.budget_name(account)).ok_or_else(|| {
-            Failure::new(Exit::Internal, format!("account {} has no budget of requests", account.id))
-        })
-    }
-
     /// How long after its first 404 a young record's second one counts.
     pub fn again_after(&self) -> TimeDelta {
         delta(self.settings.sync.poll_interval)
@@ -253,6 +195,8 @@ impl App {
 
     /// Closes the connections and, where nobody else uses it, stops the private PostgreSQL.
     pub async fn close(self) {
+        self.renewals.close();
+        self.renewals.wait().await;
         self.store.close().await;
         if let Some(local) = self.local
             && let Err(error) = local.stop().await

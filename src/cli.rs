@@ -1,6 +1,7 @@
 //! The command line: one file a command. Data goes to stdout, everything else to stderr.
 
 mod accounts;
+mod auth;
 mod check;
 mod deletions;
 mod health;
@@ -88,6 +89,9 @@ enum Command {
         after_help = "Examples:\n  rosterd deletions list\n  rosterd deletions accept --account 123456"
     )]
     Deletions(deletions::Command),
+    /// OAuth2: a person's consent instead of a personal access token
+    #[command(subcommand, after_help = "Example:\n  rosterd auth login")]
+    Auth(auth::Command),
     /// Asks the running daemon whether it is well, for container health checks
     #[command(after_help = "Example:\n  rosterd health --ready")]
     Health(health::Options),
@@ -123,6 +127,7 @@ impl Cli {
             Command::Status(options) => status::status(settings, options).await,
             Command::Verify(options) => verify::verify(settings, options).await,
             Command::Deletions(command) => deletions::deletions(settings, command).await,
+            Command::Auth(command) => auth::auth(settings, command).await,
             Command::Health(options) => health::health(&settings, &options).await,
         }
     }

@@ -1,5 +1,7 @@
 //! `/livez`, `/readyz` and `/metrics`: whether the daemon turns, whether the mirror is fresh, and what has been counted.
 
+pub mod redirect;
+
 use std::sync::Arc;
 use std::time::Duration;
 

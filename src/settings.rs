@@ -45,6 +45,7 @@ pub struct Settings {
     /// What the person should know although it is allowed; for the caller to log once there is a log.
     pub warnings: Vec<String>,
     accounts: Vec<Account>,
+    unnumbered: Option<Credential>,
 }
 
 /// `[database]`
@@ -216,8 +217,19 @@ impl Settings {
         &self.accounts
     }
 
+    /// An OAuth2 application without the number of its account, which `rosterd auth login` finds out.
+    pub fn unnumbered(&self) -> Option<&Credential> {
+        self.unnumbered.as_ref()
+    }
+
     /// The accounts, for a command that can do nothing without one.
     pub fn require_accounts(&self) -> Result<&[Account], SettingsError> {
+        if self.accounts.is_empty() && self.unnumbered.is_some() {
+            return Err(SettingsError::from(
+                "the OAuth2 application has no account yet; set HARVEST_ACCOUNT_ID to its number, which \
+                 `rosterd auth login` tells",
+            ));
+        }
         if self.accounts.is_empty() {
             return Err(SettingsError::from(
                 "no account is set; set HARVEST_ACCOUNT_ID and HARVEST_ACCESS_TOKEN, \

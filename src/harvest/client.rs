@@ -9,7 +9,7 @@ use reqwest::{StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
-use super::auth::Token;
+use super::auth::Auth;
 use super::error::HarvestError;
 use super::pace::{Lane, Pace};
 use super::pages::{Pages, not_as_expected, total_of, with_query};
@@ -92,13 +92,13 @@ impl Client {
     pub fn new(
         options: &Options,
         account: AccountId,
-        token: Token,
+        auth: Auth,
         per_page: u32,
         with_pay: bool,
         pace: Pace,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, reqwest::Error> {
-        let transport = Transport::new(options, account, token, pace, clock)?;
+        let transport = Transport::new(options, account, auth, pace, clock)?;
         Ok(Self { transport, per_page: AtomicU32::new(per_page), with_pay })
     }
 

@@ -1,7 +1,10 @@
 //! What can go wrong at Harvest, told apart where the caller decides differently.
 
+use std::error::Error;
+
 use reqwest::StatusCode;
 
+use super::oauth::IdentityError;
 use crate::roster::AccountId;
 
 /// Why a request, or the reading of its answer, failed. Never holds a body: bodies hold people.
@@ -10,7 +13,8 @@ pub enum HarvestError {
     /// 401: the token is bad, or the account header is missing (the answers are the same).
     #[error(
         "Harvest refused the token of account {account} (401) when asked for {what}; make a new personal access \
-         token at https://id.getharvest.com/developers (tokens made before SAML sign-in was enforced must be made anew)"
+         token at https://id.getharvest.com/developers (tokens made before SAML sign-in was enforced must be made anew), \
+         or with OAuth2 run `rosterd auth login`"
     )]
     Refused {
         /// The account.
@@ -38,6 +42,35 @@ pub enum HarvestError {
         account: AccountId,
         /// What was asked for.
         what: String,
+    },
+    /// OAuth2: nothing renews the tokens any more, or there never were any.
+    #[error(
+        "account {account} has no OAuth2 authorization that works; give it a new one with `rosterd auth login`, or set a \
+         new first refresh token (HARVEST_OAUTH_REFRESH_TOKEN)"
+    )]
+    Unauthorized {
+        /// The account.
+        account: AccountId,
+        /// The cause.
+        source: IdentityError,
+    },
+    /// OAuth2: the identity host is in trouble.
+    #[error(
+        "the OAuth2 tokens of account {account} could not be renewed; try again later, or check harvest.identity_url"
+    )]
+    Identity {
+        /// The account.
+        account: AccountId,
+        /// The cause.
+        source: IdentityError,
+    },
+    /// OAuth2: the place where tokens are kept is in trouble.
+    #[error("cannot get at the OAuth2 tokens of account {account}, which are kept in the database")]
+    Keeping {
+        /// The account.
+        account: AccountId,
+        /// The cause.
+        source: Box<dyn Error + Send + Sync>,
     },
     /// 429 more often than we are willing to wait for.
     #[error("Harvest asked us to slow down (429) when asked for {what}; try again later")]
@@ -87,18 +120,31 @@ impl HarvestError {
     /// Worth another try within the same cycle: connections, time-outs, 429 and 5xx.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Throttled { .. } | Self::Unreachable { .. } => true,
+            Self::Throttled { .. } | Self::Unreachable { .. } | Self::Identity { .. } => true,
             Self::Status { status, .. } => status.is_server_error(),
             Self::Refused { .. }
             | Self::Forbidden { .. }
             | Self::UnknownAccount { .. }
+            | Self::Unauthorized { .. }
+            | Self::Keeping { .. }
             | Self::Protocol { .. }
             | Self::Drifted { .. } => false,
         }
     }
 
+    /// Without a token nothing else can be asked either.
+    pub fn is_without_token(&self) -> bool {
+        matches!(self, Self::Unauthorized { .. } | Self::Identity { .. } | Self::Keeping { .. })
+    }
+
     /// The token, or the account it was sent with, is the trouble: only a person can help.
     pub fn is_credentials(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::Forbidden { .. } | Self::UnknownAccount { .. })
+        matches!(
+            self,
+            Self::Refused { .. }
+                | Self::Forbidden { .. }
+                | Self::UnknownAccount { .. }
+                | Self::Unauthorized { .. }
+        )
     }
 }

@@ -1,17 +1,19 @@
-//! Harvest: HTTP in, roster types out. Knows no SQL, no settings, and sends nothing but GET.
+//! Harvest: HTTP in, roster types out. Knows no SQL, no settings, and sends the API
+//! nothing but GET.
 //!
 //! The base URL is the only seam: the tests put a simulator behind it, never a mock in front.
 
 pub mod auth;
 pub mod client;
 pub mod error;
+pub mod oauth;
 pub mod pace;
 pub mod pages;
 pub mod transport;
 mod unicode;
 pub mod wire;
 
-pub use auth::Token;
+pub use auth::{Auth, Token};
 pub use client::Client;
 pub use error::HarvestError;
 pub use pages::Pages;

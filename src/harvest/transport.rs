@@ -10,7 +10,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, Head
 use reqwest::{Response, StatusCode, Url, redirect, retry};
 
 use super::HarvestError;
-use super::auth::Token;
+use super::auth::{Auth, Token};
 use super::pace::{self, Lane, Pace, Throttle};
 use crate::clock::Clock;
 use crate::roster::AccountId;
@@ -36,7 +36,7 @@ pub(super) struct Transport {
     http: reqwest::Client,
     pub(super) base: Url,
     pub(super) account: AccountId,
-    token: Token,
+    auth: Auth,
     pace: Pace,
     clock: Arc<dyn Clock>,
     requests: AtomicU64,
@@ -49,33 +49,23 @@ pub(super) struct Answer {
     pub json: bool,
     pub body: Vec<u8>,
     pub start: ReadStart,
+    /// What was shown for it.
+    token: Token,
 }
 
 impl Transport {
     pub fn new(
         options: &Options,
         account: AccountId,
-        token: Token,
+        auth: Auth,
         pace: Pace,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, reqwest::Error> {
-        // Fails when a provider is installed already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut http = reqwest::Client::builder()
-            .user_agent(&options.user_agent)
-            .timeout(options.timeout)
-            .connect_timeout(options.timeout.min(Duration::from_secs(10)))
-            // No request that pace does not know of, and no token sent where we did not look.
-            .redirect(redirect::Policy::none())
-            .retry(retry::never());
-        if is_loopback(&options.base) {
-            http = http.no_proxy();
-        }
         Ok(Self {
-            http: http.build()?,
+            http: http_client(options)?,
             base: options.base.clone(),
             account,
-            token,
+            auth,
             pace,
             clock,
             requests: AtomicU64::new(0),
@@ -93,15 +83,29 @@ impl Transport {
         self.pace.room(lane, requests).await;
     }
 
-    /// GETs, and tries again what is worth it: four times at the most, with jitter, after any silence that
-    /// Harvest asked for.
+    /// GETs; once more with another token where Harvest refuses one that can be renewed.
     pub async fn get(&self, url: &Url, what: &str, lane: Lane) -> Result<Answer, HarvestError> {
+        let answer = self.tries(url, what, lane, None).await?;
+        if answer.status == StatusCode::UNAUTHORIZED && self.auth.renews() {
+            return self.tries(url, what, lane, Some(&answer.token)).await;
+        }
+        Ok(answer)
+    }
+
+    /// Tries again what is worth it: four times at the most, with jitter, after any silence that Harvest asked for.
+    async fn tries(
+        &self,
+        url: &Url,
+        what: &str,
+        lane: Lane,
+        refused: Option<&Token>,
+    ) -> Result<Answer, HarvestError> {
         let policy = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(250))
             .with_factor(3.0)
             .with_max_times(3)
             .with_jitter();
-        (|| self.once(url, what, lane))
+        (|| self.once(url, what, lane, refused))
             .retry(policy)
             .when(HarvestError::is_transient)
             .notify(|error, after| {
@@ -116,7 +120,14 @@ impl Transport {
             .await
     }
 
-    async fn once(&self, url: &Url, what: &str, lane: Lane) -> Result<Answer, HarvestError> {
+    async fn once(
+        &self,
+        url: &Url,
+        what: &str,
+        lane: Lane,
+        refused: Option<&Token>,
+    ) -> Result<Answer, HarvestError> {
+        let token = self.auth.token(refused.cloned()).await?;
         let permit = self.pace.permit(lane).await;
         self.requests.fetch_add(1, Ordering::Relaxed);
         let (local, sent) = (self.clock.now(), std::time::Instant::now());
@@ -128,7 +139,7 @@ impl Transport {
         let response = self
             .http
             .get(url.clone())
-            .header(AUTHORIZATION, self.token.header())
+            .header(AUTHORIZATION, token.header())
             .header("Harvest-Account-Id", HeaderValue::from(self.account.0))
             .header(ACCEPT, "application/json")
             .send()
@@ -165,8 +176,24 @@ impl Transport {
                 problem: format!("it is longer than {} MiB", MOST_BYTES >> 20),
             },
         })?;
-        Ok(Answer { status, json, body, start })
+        Ok(Answer { status, json, body, start, token })
     }
+}
+
+/// A client that sends nothing but what it is told to, and no token where we did not look.
+pub(super) fn http_client(options: &Options) -> Result<reqwest::Client, reqwest::Error> {
+    // Fails when a provider is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut http = reqwest::Client::builder()
+        .user_agent(&options.user_agent)
+        .timeout(options.timeout)
+        .connect_timeout(options.timeout.min(Duration::from_secs(10)))
+        .redirect(redirect::Policy::none())
+        .retry(retry::never());
+    if is_loopback(&options.base) {
+        http = http.no_proxy();
+    }
+    http.build()
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -186,12 +213,12 @@ fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     pace::retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, now)
 }
 
-enum BodyError {
+pub(super) enum BodyError {
     Network(reqwest::Error),
     TooLong,
 }
 
-async fn read_body(mut response: Response) -> Result<Vec<u8>, BodyError> {
+pub(super) async fn read_body(mut response: Response) -> Result<Vec<u8>, BodyError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(BodyError::Network)? {
         if body.len() + chunk.len() > MOST_BYTES {

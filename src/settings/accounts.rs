@@ -32,12 +32,13 @@ const VARIABLES: [&str; 8] = [
     "HARVEST_OAUTH_REFRESH_TOKEN_FILE",
 ];
 
-/// Reads both sources and lays the environment's account over the file's one of the same id.
+/// Reads both sources and lays the environment's account over the file's one of the same id. Beside the accounts: the
+/// credential of one that has no number yet.
 pub(super) fn read(
     file: Option<&(String, Value)>,
     env: &BTreeMap<String, String>,
     faults: &mut Vec<String>,
-) -> Vec<Account> {
+) -> (Vec<Account>, Option<Credential>) {
     let mut described = file.map(|(source, value)| in_file(source, value, faults)).unwrap_or_default();
     if let Some(one) = in_environment(env, faults) {
         match described.iter_mut().find(|other| other.id == one.id) {
@@ -48,12 +49,22 @@ pub(super) fn read(
         }
     }
     let home = env.get("HOME").map(String::as_str);
-    described.into_iter().filter_map(|one| one.account(home, faults)).collect()
+    let mut unnumbered = None;
+    let accounts = described.into_iter().filter_map(|one| {
+        let (id, credential) = (one.id, one.credential(home, faults)?);
+        if id.is_none() {
+            unnumbered = Some(credential);
+            return None;
+        }
+        Some(Account { id: id?, credential })
+    });
+    (accounts.collect(), unnumbered)
 }
 
 /// An account as somebody wrote it down.
 struct Described {
-    id: i64,
+    /// None: an OAuth2 application whose account `rosterd auth login` will find.
+    id: Option<i64>,
     /// Where, for sentences.
     source: String,
     /// By the names of [`KEYS`].
@@ -77,8 +88,8 @@ fn in_file(source: &str, value: &Value, faults: &mut Vec<String>) -> Vec<Describ
     for (index, section) in sections.iter().enumerate() {
         let Some(one) = in_section(index, source, section, faults) else { continue };
         if described.iter().any(|other| other.id == one.id) {
-            faults
-                .push(format!("account {} (from {source}) is there twice; keep one of the sections", one.id));
+            let id = one.id.unwrap_or_default();
+            faults.push(format!("account {id} (from {source}) is there twice; keep one of the sections"));
         } else {
             described.push(one);
         }
@@ -116,7 +127,7 @@ fn in_section(index: usize, source: &str, section: &Value, faults: &mut Vec<Stri
     if id.is_none() {
         faults.push(format!("{prefix}id (from {source}) is missing; give the number of the Harvest account"));
     }
-    Some(Described { id: id?, source: source.to_owned(), credential })
+    Some(Described { id: Some(id?), source: source.to_owned(), credential })
 }
 
 fn in_environment(env: &BTreeMap<String, String>, faults: &mut Vec<String>) -> Option<Described> {
@@ -129,9 +140,11 @@ fn in_environment(env: &BTreeMap<String, String>, faults: &mut Vec<String>) -> O
         })
         .collect();
     let Some(given) = credential.remove(ID) else {
-        if let Some(orphan) = credential.values().next() {
-            faults.push(format!("{} is set without HARVEST_ACCOUNT_ID; set both", orphan.name));
+        let first = credential.values().next()?;
+        if credential.keys().all(|key| key.starts_with("oauth.")) {
+            return Some(Described { id: None, source: first.name.clone(), credential });
         }
+        faults.push(format!("{} is set without HARVEST_ACCOUNT_ID; set both", first.name));
         return None;
     };
     let Some(id) = given.text.parse().ok().filter(|id| *id > 0) else {
@@ -139,18 +152,20 @@ fn in_environment(env: &BTreeMap<String, String>, faults: &mut Vec<String>) -> O
         faults.push(format!("{} is not an account's number; give a positive whole number", given.name));
         return None;
     };
-    Some(Described { id, source: given.name, credential })
+    Some(Described { id: Some(id), source: given.name, credential })
 }
 
 impl Described {
-    fn account(mut self, home: Option<&str>, faults: &mut Vec<String>) -> Option<Account> {
-        let Self { id, ref source, .. } = self;
-        let who = format!("account {id} (from {source})");
+    fn credential(mut self, home: Option<&str>, faults: &mut Vec<String>) -> Option<Credential> {
+        let who = match self.id {
+            Some(id) => format!("account {id} (from {})", self.source),
+            None => format!("the OAuth2 application (from {})", self.source),
+        };
         let oauth = self.credential.keys().any(|key| key.starts_with("oauth."));
         let token = self.credential.keys().any(|key| key.starts_with("access_token"));
-        let credential = match (token, oauth) {
+        match (token, oauth) {
             (true, false) => {
-                Credential::Token(self.secret("access_token", "access_token_file", home, faults)?)
+                self.secret("access_token", "access_token_file", home, faults).map(Credential::Token)
             }
             (false, true) => {
                 let client_id = self.credential.remove("oauth.client_id").map(|given| given.text);
@@ -163,18 +178,21 @@ impl Described {
                     let missing = if client_id.is_none() { "client id" } else { "client secret" };
                     faults.push(format!("{who} has no OAuth2 {missing}; give client id and client secret"));
                 }
-                Credential::OAuth { client_id: client_id?, client_secret: client_secret?, refresh_token }
+                Some(Credential::OAuth {
+                    client_id: client_id?,
+                    client_secret: client_secret?,
+                    refresh_token,
+                })
             }
             (true, true) => {
                 faults.push(format!("{who} has both an access token and OAuth2; keep one of them"));
-                return None;
+                None
             }
             (false, false) => {
                 faults.push(format!("{who} has no credential; give an access token, its file, or OAuth2"));
-                return None;
+                None
             }
-        };
-        Some(Account { id, credential })
+        }
     }
 
     /// The secret given plainly or as a file. None where there is none, or none that will do.

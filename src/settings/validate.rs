@@ -7,8 +7,8 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::{Host, Url};
 
 use super::{
-    Account, Database, DeletionGuard, Harvest, Http, Lease, Log, LogFormat, Outbox, RateLimit, Rates,
-    Retention, Scope, Settings, Sync, database, reader::Reader, secrets,
+    Account, Credential, Database, DeletionGuard, Harvest, Http, Lease, Log, LogFormat, Outbox, RateLimit,
+    Rates, Retention, Scope, Settings, Sync, database, reader::Reader, secrets,
 };
 
 /// Below this a number of seconds can only be a slip.
@@ -17,7 +17,11 @@ const TENTH: Duration = Duration::from_millis(100);
 
 /// Reads every key. Where `reader` has faults in the end, the settings are made of stand-ins and to be
 /// dropped.
-pub(super) fn read(reader: &mut Reader, env: &BTreeMap<String, String>, accounts: Vec<Account>) -> Settings {
+pub(super) fn read(
+    reader: &mut Reader,
+    env: &BTreeMap<String, String>,
+    accounts: (Vec<Account>, Option<Credential>),
+) -> Settings {
     let mut warnings = Vec::new();
     let database = database(reader, env, &mut warnings);
     let settings = Settings {
@@ -49,7 +53,8 @@ pub(super) fn read(reader: &mut Reader, env: &BTreeMap<String, String>, accounts
             level: reader.text("log.level", level).unwrap_or_default(),
         },
         warnings,
-        accounts,
+        accounts: accounts.0,
+        unnumbered: accounts.1,
     };
     across(reader, &settings);
     settings

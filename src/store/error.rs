@@ -1,5 +1,6 @@
 //! What can go wrong at the database, told apart where the caller decides differently.
 
+use super::seal::SealError;
 use crate::roster::AccountId;
 
 /// Why an operation on the database failed.
@@ -35,6 +36,9 @@ pub enum StoreError {
         /// How many it was.
         wrote: u64,
     },
+    /// A secret could not be sealed.
+    #[error("cannot seal what must not be stored in clear")]
+    Seal(#[from] SealError),
     /// Anything else that the server says.
     #[error("the database refused a statement")]
     Database(#[source] sqlx::Error),

@@ -5,6 +5,7 @@
 //! No transaction is ever open while HTTP is under way.
 
 pub mod census;
+pub mod credentials;
 pub mod deletions;
 pub mod error;
 pub mod lease;
@@ -16,6 +17,7 @@ pub mod permits;
 pub mod rates;
 pub mod rejected;
 pub mod requests;
+pub mod seal;
 pub mod state;
 pub mod status;
 

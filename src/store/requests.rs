@@ -1,5 +1,6 @@
 //! `roster.requests`: what was asked of the process that writes an account, and its answers.
 
+use sqlx::PgConnection;
 use sqlx::postgres::PgListener;
 
 use super::{Store, StoreError};
@@ -85,11 +86,16 @@ impl Store {
         )
         .fetch_one(&mut *transaction)
         .await?;
-        sqlx::query!("SELECT pg_notify($1, $2) AS rung", BELL, account.to_string())
-            .fetch_one(&mut *transaction)
-            .await?;
+        ring(&mut transaction, account).await?;
         transaction.commit().await?;
         Ok(asked.id)
+    }
+
+    /// Rings the bell without a request: there is something new to try.
+    pub async fn ring(&self, account: AccountId) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        ring(&mut transaction, account).await?;
+        Ok(transaction.commit().await?)
     }
 
     /// How far it is.
@@ -156,6 +162,11 @@ impl Store {
         listener.listen(BELL).await?;
         Ok(Some(Bell(listener)))
     }
+}
+
+async fn ring(connection: &mut PgConnection, account: AccountId) -> Result<(), StoreError> {
+    sqlx::query!("SELECT pg_notify($1, $2) AS rung", BELL, account.to_string()).fetch_one(connection).await?;
+    Ok(())
 }
 
 /// Rings when somebody asks for something.

@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use crate::harvest::pace::{Limits, Pace};
 use crate::store::permits::{self, Ask, Beat, Chunk, Replica};
@@ -25,6 +26,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// This process's part of the shared budgets. Dropping it is a crash: nothing is given back, and what was
 /// held frees itself in time.
 pub struct Budgets {
+    replica: Uuid,
     paces: HashMap<String, Pace>,
     standing: watch::Receiver<Standing>,
     keeper: Option<(CancellationToken, AbortOnDropHandle<()>)>,
@@ -56,6 +58,7 @@ impl Budgets {
             .map(|name| Held { name, pace: Pace::new(limits, jitter, bell.clone()), chunks: Vec::new() })
             .collect();
         let paces = held.iter().map(|held| (held.name.clone(), held.pace.clone())).collect();
+        let id = replica.id;
         let (sender, standing) = watch::channel(Standing::default());
         let stop = CancellationToken::new();
         let keeper = Keeper {
@@ -70,13 +73,18 @@ impl Budgets {
             database: Database { patience: ttl / 3, failing: false },
         };
         let task = AbortOnDropHandle::new(tokio::spawn(keeper.run(stop.clone())));
-        Self { paces, standing, keeper: Some((stop, task)) }
+        Self { replica: id, paces, standing, keeper: Some((stop, task)) }
     }
 
     /// Budgets of this process alone, for a database that has no table to share them through.
     pub fn local(limits: Limits, names: impl IntoIterator<Item = String>) -> Self {
         let paces = names.into_iter().map(|name| (name, Pace::local(limits))).collect();
-        Self { paces, standing: watch::channel(Standing::default()).1, keeper: None }
+        Self { replica: Uuid::new_v4(), paces, standing: watch::channel(Standing::default()).1, keeper: None }
+    }
+
+    /// The process.
+    pub fn replica(&self) -> Uuid {
+        self.replica
     }
 
     /// The pace of the budget of that name.

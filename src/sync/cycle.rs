@@ -73,7 +73,7 @@ impl CycleError {
     /// Harvest is in trouble with one question, which says nothing of what was asked about. A refused token is no such
     /// trouble.
     pub(super) fn is_passing(&self) -> bool {
-        matches!(self, Self::Harvest(error) if !error.is_credentials())
+        matches!(self, Self::Harvest(error) if !error.is_credentials() && !error.is_without_token())
     }
 }
 
@@ -121,8 +121,12 @@ pub struct Memory {
 impl Memory {
     /// What a read says of the database.
     pub(super) fn note(&mut self, report: &Report) {
-        self.after_outage |=
-            matches!(&report.outcome, Err(CycleError::Store(error)) if error.is_unavailable());
+        self.after_outage |= match &report.outcome {
+            Err(CycleError::Store(error)) => error.is_unavailable(),
+            // The tokens are kept there too.
+            Err(CycleError::Harvest(HarvestError::Keeping { .. })) => true,
+            _ => false,
+        };
     }
 
     /// A full read that is due by the clock, or asked for, asks everything again; one that a count has started does not,

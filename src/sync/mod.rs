@@ -9,6 +9,7 @@ pub mod probe;
 pub mod report;
 pub mod schedule;
 pub mod sink;
+pub mod tokens;
 pub mod verify;
 pub mod worker;
 

@@ -26,12 +26,14 @@ const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// Libraries that are one room's business, and the rooms that may name them.
-const LIBRARIES: [(&str, &[&str]); 9] = [
+const LIBRARIES: [(&str, &[&str]); 11] = [
     // `sync` hands the pool on from `store` to `store`.
     ("sqlx", &["store", "sync"]),
     // `cli` asks the local listener; `telemetry` proves that reqwest's own lines keep the token.
     ("reqwest", &["harvest", "cli", "telemetry"]),
     ("governor", &["harvest"]),
+    ("oauth2", &["harvest"]),
+    ("ring", &["store"]),
     ("axum", &["http"]),
     ("clap", &["cli", "main"]),
     ("config", &["settings"]),

@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use harvest_sim::{Company, Options, Sim};
 use rosterd::clock::{Clock, SystemClock};
 use rosterd::harvest::pace::{Limits, Pace};
-use rosterd::harvest::{Client, Token, transport};
+use rosterd::harvest::{Auth, Client, Token, transport};
 use rosterd::roster::{AccountId, Guard};
 use rosterd::store::lease::Lease;
 use rosterd::store::{Fence, Store};
@@ -340,8 +340,8 @@ pub fn client(sim: &Sim, with_pay: bool, clock: Arc<dyn Clock>) -> Client {
         timeout: Duration::from_secs(5),
     };
     let token = Token::new(&SecretString::from(sim.token())).unwrap();
-    let account = AccountId(sim.account_id());
-    Client::new(&options, account, token, 2000, with_pay, Pace::local(limits), clock).unwrap()
+    let (account, auth) = (AccountId(sim.account_id()), Auth::Personal(token));
+    Client::new(&options, account, auth, 2000, with_pay, Pace::local(limits), clock).unwrap()
 }
 
 /// Another process takes the account, as if the holder were dead: in the stories nobody's heartbeat is registered.

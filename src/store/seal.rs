@@ -1,0 +1,106 @@
+//! What is secret even from whoever reads the database: AES-256-GCM under a key that is derived from a secret in the
+//! settings.
+
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hkdf::{HKDF_SHA256, Salt};
+use ring::hmac;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::roster::AccountId;
+
+/// Another purpose would have another salt, and so another key.
+const PURPOSE: &[u8] = b"rosterd.credentials.v1";
+
+/// Seals and opens. Its nonces are random: a key lasts for 2³² of them, and there is one every few days.
+pub struct Seal {
+    key: LessSafeKey,
+    hash: hmac::Key,
+}
+
+/// Ciphertext and nonce.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// With its tag at the end.
+    pub ciphertext: Vec<u8>,
+    /// Never used twice.
+    pub nonce: [u8; NONCE_LEN],
+}
+
+/// The cipher refused. Says nothing of why, on purpose.
+#[derive(Debug, thiserror::Error)]
+#[error("the cipher failed")]
+pub struct SealError;
+
+impl Seal {
+    /// # Errors
+    /// Never with a sane library.
+    pub fn new(secret: &SecretString) -> Result<Self, SealError> {
+        let derived = Salt::new(HKDF_SHA256, PURPOSE).extract(secret.expose_secret().as_bytes());
+        let key: UnboundKey = derived.expand(&[b"seal"], &AES_256_GCM).map_err(|_| SealError)?.into();
+        let hash = derived.expand(&[b"hash"], hmac::HMAC_SHA256).map_err(|_| SealError)?.into();
+        Ok(Self { key: LessSafeKey::new(key), hash })
+    }
+
+    /// Opens for this account only.
+    ///
+    /// # Errors
+    /// Never with a sane library.
+    pub fn seal(&self, account: AccountId, plain: &[u8]) -> Result<Sealed, SealError> {
+        let nonce: [u8; NONCE_LEN] = rand::random();
+        let mut ciphertext = plain.to_vec();
+        self.key
+            .seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(account.0.to_be_bytes()),
+                &mut ciphertext,
+            )
+            .map_err(|_| SealError)?;
+        Ok(Sealed { ciphertext, nonce })
+    }
+
+    /// What was sealed; `None` with another secret, for another account, or where somebody changed it.
+    pub fn open(&self, account: AccountId, sealed: &Sealed) -> Option<Vec<u8>> {
+        let mut plain = sealed.ciphertext.clone();
+        let nonce = Nonce::assume_unique_for_key(sealed.nonce);
+        let length =
+            self.key.open_in_place(nonce, Aad::from(account.0.to_be_bytes()), &mut plain).ok()?.len();
+        plain.truncate(length);
+        Some(plain)
+    }
+
+    /// Tells whether two secrets are the same to nobody but the owner of the key.
+    pub fn hash(&self, secret: &SecretString) -> Vec<u8> {
+        hmac::sign(&self.hash, secret.expose_secret().as_bytes()).as_ref().to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACCOUNT: AccountId = AccountId(7);
+
+    fn seal(secret: &str) -> Seal {
+        Seal::new(&SecretString::from(secret)).unwrap()
+    }
+
+    #[test]
+    fn what_was_sealed_opens_again_and_nothing_else_does() {
+        let sealed = seal("secret").seal(ACCOUNT, b"tokens").unwrap();
+        assert_eq!(seal("secret").open(ACCOUNT, &sealed).unwrap(), b"tokens");
+        assert!(!sealed.ciphertext.windows(6).any(|window| window == b"tokens"));
+        assert_eq!(seal("other").open(ACCOUNT, &sealed), None);
+        assert_eq!(seal("secret").open(AccountId(8), &sealed), None, "moved to another account's row");
+        let mut touched = sealed.clone();
+        touched.ciphertext[0] ^= 1;
+        assert_eq!(seal("secret").open(ACCOUNT, &touched), None);
+        assert_ne!(seal("secret").seal(ACCOUNT, b"tokens").unwrap(), sealed, "no nonce comes twice");
+    }
+
+    #[test]
+    fn a_hash_is_worth_nothing_without_the_key() {
+        let token = SecretString::from("refresh");
+        assert_eq!(seal("secret").hash(&token), seal("secret").hash(&token));
+        assert_ne!(seal("secret").hash(&token), seal("other").hash(&token));
+    }
+}
