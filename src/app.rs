@@ -4,6 +4,7 @@
 mod clients;
 mod daemon;
 mod failure;
+mod service;
 mod wake;
 
 use std::sync::Arc;

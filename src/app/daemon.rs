@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{App, Exit, Failure, wake};
+use super::{App, Exit, Failure, service, wake};
 use crate::harvest::Client;
 use crate::http;
 use crate::sync::health::Health;
@@ -66,6 +66,7 @@ impl App {
             tasks.spawn(worker.run(workers.clone()));
         }
         probes.spawn(wake::wake(self.store.clone(), bells)?);
+        probes.spawn(service::turning(health.clone()));
         if let Some(listener) = listener {
             let poll_interval = self.settings.sync.poll_interval;
             let state = http::State { health, store: self.store.clone(), metrics, poll_interval };
@@ -80,6 +81,7 @@ impl App {
             accounts = accounts.len(),
             "started"
         );
+        service::ready();
 
         // A task that ends although nobody told it to has crashed: better no daemon than half of one.
         let mut keeper = budgets.standing();
@@ -90,6 +92,7 @@ impl App {
             Err(_) = keeper.wait_for(|_| false) => true,
             () = stop.cancelled() => false,
         };
+        service::stopping();
         workers.cancel();
         let drained = async {
             while tasks.join_next().await.is_some() {}
