@@ -13,11 +13,11 @@ use std::time::Duration;
 use harvest_sim::{Company, Fault, Options, RetryAfter, Sim};
 use rosterd::app::{App, Exit};
 use rosterd::settings::Settings;
+use rosterd::store::Connections;
 use rosterd::store::local::LocalPostgres;
 use rosterd::telemetry;
 use secrecy::ExposeSecret;
 use serde_json::Value;
-use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -96,7 +96,7 @@ fn settings(sim: &Sim, postgres: &LocalPostgres, data_dir: &Path) -> Settings {
 }
 
 /// What happens in the company. The daemon only ever sees it by polling.
-async fn day(sim: &Sim, pool: &PgPool) {
+async fn day(sim: &Sim, pool: &Connections) {
     wait_for_events(pool, 1020).await;
     let people = sim.user_ids();
     let project = sim.new_project("Harbour extension", "HX");
@@ -133,7 +133,7 @@ async fn act(what: &str) {
     println!("\n{what}");
 }
 
-async fn wait_for_events(pool: &PgPool, count: i64) {
+async fn wait_for_events(pool: &Connections, count: i64) {
     let query = "SELECT seq FROM roster.outbox_head";
     while sqlx::query_scalar::<_, i64>(query).fetch_one(pool).await.unwrap_or(0) < count {
         sleep(Duration::from_millis(50)).await;
@@ -141,7 +141,7 @@ async fn wait_for_events(pool: &PgPool, count: i64) {
 }
 
 /// A consumer as simple as they come: `WHERE seq > mine ORDER BY seq`.
-async fn print_events(pool: PgPool, stop: CancellationToken) {
+async fn print_events(pool: Connections, stop: CancellationToken) {
     let (mut mine, mut arrived): (i64, u64) = (0, 0);
     while !stop.is_cancelled() {
         let events: Vec<(i64, String, Value)> =
@@ -175,7 +175,7 @@ fn changes(payload: &Value) -> String {
         .join(", ")
 }
 
-async fn print_tables(pool: &PgPool, sim: &Sim) {
+async fn print_tables(pool: &Connections, sim: &Sim) {
     let counts = "SELECT 'roster.' || name, total, active, inactive FROM (
             SELECT 'users' AS name, count(*) AS total, count(*) FILTER (WHERE is_active) AS active,
                    count(*) FILTER (WHERE NOT is_active) AS inactive FROM roster.users

@@ -29,16 +29,6 @@ use crate::telemetry::chain;
 
 pub use failure::{Exit, Failure};
 
-/// Settings that are part of the contract and of no use yet: better refused than believed.
-fn refuse_what_is_not_there(settings: &Settings) -> Result<(), Failure> {
-    if settings.database.prepared_statements {
-        return Ok(());
-    }
-    let refused = "database.prepared_statements = false is not there yet; connect directly, in session mode, or through a \
-                   PgBouncer of 1.21 or newer with max_prepared_statements set";
-    Err(Failure::new(Exit::Settings, refused))
-}
-
 /// Settings, a database, a clock: what every command needs.
 pub struct App {
     /// The settings.
@@ -57,7 +47,6 @@ impl App {
     /// Starts the private PostgreSQL where none is configured, and waits for the database to answer, but no longer
     /// than `patience`.
     pub async fn open(settings: Settings, patience: Duration) -> Result<Self, Failure> {
-        refuse_what_is_not_there(&settings)?;
         for warning in &settings.warnings {
             tracing::warn!("{warning}");
         }
@@ -74,7 +63,10 @@ impl App {
             );
             (local.url().clone(), Some(local))
         };
-        let options = ConnectOptions { max_connections: settings.database.max_connections };
+        let options = ConnectOptions {
+            max_connections: settings.database.max_connections,
+            prepared_statements: settings.database.prepared_statements,
+        };
         let store = Store::new(&url, &options)?;
         let app = Self { settings, store, clock: Arc::new(SystemClock), local, renewals: TaskTracker::new() };
         if let Err(failure) = app.wait_for_database(patience).await {

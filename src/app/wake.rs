@@ -11,13 +11,13 @@ use super::{Exit, Failure};
 use crate::roster::AccountId;
 use crate::store::Store;
 
-/// How soon a bell that was lost is looked for again.
+/// How soon a bell that was lost is looked for again, and how often requests are looked for where there is none.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// Each account's worker.
 pub(super) type Workers = HashMap<AccountId, Arc<Notify>>;
 
-/// Wakes them, for ever. Without a bell, as behind a pooler in transaction mode, requests are found with the next poll.
+/// Wakes them, for ever. Without a bell, as behind a pooler in transaction mode, requests are looked for now and then.
 pub(super) fn wake(
     store: Store,
     workers: Workers,
@@ -26,10 +26,18 @@ pub(super) fn wake(
     Ok(async move {
         let rung = async {
             loop {
-                if let Ok(Some(mut bell)) = store.bell().await {
-                    while let Ok(account) = bell.rung().await {
-                        call(&workers, account);
+                match store.bell().await {
+                    Ok(Some(mut bell)) => {
+                        while let Ok(account) = bell.rung().await {
+                            call(&workers, account);
+                        }
                     }
+                    Ok(None) => {
+                        for account in store.asked().await.unwrap_or_default() {
+                            call(&workers, Some(account));
+                        }
+                    }
+                    Err(_) => {}
                 }
                 tokio::time::sleep(AGAIN).await;
             }

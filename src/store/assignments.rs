@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
+use super::Connections;
 use super::StoreError;
 use super::error::ensure_rows;
 use super::table::{Fingerprint, Table, to_json};
@@ -11,7 +12,7 @@ use crate::roster::{AccountId, Assignment, Field, Mirrored, Write};
 
 impl Table for Assignment {
     async fn fingerprints(
-        pool: &PgPool,
+        pool: &Connections,
         account: AccountId,
         ids: &[i64],
     ) -> Result<HashMap<i64, Fingerprint>, StoreError> {

@@ -26,6 +26,12 @@ pub enum StoreError {
          let that user run `rosterd migrate` and grant what `rosterd check` names"
     )]
     Privilege(#[source] sqlx::Error),
+    /// Something in between takes sessions apart.
+    #[error(
+        "a pooler in transaction mode stands before the database; set database.prepared_statements = false, or give its \
+         PgBouncer (1.21 or newer) max_prepared_statements"
+    )]
+    Pooler(#[source] sqlx::Error),
     /// A statement wrote another number of rows than it must.
     #[error("wrote {wrote} rows of {table} instead of {expected}; nothing was kept")]
     RowCount {
@@ -47,10 +53,21 @@ pub enum StoreError {
 /// SQLSTATE `insufficient_privilege`.
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
+/// SQLSTATEs of statements that were prepared elsewhere, or whose names are taken.
+const NOT_PREPARED_HERE: [&str; 2] = ["26000", "42P05"];
+
+/// What PgBouncer says to a session that wants more than it knows of; under a SQLSTATE that says nothing.
+const TOO_MUCH_FOR_A_POOLER: &str = "unsupported startup parameter";
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        match error.as_database_error().and_then(sqlx::error::DatabaseError::code) {
+        let said = error.as_database_error();
+        if said.is_some_and(|said| said.message().starts_with(TOO_MUCH_FOR_A_POOLER)) {
+            return Self::Pooler(error);
+        }
+        match said.and_then(sqlx::error::DatabaseError::code) {
             Some(code) if code == INSUFFICIENT_PRIVILEGE => Self::Privilege(error),
+            Some(code) if NOT_PREPARED_HERE.contains(&&*code) => Self::Pooler(error),
             _ if is_unavailable(&error) => Self::Unavailable(error),
             _ => Self::Database(error),
         }

@@ -61,8 +61,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Migrate`] when a migration was applied in another wording.
     pub async fn schema_state(&self) -> Result<SchemaState, StoreError> {
-        let mut connection = self.reserved.acquire().await?;
-        let applied = applied(&mut connection).await?;
+        let mut transaction = self.reserved.begin().await?;
+        let applied = applied(&mut transaction).await?;
         let migrator = migrator();
         let mut state = SchemaState { applied: 0, pending: 0 };
         for migration in migrator.iter() {

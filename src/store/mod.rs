@@ -22,18 +22,18 @@ pub mod state;
 pub mod status;
 
 mod assignments;
+mod connections;
 mod projects;
 mod table;
 mod users;
 
 use std::collections::HashMap;
 use std::str::FromStr;
-use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgConnectOptions;
 
+pub use connections::Connections;
 pub use error::StoreError;
 pub use lease::Fence;
 pub use page::Page;
@@ -46,16 +46,18 @@ use crate::roster::{AccountId, Mirrored};
 pub struct ConnectOptions {
     /// Most connections of this process.
     pub max_connections: u32,
+    /// Whether a session keeps what was prepared in it; not so behind a pooler in transaction mode.
+    pub prepared_statements: bool,
 }
 
 /// The database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pool: PgPool,
+    pool: Connections,
     /// One connection apart, so that no long page keeps the heartbeat or a health probe waiting.
-    reserved: PgPool,
-    /// Another one, on which a daemon waits to be woken; none where there may be two in all.
-    listening: Option<PgPool>,
+    reserved: Connections,
+    /// Another one, on which a daemon waits to be woken; none where there may be two in all, or behind a pooler.
+    listening: Option<Connections>,
 }
 
 impl Store {
@@ -67,24 +69,21 @@ impl Store {
         let connect = PgConnectOptions::from_str(url.expose_secret())
             .map_err(|_| StoreError::Url)?
             .application_name("rosterd");
-        let pool = |connections| {
-            PgPoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(Duration::from_secs(10))
-                .connect_lazy_with(connect.clone())
-        };
-        let listening = (options.max_connections > 2).then(|| pool(1));
+        let is_pooled = !options.prepared_statements;
+        let pool = |most| Connections::new(&connect, is_pooled, most);
+        // Through a pooler nobody hears a bell.
+        let listening = (options.max_connections > 2 && !is_pooled).then(|| pool(1));
         let pages = options.max_connections.saturating_sub(2).max(1);
         Ok(Self { pool: pool(pages), reserved: pool(1), listening })
     }
 
     /// The connections for pages.
-    pub fn pool(&self) -> &PgPool {
+    pub fn pool(&self) -> &Connections {
         &self.pool
     }
 
     /// The connection for heartbeat and health.
-    pub fn reserved(&self) -> &PgPool {
+    pub fn reserved(&self) -> &Connections {
         &self.reserved
     }
 
@@ -118,7 +117,7 @@ impl Store {
         account: AccountId,
         ids: &[i64],
     ) -> Result<HashMap<i64, Mirrored<R>>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        R::rows(&mut connection, account, ids).await
+        let mut transaction = self.pool.begin().await?;
+        R::rows(&mut transaction, account, ids).await
     }
 }

@@ -14,8 +14,9 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use uuid::Uuid;
+
+use super::Connections;
 
 /// Under this name a budget's pause is kept: as a chunk that is all of the budget.
 const NOBODY: Uuid = Uuid::nil();
@@ -65,7 +66,7 @@ pub struct Ask<'a> {
 
 /// Says that the process lives, for `ttl`, and prolongs its `chunks` by `hold`: one statement, one write.
 pub async fn beat(
-    pool: &PgPool,
+    pool: &Connections,
     replica: &Replica,
     ttl: Duration,
     hold: Duration,
@@ -104,7 +105,7 @@ pub async fn beat(
 }
 
 /// The budgets of which Harvest wants silence, and for how long yet. Writes nothing.
-pub async fn pauses(pool: &PgPool) -> sqlx::Result<Vec<(String, Duration)>> {
+pub async fn pauses(pool: &Connections) -> sqlx::Result<Vec<(String, Duration)>> {
     let rows = sqlx::query!(
         r#"SELECT budget, extract(epoch FROM max(free_at) - clock_timestamp())::float8 AS "secs!"
              FROM roster.permits
@@ -120,7 +121,7 @@ pub async fn pauses(pool: &PgPool) -> sqlx::Result<Vec<(String, Duration)>> {
 
 /// Says farewell. What the process held of any budget is free after `rest`, or when it would have been
 /// anyway.
-pub async fn leave(pool: &PgPool, replica: Uuid, rest: Duration) -> sqlx::Result<()> {
+pub async fn leave(pool: &Connections, replica: Uuid, rest: Duration) -> sqlx::Result<()> {
     let mut tx = pool.begin().await?;
     sqlx::query!(
         r#"
@@ -138,7 +139,7 @@ pub async fn leave(pool: &PgPool, replica: Uuid, rest: Duration) -> sqlx::Result
 }
 
 /// Takes a chunk of a budget: what was asked for, or what there is. None when there is nothing.
-pub async fn take(pool: &PgPool, ask: Ask<'_>) -> sqlx::Result<Option<Chunk>> {
+pub async fn take(pool: &Connections, ask: Ask<'_>) -> sqlx::Result<Option<Chunk>> {
     let Ask { budget, replica, permits, of, hold } = ask;
     let mut tx = pool.begin().await?;
     // A statement sees what was committed before it began: the sum must be a statement after the lock.
@@ -188,7 +189,7 @@ pub async fn take(pool: &PgPool, ask: Ask<'_>) -> sqlx::Result<Option<Chunk>> {
 }
 
 /// Gives back chunks that nothing was sent with for a window.
-pub async fn give_back(pool: &PgPool, chunks: &[i64]) -> sqlx::Result<()> {
+pub async fn give_back(pool: &Connections, chunks: &[i64]) -> sqlx::Result<()> {
     let mut tx = pool.begin().await?;
     sqlx::query!("DELETE FROM roster.permits WHERE id = ANY ($1)", chunks).execute(&mut *tx).await?;
     tx.commit().await
@@ -196,7 +197,7 @@ pub async fn give_back(pool: &PgPool, chunks: &[i64]) -> sqlx::Result<()> {
 
 /// Tells all processes that Harvest wants silence for `pause`: until then the budget (`of` permits) is
 /// taken by nobody, and each learns of it when it next looks ([`pauses`]).
-pub async fn pause(pool: &PgPool, budget: &str, of: u32, pause: Duration) -> sqlx::Result<()> {
+pub async fn pause(pool: &Connections, budget: &str, of: u32, pause: Duration) -> sqlx::Result<()> {
     let of = i32::try_from(of).unwrap_or(i32::MAX);
     let mut tx = pool.begin().await?;
     sqlx::query!(

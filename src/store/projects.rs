@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
+use super::Connections;
 use super::StoreError;
 use super::error::ensure_rows;
 use crate::roster::{AccountId, Field, Project};
 
 /// Those of the projects whose name or code the mirror does not have so; what is not said is kept.
 pub(super) async fn news(
-    pool: &PgPool,
+    pool: &Connections,
     account: AccountId,
     projects: Vec<Project>,
 ) -> Result<Vec<Project>, StoreError> {

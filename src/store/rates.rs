@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use super::error::ensure_rows;
 use super::table::{Fingerprint, Table, to_json};
-use super::{Store, StoreError};
+use super::{Connections, Store, StoreError};
 use crate::roster::{AccountId, BillableRate, CostRate, Mirrored, Write};
 
 /// The same for both tables; `query!` wants each statement to the letter.
@@ -16,7 +16,7 @@ macro_rules! rates {
     ($record:ident, $table:literal, $fingerprints:literal, $rows:literal, $upsert:literal, $bury:literal) => {
         impl Table for $record {
             async fn fingerprints(
-                pool: &PgPool,
+                pool: &Connections,
                 account: AccountId,
                 ids: &[i64],
             ) -> Result<HashMap<i64, Fingerprint>, StoreError> {

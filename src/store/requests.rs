@@ -141,6 +141,15 @@ impl Store {
         Ok(Some(Request { id: row.id, wish }))
     }
 
+    /// The accounts of which something is asked.
+    pub async fn asked(&self) -> Result<Vec<i64>, StoreError> {
+        let asked = sqlx::query_scalar!(
+            "SELECT DISTINCT account_id FROM roster.requests
+              WHERE done_at IS NULL AND taken_at IS NULL AND asked_at > now() - interval '1 hour'"
+        );
+        Ok(asked.fetch_all(&self.reserved).await?)
+    }
+
     /// Answers.
     pub async fn answer(&self, request: i64, outcome: Outcome, answer: &str) -> Result<(), StoreError> {
         sqlx::query!(
@@ -158,7 +167,7 @@ impl Store {
     /// requests are then found by the next poll.
     pub async fn bell(&self) -> Result<Option<Bell>, StoreError> {
         let Some(listening) = &self.listening else { return Ok(None) };
-        let mut listener = PgListener::connect_with(listening).await?;
+        let mut listener = PgListener::connect_with(listening.sessions()).await?;
         listener.listen(BELL).await?;
         Ok(Some(Bell(listener)))
     }

@@ -108,7 +108,7 @@ impl Store {
 
     /// Reads the state of everything in one snapshot.
     pub async fn status(&self) -> Result<Status, StoreError> {
-        let mut transaction = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        let mut transaction = self.pool.snapshot().await?;
         let mut resources = sqlx::query_as!(
             ResourceStatus,
             r#"WITH rows AS (

@@ -5,8 +5,9 @@ use std::future::Future;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
+use super::Connections;
 use super::StoreError;
 use crate::roster::{AccountId, Mirrored, Record, Write};
 
@@ -23,7 +24,7 @@ pub struct Fingerprint {
 pub trait Table: Record {
     /// Reads a few bytes a row, without a lock: pages without changes end here and write nothing at all.
     fn fingerprints(
-        pool: &PgPool,
+        pool: &Connections,
         account: AccountId,
         ids: &[i64],
     ) -> impl Future<Output = Result<HashMap<i64, Fingerprint>, StoreError>> + Send;

@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +16,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::harvest::pace::{Limits, Pace};
+use crate::store::Connections;
 use crate::store::permits::{self, Ask, Beat, Chunk, Replica};
 
 /// How soon a process learns that another one of the budget was asked for silence. The requests that it sends until
@@ -45,7 +45,7 @@ pub struct Standing {
 impl Budgets {
     /// Registers `replica`, silent for `ttl` counting as dead, and keeps a budget for each of `names`.
     pub fn start(
-        pool: PgPool,
+        pool: Connections,
         replica: Replica,
         ttl: Duration,
         limits: Limits,
@@ -130,7 +130,7 @@ struct Held {
 }
 
 struct Keeper {
-    pool: PgPool,
+    pool: Connections,
     replica: Replica,
     ttl: Duration,
     limits: Limits,

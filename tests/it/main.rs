@@ -20,6 +20,7 @@ mod logging;
 mod metrics;
 mod migrations;
 mod pace;
+mod pooler;
 mod program;
 mod rates;
 mod reading;

@@ -14,9 +14,9 @@ use chrono::{DateTime, Utc};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rosterd::harvest::pace::{Lane, Limits, Pace, Throttle, retry_after};
+use rosterd::store::Connections;
 use rosterd::store::permits::{self, Ask, Chunk, Replica};
 use rosterd::sync::budget::Budgets;
-use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -35,10 +35,10 @@ const LIMITS: Limits = Limits {
 };
 
 /// A database for this test, and the name of a budget that no other test uses.
-async fn database() -> (TestDatabase, PgPool, String) {
+async fn database() -> (TestDatabase, Connections, String) {
     let database = TestDatabase::new().await;
     let pool = PgPoolOptions::new().max_connections(20).connect(database.url()).await.unwrap();
-    (database, pool, Uuid::new_v4().to_string())
+    (database, pool.into(), Uuid::new_v4().to_string())
 }
 
 fn replica() -> Replica {
@@ -49,14 +49,14 @@ fn ask(budget: &str, permits: u32, hold: Duration) -> Ask<'_> {
     Ask { budget, replica: Uuid::new_v4(), permits, of: LIMITS.permits(), hold }
 }
 
-fn start(pool: &PgPool, budget: &str) -> (Budgets, Pace) {
+fn start(pool: &Connections, budget: &str) -> (Budgets, Pace) {
     let budgets = Budgets::start(pool.clone(), replica(), TTL, LIMITS, [budget.to_owned()]);
     let pace = budgets.pace(budget).unwrap();
     (budgets, pace)
 }
 
 /// Waits for the database to say yes about the budget.
-async fn until(pool: &PgPool, question: &'static str, budget: &str) {
+async fn until(pool: &Connections, question: &'static str, budget: &str) {
     let give_up = Instant::now() + 60_000 * MILLI;
     while !sqlx::query_scalar::<_, bool>(question).bind(budget).fetch_one(pool).await.unwrap() {
         assert!(Instant::now() < give_up, "never true: {question}");
@@ -265,7 +265,7 @@ struct Process {
 }
 
 impl Process {
-    fn start(pool: &PgPool, budget: &str, harvest: &Harvest, seed: u64) -> Self {
+    fn start(pool: &Connections, budget: &str, harvest: &Harvest, seed: u64) -> Self {
         let (budgets, pace) = start(pool, budget);
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let mut callers = JoinSet::new();

@@ -1,0 +1,146 @@
+//! Behind a real PgBouncer in transaction mode, of the kind that knows nothing of prepared statements. Skipped, and said
+//! so, where there is none.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use harvest_sim::{Company, Options};
+use secrecy::SecretString;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use url::Url;
+
+use crate::program::{Program, STUCK};
+use crate::world::World;
+
+/// Ended with the test.
+struct Pooler {
+    process: Child,
+    url: String,
+    _dir: TempDir,
+}
+
+impl Pooler {
+    /// Before the server of that URL, with fewer connections than its clients want.
+    async fn start(server_url: &str) -> Option<Self> {
+        let program = ["pgbouncer", "/usr/sbin/pgbouncer"]
+            .into_iter()
+            .find(|program| Command::new(program).arg("--version").output().is_ok());
+        let Some(program) = program else {
+            eprintln!("SKIPPED: no pgbouncer on this machine");
+            return None;
+        };
+        let server: Url = server_url.parse().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let dir = tempfile::tempdir().unwrap();
+        let users = dir.path().join("users.txt");
+        fs::write(&users, format!("{:?} {:?}\n", server.username(), server.password().unwrap_or("")))
+            .unwrap();
+        let settings = dir.path().join("pgbouncer.ini");
+        fs::write(
+            &settings,
+            format!(
+                "[databases]\n* = host={} port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+                 unix_socket_dir =\nauth_type = trust\nauth_file = {}\npool_mode = transaction\n\
+                 default_pool_size = 3\n",
+                server.host_str().unwrap(),
+                server.port().unwrap_or(5432),
+                users.display(),
+            ),
+        )
+        .unwrap();
+        let mut command = Command::new(program);
+        if Command::new("id").arg("-u").output().unwrap().stdout == b"0\n" {
+            // It refuses to be root, and reads its files as whom it becomes.
+            command.args(["-u", "nobody"]);
+            assert!(Command::new("chown").args(["-R", "nobody"]).arg(dir.path()).status().unwrap().success());
+        }
+        let process = command.arg(&settings).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        let mut url = server;
+        url.set_port(Some(port)).unwrap();
+        url.set_host(Some("127.0.0.1")).unwrap();
+        let pooler = Self { process, url: url.into(), _dir: dir };
+        let up = async {
+            while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(STUCK, up).await.expect("the pooler does not start");
+        Some(pooler)
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[tokio::test]
+async fn two_daemons_and_the_commands_work_through_a_pooler_and_one_of_them_writes() {
+    let mut world = World::of(Company::seeded(3, 60, 200), Options::default()).await;
+    let Some(pooler) = Pooler::start(world.url()).await else { return };
+    let mut program = Program::new(&world.sim, &pooler.url);
+    program.set("ROSTERD__DATABASE__PREPARED_STATEMENTS", "false");
+    let mut first = program.start();
+    first.until("lease.acquired").await;
+    first.until("cycle.finished").await;
+    let mut other = Program::new(&world.sim, &pooler.url);
+    other.set("ROSTERD__DATABASE__PREPARED_STATEMENTS", "false");
+    let mut second = other.start();
+    second.until("daemon.started").await;
+
+    // Others of the same pooler, that share its connections and leave their own statements there.
+    let options = rosterd::store::ConnectOptions { max_connections: 4, prepared_statements: false };
+    let store = rosterd::store::Store::new(&SecretString::from(pooler.url.as_str()), &options).unwrap();
+    let noise = tokio::spawn({
+        let store = store.clone();
+        async move {
+            loop {
+                store.status().await.unwrap();
+            }
+        }
+    });
+    for round in 0..5 {
+        for user in world.sim.user_ids() {
+            world.sim.edit_user(user, |user| user.telephone.push('1'));
+        }
+        // Found without a bell.
+        let called = program.call(&["sync"]).await;
+        assert!(
+            called.expect(0).stdout().contains("what changed read"),
+            "round {round}: {}",
+            called.stdout()
+        );
+    }
+    program.call(&["sync", "--full"]).await.expect(0);
+    program.call(&["check"]).await.expect(0);
+    program.call(&["verify"]).await.expect(0);
+    let ready = reqwest::get(format!("http://{}/readyz", other.listen())).await.unwrap();
+    assert!(ready.text().await.unwrap().contains("\"standby\""));
+    noise.abort();
+    store.close().await;
+
+    first.signal("-TERM");
+    assert_eq!(first.ended().await, Some(0));
+    second.until("lease.acquired").await;
+    let hired = world.sim.hire("Zoe", "Zander");
+    while second.until("cycle.finished").await["events"] == 0 {}
+    second.signal("-TERM");
+    assert_eq!(second.ended().await, Some(0));
+    assert_eq!(world.headlines().await.last().unwrap(), &format!("user.created {hired}"));
+    world.expect_mirror_equals_source().await;
+    world.expect_outbox_replays_to_the_mirror().await;
+}
+
+#[tokio::test]
+async fn a_pooler_that_was_not_told_of_is_named() {
+    let world = World::new().await;
+    let Some(pooler) = Pooler::start(world.url()).await else { return };
+    let called = Program::new(&world.sim, &pooler.url).call(&["sync"]).await;
+    let sentence = called.expect(78).sentence();
+    assert!(sentence.contains("database.prepared_statements = false"), "{sentence}");
+}
