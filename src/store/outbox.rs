@@ -93,16 +93,23 @@ impl Store {
     /// Compares the server with the one that wrote last. After a restore or a fail-over the outbox may lack events
     /// that consumers have seen: a new `stream_id` tells them, and full reads are due at once.
     pub async fn follow_history(&self) -> Result<(), StoreError> {
-        // Looked at without a lock first: nearly always there is nothing to do.
-        let seen = sqlx::query!(
-            r#"SELECT (head.system_identifier, head.timeline_id)
-                          IS DISTINCT FROM (system.system_identifier, checkpoint.timeline_id) AS "other!"
-                 FROM roster.outbox_head AS head, pg_control_system() AS system,
-                      pg_control_checkpoint() AS checkpoint"#
+        // Looked at without a lock first: nearly always there is nothing to do. The timeline is that of the WAL, since a
+        // server that was promoted names its old one as the checkpoint's for minutes; a standby writes no WAL.
+        let server = sqlx::query!(
+            r#"WITH server AS (
+                   SELECT system_identifier,
+                          CASE WHEN pg_is_in_recovery() THEN timeline_id
+                               ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int
+                          END AS timeline_id
+                     FROM pg_control_system(), pg_control_checkpoint())
+               SELECT server.system_identifier AS "system!", server.timeline_id AS "timeline!",
+                      (head.system_identifier, head.timeline_id)
+                          IS DISTINCT FROM (server.system_identifier, server.timeline_id) AS "other!"
+                 FROM roster.outbox_head AS head, server"#
         )
         .fetch_one(&self.pool)
         .await?;
-        if !seen.other {
+        if !server.other {
             return Ok(());
         }
         let mut transaction = self.pool.begin().await?;
@@ -110,15 +117,15 @@ impl Store {
         sqlx::query!("UPDATE roster.watermarks SET next_full_at = now()").execute(&mut *transaction).await?;
         let changed = sqlx::query!(
             r#"UPDATE roster.outbox_head AS head
-                  SET system_identifier = system.system_identifier,
-                      timeline_id = checkpoint.timeline_id,
+                  SET system_identifier = $1,
+                      timeline_id = $2,
                       stream_id = CASE WHEN head.system_identifier IS NULL THEN head.stream_id
                                        ELSE gen_random_uuid() END
-                 FROM pg_control_system() AS system, pg_control_checkpoint() AS checkpoint,
-                      roster.outbox_head AS before
-                WHERE (head.system_identifier, head.timeline_id)
-                          IS DISTINCT FROM (system.system_identifier, checkpoint.timeline_id)
-               RETURNING before.system_identifier IS NOT NULL AS "rewound!""#
+                 FROM roster.outbox_head AS before
+                WHERE (head.system_identifier, head.timeline_id) IS DISTINCT FROM ($1, $2)
+               RETURNING before.system_identifier IS NOT NULL AS "rewound!""#,
+            server.system,
+            server.timeline,
         )
         .fetch_optional(&mut *transaction)
         .await?;

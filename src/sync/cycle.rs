@@ -112,23 +112,11 @@ pub struct Memory {
     pub(super) silences: u32,
     /// When what is pending is asked for again, after so many of those.
     pub(super) pending_pause: Option<Instant>,
-    /// The database was away since its history was last looked at.
-    pub(super) after_outage: bool,
     /// Idle reads since the watermark was last written.
     pub(super) idle_polls: HashMap<Resource, i64>,
 }
 
 impl Memory {
-    /// What a read says of the database.
-    pub(super) fn note(&mut self, report: &Report) {
-        self.after_outage |= match &report.outcome {
-            Err(CycleError::Store(error)) => error.is_unavailable(),
-            // The tokens are kept there too.
-            Err(CycleError::Harvest(HarvestError::Keeping { .. })) => true,
-            _ => false,
-        };
-    }
-
     /// A full read that is due by the clock, or asked for, asks everything again; one that a count has started does not,
     /// or one question without an answer would be asked with each poll.
     fn ask_again(&mut self) {

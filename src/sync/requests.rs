@@ -28,7 +28,6 @@ impl Worker {
                 Wish::Sync => (self.cycle(fence, None, memory, cancel).await, true),
             };
             let Some(report) = report else { return false };
-            memory.note(&report);
             report.count();
             report.log(None, false);
             let (outcome, answer) = match &report.outcome {

@@ -111,7 +111,6 @@ impl Worker {
             let began = Instant::now();
             let cycle = self.cycle(fence, None, &mut memory, cancel);
             let Some(report) = cycle.await else { return };
-            memory.note(&report);
             failures = if report.outcome.is_ok() { 0 } else { failures + 1 };
             let (ended, wait) =
                 (Instant::now(), schedule::wait(self.poll_interval, began.elapsed(), failures));
@@ -147,16 +146,12 @@ impl Worker {
         memory: &mut Memory,
         cancel: &CancellationToken,
     ) -> Option<Report> {
-        let states = match self.store.holds(&fence).await {
-            Ok(false) => {
+        let mode = match self.states(fence).await {
+            Ok(None) => {
                 self.lost();
                 return None;
             }
-            Ok(true) => self.states(fence, memory).await,
-            Err(error) => Err(error),
-        };
-        let mode = match states {
-            Ok(known) => asked.unwrap_or_else(|| schedule::mode(self.clock.now(), &known)),
+            Ok(Some(known)) => asked.unwrap_or_else(|| schedule::mode(self.clock.now(), &known)),
             Err(error) => {
                 let mut report = Report::new(fence.account, Mode::Incremental, self.clock.now());
                 report.outcome = Err(error.into());
@@ -184,11 +179,10 @@ impl Worker {
         let writer = self.writer(fence, false);
         let reader = self.reader(&writer, memory, &|_, _, _| (), cancel);
         let until = Until { deadline, wake: &self.wake };
-        if let Some(report) = self.alive(reader.histories(Some(until)), cancel).await {
-            memory.note(&report);
-            if report.wrote() || report.outcome.is_err() {
-                report.log(None, false);
-            }
+        if let Some(report) = self.alive(reader.histories(Some(until)), cancel).await
+            && (report.wrote() || report.outcome.is_err())
+        {
+            report.log(None, false);
         }
     }
 
@@ -231,13 +225,14 @@ impl Worker {
         }
     }
 
-    /// How far the lists have been read. After the database was away, it may be another one.
-    async fn states(&self, fence: Fence, memory: &mut Memory) -> Result<AccountState, StoreError> {
-        if memory.after_outage {
-            self.store.follow_history().await?;
-            memory.after_outage = false;
+    /// How far the lists have been read; `None` when the account is no longer ours. The database may be another one than
+    /// at the last look: a fail-over between two polls breaks idle connections alone, and no statement fails by it.
+    async fn states(&self, fence: Fence) -> Result<Option<AccountState>, StoreError> {
+        if !self.store.holds(&fence).await? {
+            return Ok(None);
         }
-        self.store.account_state(fence.account).await
+        self.store.follow_history().await?;
+        self.store.account_state(fence.account).await.map(Some)
     }
 
     fn lost(&self) {
