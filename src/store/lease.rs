@@ -6,6 +6,7 @@
 
 use uuid::Uuid;
 
+use super::requests::BELL;
 use super::{Store, StoreError};
 use crate::roster::AccountId;
 
@@ -86,15 +87,20 @@ impl Store {
         Ok(row.is_some_and(|row| row.epoch == fence.epoch))
     }
 
-    /// Gives the account back at once, so that another process need not wait for the lease to run out.
+    /// Gives the account back at once, so that another process need not wait for the lease to run out, and rings for
+    /// those who stand by.
     pub async fn release(&self, fence: &Fence, replica: Uuid) -> Result<(), StoreError> {
         sqlx::query!(
-            "UPDATE roster.accounts SET holder = NULL WHERE account_id = $1 AND holder = $2 AND epoch = $3",
+            "WITH released AS (
+                 UPDATE roster.accounts SET holder = NULL WHERE account_id = $1 AND holder = $2 AND epoch = $3
+                 RETURNING account_id)
+             SELECT pg_notify($4, account_id::text) AS rung FROM released",
             fence.account.0,
             replica,
             fence.epoch,
+            BELL,
         )
-        .execute(&self.pool)
+        .fetch_optional(&self.pool)
         .await?;
         Ok(())
     }

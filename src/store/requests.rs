@@ -6,8 +6,9 @@ use sqlx::postgres::PgListener;
 use super::{Store, StoreError};
 use crate::roster::AccountId;
 
-/// The channel that wakes the writer of an account; the payload is the account, or nothing for all.
-const BELL: &str = "roster_sync";
+/// The channel that wakes the writer of an account, and those who would be; the payload is the account, or nothing for
+/// all.
+pub(super) const BELL: &str = "roster_sync";
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

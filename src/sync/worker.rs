@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -25,7 +25,11 @@ use crate::telemetry::{chain, meters};
 /// A quiet account says so once an hour.
 const HEARTBEAT: Duration = Duration::from_hours(1);
 /// How long a cycle may take to reach the end of its page once we are told to stop.
-const PATIENCE: Duration = Duration::from_secs(7);
+const PATIENCE: Duration = Duration::from_secs(6);
+/// How long giving the account back may take; the database may be away.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// A standby looks at least this often, so that it follows a silent holder within the lease's time and five seconds.
+const LOOK: Duration = Duration::from_secs(3);
 
 /// All that one account's worker needs.
 pub struct Worker {
@@ -41,7 +45,7 @@ pub struct Worker {
     pub rules: Rules,
     /// From the start of one poll to the start of the next.
     pub poll_interval: Duration,
-    /// A silent process loses its accounts after this; a third of it is how often a standby looks.
+    /// A silent process loses its accounts after this.
     pub lease_ttl: Duration,
     /// Whether the histories of rates are read too.
     pub histories: bool,
@@ -59,18 +63,29 @@ impl Worker {
         while let Some(fence) = self.take_over(&cancel).await {
             self.hold(fence, &cancel).await;
             meters::lease(self.account(), false);
-            if let Err(error) = self.store.release(&fence, self.replica).await {
-                tracing::warn!(account_id = self.account(), error = %chain(&error), "could not give the account back");
-            }
+            self.release(&fence).await;
         }
+    }
+
+    /// Gives the account back. Where that fails, it is free once this process counts as gone.
+    async fn release(&self, fence: &Fence) {
+        let error = match timeout(FAREWELL, self.store.release(fence, self.replica)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => chain(&error),
+            Err(_) => "the database does not answer".to_owned(),
+        };
+        tracing::warn!(account_id = self.account(), error, "could not give the account back");
     }
 
     /// Stands by until the account is ours; `None` when told to stop.
     async fn take_over(&self, cancel: &CancellationToken) -> Option<Fence> {
-        let mut said = None;
-        while !cancel.is_cancelled() {
+        let (mut said, mut failing) = (None, false);
+        loop {
             self.beat();
-            match self.store.acquire(self.client.account(), self.replica).await {
+            let asked = self.store.acquire(self.client.account(), self.replica);
+            let asked = cancel.run_until_cancelled(asked).await?;
+            let failed = std::mem::replace(&mut failing, asked.is_err());
+            match asked {
                 Ok(Lease::Acquired(fence)) => {
                     self.health.standby(self.client.account(), false);
                     meters::lease(self.account(), true);
@@ -93,13 +108,17 @@ impl Worker {
                         said = Some(by);
                     }
                 }
+                Err(_) if failed => {}
                 Err(error) => {
                     tracing::warn!(account_id = self.account(), error = %chain(&error), "cannot ask for the account; trying again");
                 }
             }
-            self.sleep(self.lease_ttl / 3, cancel).await;
+            // Whoever gives it back rings.
+            tokio::select! {
+                () = self.sleep(LOOK.min(self.lease_ttl / 3), cancel) => {}
+                () = self.wake.notified() => {}
+            }
         }
-        None
     }
 
     /// Cycles while the account is ours.
@@ -138,7 +157,8 @@ impl Worker {
         }
     }
 
-    /// One cycle, of what is due or of what was asked for; `None` when the account is no longer ours.
+    /// One cycle, of what is due or of what was asked for; `None` when the account is no longer ours, or we are told to
+    /// stop.
     pub(super) async fn cycle(
         &self,
         fence: Fence,
@@ -146,7 +166,7 @@ impl Worker {
         memory: &mut Memory,
         cancel: &CancellationToken,
     ) -> Option<Report> {
-        let mode = match self.states(fence).await {
+        let mode = match cancel.run_until_cancelled(self.states(fence)).await? {
             Ok(None) => {
                 self.lost();
                 return None;
