@@ -65,8 +65,9 @@ impl App {
             };
             tasks.spawn(worker.run(workers.clone()));
         }
-        probes.spawn(wake::wake(self.store.clone(), bells)?);
         probes.spawn(service::turning(health.clone()));
+        let lease_ttl = self.settings.lease.ttl;
+        probes.spawn(wake::wake(self.store.clone(), bells, budgets.standing(), lease_ttl)?);
         if let Some(listener) = listener {
             let poll_interval = self.settings.sync.poll_interval;
             let state = http::State { health, store: self.store.clone(), metrics, poll_interval };

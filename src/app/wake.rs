@@ -1,15 +1,18 @@
-//! What wakes a worker before its time: `NOTIFY roster_sync`, which whoever asks for something rings, and SIGHUP.
+//! What wakes a worker before its time: `NOTIFY roster_sync`, which whoever asks for something or gives an account back
+//! rings, SIGHUP, and a database that is back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::{Exit, Failure};
 use crate::roster::AccountId;
 use crate::store::Store;
+use crate::sync::budget::Standing;
 
 /// How soon a bell that was lost is looked for again, and how often requests are looked for where there is none.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -18,9 +21,12 @@ const AGAIN: Duration = Duration::from_secs(10);
 pub(super) type Workers = HashMap<AccountId, Arc<Notify>>;
 
 /// Wakes them, for ever. Without a bell, as behind a pooler in transaction mode, requests are looked for now and then.
+/// When the heartbeat is back after a silence of more than `ttl`, nobody waits any longer because a cycle failed by it.
 pub(super) fn wake(
     store: Store,
     workers: Workers,
+    mut standing: watch::Receiver<Standing>,
+    ttl: Duration,
 ) -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
     let mut hangup = signal(SignalKind::hangup()).map_err(|error| Failure::new(Exit::Internal, error))?;
     Ok(async move {
@@ -47,7 +53,17 @@ pub(super) fn wake(
                 call(&workers, None);
             }
         };
-        tokio::join!(rung, hung_up);
+        let back = async {
+            let mut last: Option<Instant> = None;
+            while standing.changed().await.is_ok() {
+                let beat = standing.borrow_and_update().beat_at;
+                if last.zip(beat).is_some_and(|(last, beat)| beat - last > ttl) {
+                    call(&workers, None);
+                }
+                last = beat;
+            }
+        };
+        tokio::join!(rung, hung_up, back);
     })
 }
 
