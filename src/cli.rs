@@ -165,7 +165,13 @@ async fn with_app(
     patience: Duration,
     work: impl AsyncFnOnce(&App) -> Result<ExitCode, Failure>,
 ) -> Result<ExitCode, Failure> {
-    let app = App::open(settings, patience).await?;
+    with_opened(App::open(settings, patience).await?, work).await
+}
+
+async fn with_opened(
+    app: App,
+    work: impl AsyncFnOnce(&App) -> Result<ExitCode, Failure>,
+) -> Result<ExitCode, Failure> {
     // The log says it too; at a terminal it shows warnings only, and JSON lines are not for people.
     if let Some(local) = &app.local
         && std::io::stderr().is_terminal()

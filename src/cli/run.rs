@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{signals, with_app};
-use crate::app::Failure;
+use super::{signals, with_opened};
+use crate::app::{App, Failure};
 use crate::settings::Settings;
 
 /// How long the database may be away at the start.
@@ -16,9 +16,13 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
     settings.require_accounts()?;
     let stop = CancellationToken::new();
     signals::stop_on_signal(stop.clone())?;
-    let work = Box::pin(with_app(settings, PATIENCE, async |app| {
-        app.daemon(stop.clone()).await.map(|()| ExitCode::SUCCESS)
-    }));
+    let work = Box::pin(async {
+        // Waiting for the database is nothing to finish.
+        let Some(app) = stop.run_until_cancelled(App::open(settings, PATIENCE)).await else {
+            return Ok(ExitCode::SUCCESS);
+        };
+        with_opened(app?, async |app| app.daemon(stop.clone()).await.map(|()| ExitCode::SUCCESS)).await
+    });
     let ended = signals::within_drain(&stop, work, Ok(ExitCode::SUCCESS)).await;
     tracing::info!(event = "daemon.stopped", "stopped");
     ended
