@@ -1,20 +1,9 @@
 //! `/metrics`: what is promised is there, by its name and labels, and names nobody.
 
 use harvest_sim::{Company, Fault, Options, Sim};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::database::TestDatabase;
 use crate::program::Program;
-
-async fn scrape(address: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
-    answer
-}
 
 #[tokio::test]
 async fn what_is_counted_can_be_scraped() {
@@ -30,7 +19,8 @@ async fn what_is_counted_can_be_scraped() {
     }
     daemon.until("deletions.held").await;
     daemon.until("cycle.finished").await;
-    let metrics = scrape(program.listen()).await;
+    let (status, metrics) = program.probe("/metrics").await;
+    assert_eq!(status, 200, "{metrics}");
     let account = format!("account=\"{}\"", sim.account_id());
     for line in [
         "rosterd_build_info{version=",

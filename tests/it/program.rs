@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use harvest_sim::Sim;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// How long anything may take here before the test calls it stuck.
 pub const STUCK: Duration = Duration::from_mins(1);
@@ -35,6 +37,16 @@ impl Program {
     /// Where its probes answer.
     pub fn listen(&self) -> &str {
         &self.0["ROSTERD__HTTP__LISTEN"]
+    }
+
+    /// What a probe sees: the status and the body.
+    pub async fn probe(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.listen()).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
     pub fn set(&mut self, key: &str, value: &str) -> &mut Self {
@@ -99,18 +111,34 @@ pub struct Daemon {
 impl Daemon {
     /// Reads the log until an event comes up.
     pub async fn until(&mut self, event: &str) -> Value {
+        self.until_entry(event, |entry| entry["event"] == event).await
+    }
+
+    /// Reads the log until a message holds these words.
+    pub async fn until_said(&mut self, words: &str) -> Value {
+        let said = |entry: &Value| entry["message"].as_str().is_some_and(|message| message.contains(words));
+        self.until_entry(words, said).await
+    }
+
+    async fn until_entry(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let give_up = tokio::time::Instant::now() + STUCK;
         loop {
             while let Ok(line) = self.log.try_recv() {
                 let entry: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
                 self.said.push(line);
-                if entry["event"] == event {
+                if wanted(&entry) {
                     return entry;
                 }
             }
-            assert!(tokio::time::Instant::now() < give_up, "no {event} in\n{}", self.said.join("\n"));
+            assert!(tokio::time::Instant::now() < give_up, "no {what} in\n{}", self.said.join("\n"));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// All that it says to its end, which it has met.
+    pub fn rest(&mut self) -> &[String] {
+        self.said.extend(self.log.iter());
+        &self.said
     }
 
     pub fn signal(&self, signal: &str) {

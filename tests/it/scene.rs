@@ -1,0 +1,89 @@
+//! A scene for the real program: a simulated Harvest, a database, and as many processes as the story needs.
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use harvest_sim::{Company, Options, Sim};
+use sqlx::AssertSqlSafe;
+use tokio::time::{Instant, sleep};
+
+use crate::database::{TestDatabase, store};
+use crate::mirror::Mirror;
+use crate::program::{Program, STUCK};
+
+pub struct Scene {
+    mirror: Mirror,
+    database: TestDatabase,
+}
+
+/// What can be said of it, whoever writes.
+impl Deref for Scene {
+    type Target = Mirror;
+
+    fn deref(&self) -> &Mirror {
+        &self.mirror
+    }
+}
+
+impl Scene {
+    /// A small company, and a database that is empty.
+    pub async fn new() -> Self {
+        Self::of(Company::seeded(5, 20, 40), Options::default()).await
+    }
+
+    pub async fn of(company: Company, options: Options) -> Self {
+        let sim = Sim::start(company, options).await.unwrap();
+        let database = TestDatabase::new().await;
+        Self { mirror: Mirror { sim, store: store(database.url()) }, database }
+    }
+
+    pub fn url(&self) -> &str {
+        self.database.url()
+    }
+
+    /// Another process, with its own listener.
+    pub fn program(&self) -> Program {
+        Program::new(&self.sim, self.url())
+    }
+}
+
+impl Mirror {
+    pub async fn execute(&self, statements: impl Into<String>) {
+        sqlx::raw_sql(AssertSqlSafe(statements.into())).execute(self.store.pool()).await.unwrap();
+    }
+
+    pub async fn number(&self, query: &'static str) -> i64 {
+        sqlx::query_scalar(query).fetch_one(self.store.pool()).await.unwrap()
+    }
+
+    /// Waits for the database to say yes.
+    pub async fn until(&self, question: impl Into<String>) {
+        let question = question.into();
+        let give_up = Instant::now() + STUCK;
+        loop {
+            let asked =
+                sqlx::query_scalar(AssertSqlSafe(question.clone())).fetch_one(self.store.pool()).await;
+            if asked.unwrap() {
+                return;
+            }
+            assert!(Instant::now() < give_up, "never true: {question}");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits for Harvest to be asked something that it has not answered yet.
+    pub async fn until_asked(&self, path: &str) {
+        let give_up = Instant::now() + STUCK;
+        let asked = || self.sim.requests().iter().any(|it| it.status.is_none() && it.path.contains(path));
+        while !asked() {
+            assert!(Instant::now() < give_up, "nobody asks for {path}");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The mirror is Harvest's truth, and the outbox tells how it came about.
+    pub async fn expect_right(&self) {
+        self.expect_mirror_equals_source().await;
+        self.expect_outbox_replays_to_the_mirror().await;
+    }
+}
