@@ -117,7 +117,7 @@ impl App {
         if !self.settings.rates.mirror && self.store.holds_pay().await? {
             return Err(Failure::new(
                 Exit::Settings,
-                "rates.mirror is false but the database holds pay already; set it to true, or use a fresh database",
+                "rates.mirror is false but the database holds pay already; erase it with `rosterd forget pay`, or set it to true",
             ));
         }
         Ok(())

@@ -4,8 +4,10 @@ mod accounts;
 mod auth;
 mod check;
 mod deletions;
+mod forget;
 mod health;
 mod migrate;
+mod outbox;
 mod output;
 mod progress;
 mod run;
@@ -89,6 +91,15 @@ enum Command {
         after_help = "Examples:\n  rosterd deletions list\n  rosterd deletions accept --account 123456"
     )]
     Deletions(deletions::Command),
+    /// The outbox of events
+    #[command(subcommand, after_help = "Example:\n  rosterd outbox new-stream")]
+    Outbox(outbox::Command),
+    /// Erases a person, all pay or an account from mirror, rejected records and events
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  rosterd forget user 1001\n  rosterd forget pay\n  rosterd forget account 123456"
+    )]
+    Forget(forget::Command),
     /// OAuth2: a person's consent instead of a personal access token
     #[command(subcommand, after_help = "Example:\n  rosterd auth login")]
     Auth(auth::Command),
@@ -127,6 +138,8 @@ impl Cli {
             Command::Status(options) => status::status(settings, options).await,
             Command::Verify(options) => verify::verify(settings, options).await,
             Command::Deletions(command) => deletions::deletions(settings, command).await,
+            Command::Outbox(command) => outbox::outbox(settings, command).await,
+            Command::Forget(command) => forget::forget(settings, command).await,
             Command::Auth(command) => auth::auth(settings, command).await,
             Command::Health(options) => health::health(&settings, &options).await,
         }

@@ -73,7 +73,7 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let exit = match &error {
             StoreError::Url | StoreError::Privilege(_) | StoreError::Pooler(_) => Exit::Settings,
-            StoreError::Fenced(_) => Exit::Busy,
+            StoreError::Fenced(_) | StoreError::Held { .. } => Exit::Busy,
             error if error.is_unavailable() => Exit::Unavailable,
             _ => Exit::Internal,
         };

@@ -14,6 +14,16 @@ pub enum StoreError {
     /// Another process has taken the account over: nothing of ours may be written any more.
     #[error("another rosterd has taken account {0} over")]
     Fenced(AccountId),
+    /// A living process writes the account.
+    #[error(
+        "{by} writes account {account}; take the account out of its settings, or stop it, and come again"
+    )]
+    Held {
+        /// The account.
+        account: AccountId,
+        /// The process: host and process id.
+        by: String,
+    },
     /// The migrations failed.
     #[error("cannot bring the database's schema up to date")]
     Migrate(#[from] sqlx::migrate::MigrateError),

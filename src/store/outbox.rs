@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::error::ensure_rows;
+use super::requests::ring;
 use super::{Store, StoreError};
 use crate::roster::{AccountId, Event, Resource};
 
@@ -88,6 +89,21 @@ impl Store {
         let told: HashMap<String, i64> = rows.into_iter().map(|row| (row.aggregateid, row.version)).collect();
         let by_id = ids.iter().zip(&aggregates);
         Ok(by_id.filter_map(|(id, aggregate)| Some((*id, *told.get(aggregate)?))).collect())
+    }
+
+    /// Begins a new stream by hand, as after the restore of a volume's snapshot, which no server can tell from its own past;
+    /// whoever writes reads everything again now. Tells the stream's id.
+    pub async fn new_stream(&self) -> Result<Uuid, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        // Before the head, as everywhere.
+        sqlx::query!("UPDATE roster.watermarks SET next_full_at = now()").execute(&mut *transaction).await?;
+        let head =
+            sqlx::query!("UPDATE roster.outbox_head SET stream_id = gen_random_uuid() RETURNING stream_id")
+                .fetch_one(&mut *transaction)
+                .await?;
+        ring(&mut transaction, None).await?;
+        transaction.commit().await?;
+        Ok(head.stream_id)
     }
 
     /// Compares the server with the one that wrote last. After a restore or a fail-over the outbox may lack events

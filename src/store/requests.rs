@@ -87,7 +87,7 @@ impl Store {
         )
         .fetch_one(&mut *transaction)
         .await?;
-        ring(&mut transaction, account).await?;
+        ring(&mut transaction, Some(account)).await?;
         transaction.commit().await?;
         Ok(asked.id)
     }
@@ -95,7 +95,7 @@ impl Store {
     /// Rings the bell without a request: there is something new to try.
     pub async fn ring(&self, account: AccountId) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
-        ring(&mut transaction, account).await?;
+        ring(&mut transaction, Some(account)).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -174,8 +174,13 @@ impl Store {
     }
 }
 
-async fn ring(connection: &mut PgConnection, account: AccountId) -> Result<(), StoreError> {
-    sqlx::query!("SELECT pg_notify($1, $2) AS rung", BELL, account.to_string()).fetch_one(connection).await?;
+/// Wakes the writer of an account, or of all.
+pub(super) async fn ring(
+    connection: &mut PgConnection,
+    account: Option<AccountId>,
+) -> Result<(), StoreError> {
+    let account = account.map(|account| account.to_string()).unwrap_or_default();
+    sqlx::query!("SELECT pg_notify($1, $2) AS rung", BELL, account).fetch_one(connection).await?;
     Ok(())
 }
 

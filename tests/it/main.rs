@@ -12,6 +12,7 @@ mod command;
 mod counting;
 mod database;
 mod deletions;
+mod forget;
 mod held;
 mod late;
 mod layers;
