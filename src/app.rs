@@ -183,6 +183,7 @@ impl App {
                 fraction: self.settings.sync.deletion_guard.fraction,
                 at_least: self.settings.sync.deletion_guard.at_least,
             },
+            alone: self.settings.accounts().len() == 1,
         }
     }
 

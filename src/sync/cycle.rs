@@ -88,6 +88,8 @@ pub struct Rules {
     pub count_probe: bool,
     /// How many deletions at once are for a person to judge.
     pub guard: Guard,
+    /// Whether no other account is read with the same budget of requests.
+    pub alone: bool,
 }
 
 /// What a worker remembers from cycle to cycle. Losing it costs a request or a row, never a change.
@@ -201,7 +203,7 @@ impl<S: Sink> Cycle<'_, S> {
         known: &AccountState,
         report: &mut Report,
     ) -> Result<Option<Doubt>, CycleError> {
-        let lane = lane(report.mode, known);
+        let lane = lane(report.mode, known, self.rules.alone);
         // Before anything is read: a token that lost rights shows in a smaller total, and then nothing may move.
         let totals = self.totals(lane).await?;
         if let Some(doubt) = self.vanished(known, &totals).await? {
@@ -228,7 +230,7 @@ impl<S: Sink> Cycle<'_, S> {
         end: &mut AccountEnd,
     ) -> Result<(), CycleError> {
         self.memory.met_users.clear();
-        let lane = lane(report.mode, known);
+        let lane = lane(report.mode, known, self.rules.alone);
         let me = self.unless_stopped(self.client.me(lane)).await?;
         let demoted = known.is_administrator() && !me.is_administrator();
         // Only an administrator may see the company; its name is not worth a failure.

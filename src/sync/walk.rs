@@ -221,8 +221,9 @@ async fn unless_stopped<T>(
     }
 }
 
-/// The first read of an account has nothing to make room for; a later full read is in the background.
-pub(super) fn lane(mode: Mode, known: &AccountState) -> Lane {
+/// The first read of an account that is alone has nothing to make room for; any other full read is in the background, or
+/// a large account's first would take every permit in a few seconds, and a small one's polls wait for the next window.
+pub(super) fn lane(mode: Mode, known: &AccountState, alone: bool) -> Lane {
     let first = known.lists.values().filter(|list| list.watermark.is_some()).count() < Resource::LISTS.len();
-    if mode == Mode::Full && !first { Lane::Background } else { Lane::Poll }
+    if mode == Mode::Full && !(first && alone) { Lane::Background } else { Lane::Poll }
 }

@@ -7,12 +7,14 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod accounts;
 mod bad_records;
 mod command;
 mod counting;
 mod database;
 mod deletions;
 mod forget;
+mod front;
 mod held;
 mod late;
 mod layers;

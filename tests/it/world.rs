@@ -85,6 +85,7 @@ impl World {
             full_interval: TimeDelta::hours(1),
             count_probe: true,
             guard: Guard { fraction: 0.10, at_least: 5 },
+            alone: true,
         };
         let (memory, again_after) = (Memory::default(), TimeDelta::minutes(1));
         let mirror = Mirror { sim, store };
