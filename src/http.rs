@@ -79,7 +79,9 @@ async fn counted(FromState(state): FromState<Arc<State>>) -> Response {
 fn note(status: &Status) {
     meters::outbox_head(status.outbox.seq);
     for account in &status.accounts {
-        let held = account.held_deletions.iter().map(|held| held.count).sum();
+        // Those that a person keeps wait for nobody any more.
+        let waiting = account.held_deletions.iter().filter(|it| it.decision.as_deref() != Some("rejected"));
+        let held = waiting.map(|held| held.count).sum();
         meters::set_aside(account.account_id, held, account.rejected_records);
         for list in &account.resources {
             for (state, rows) in

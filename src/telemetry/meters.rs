@@ -64,7 +64,7 @@ fn describe() {
     describe_gauge!(OUTBOX_HEAD, "The highest seq of the outbox");
     describe_gauge!(LAST_SUCCESS, "End of the last good cycle, in seconds since 1970");
     describe_gauge!(ROWS, "Rows of the mirror: active, inactive or deleted");
-    describe_gauge!(HELD, "Deletions that are held back");
+    describe_gauge!(HELD, "Deletions that are held back, without those that somebody rejected");
     describe_gauge!(REJECTED, "Records that cannot be read");
     describe_gauge!(LEASE, "Whether this process writes the account: 1 or 0");
     describe_gauge!(BUILD, "Always 1; its labels name the build");

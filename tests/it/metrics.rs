@@ -5,6 +5,17 @@ use harvest_sim::{Company, Fault, Options, Sim};
 use crate::database::TestDatabase;
 use crate::program::Program;
 
+pub async fn scrape(program: &Program) -> String {
+    let (status, metrics) = program.probe("/metrics").await;
+    assert_eq!(status, 200, "{metrics}");
+    metrics
+}
+
+fn held(metrics: &str) -> u32 {
+    let line = metrics.lines().find(|line| line.starts_with("rosterd_held_deletions")).unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
 #[tokio::test]
 async fn what_is_counted_can_be_scraped() {
     let sim = Sim::start(Company::seeded(5, 60, 120), Options::default()).await.unwrap();
@@ -19,8 +30,7 @@ async fn what_is_counted_can_be_scraped() {
     }
     daemon.until("deletions.held").await;
     daemon.until("cycle.finished").await;
-    let (status, metrics) = program.probe("/metrics").await;
-    assert_eq!(status, 200, "{metrics}");
+    let metrics = scrape(&program).await;
     let account = format!("account=\"{}\"", sim.account_id());
     for line in [
         "rosterd_build_info{version=",
@@ -39,11 +49,13 @@ async fn what_is_counted_can_be_scraped() {
     ] {
         assert!(metrics.contains(&format!("\n{line}")), "no {line} in\n{metrics}");
     }
-    let held = metrics.lines().find(|line| line.starts_with("rosterd_held_deletions")).unwrap();
-    assert!(held.rsplit(' ').next().unwrap().parse::<u32>().unwrap() >= 20, "{held}");
+    assert!(held(&metrics) >= 20, "{metrics}");
     // Every metric says what it is.
     for line in metrics.lines().filter(|line| line.starts_with("# TYPE ")) {
         let name = line.split(' ').nth(2).unwrap();
         assert!(metrics.contains(&format!("# HELP {name} ")), "{name}");
     }
+    // An alert on what waits for a person ends when they have spoken.
+    program.call(&["deletions", "reject"]).await.expect(0);
+    assert_eq!(held(&scrape(&program).await), 0);
 }
