@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// The names in `text` that stand between one of these marks and the next quote.
-fn names(text: &str, marks: &[&str]) -> BTreeSet<String> {
+pub fn names(text: &str, marks: &[&str]) -> BTreeSet<String> {
     marks
         .iter()
         .flat_map(|mark| text.split(mark).skip(1))

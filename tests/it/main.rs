@@ -13,6 +13,7 @@ mod command;
 mod counting;
 mod database;
 mod deletions;
+mod deploy;
 mod forget;
 mod front;
 mod held;

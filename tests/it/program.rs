@@ -36,7 +36,11 @@ impl Program {
 
     /// Where its probes answer.
     pub fn listen(&self) -> &str {
-        &self.0["ROSTERD__HTTP__LISTEN"]
+        self.value("ROSTERD__HTTP__LISTEN")
+    }
+
+    pub fn value(&self, key: &str) -> &str {
+        &self.0[key]
     }
 
     /// What a probe sees: the status and the body.
