@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::database::TestDatabase;
 use crate::logging::names;
-use crate::metrics::{get, scrape};
+use crate::metrics::scrape;
 use crate::program::Program;
 use asked::{Asked, alerts, panels};
 use harvest_sim::{Company, Fault, Options, Sim};
@@ -45,7 +45,7 @@ async fn alerts_and_dashboard_ask_for_what_the_program_tells() {
     }
     daemon.until("deletions.held").await;
     daemon.until("cycle.finished").await;
-    let told = Told::read(&scrape(program.listen()).await);
+    let told = Told::read(&scrape(&program).await);
 
     let (alerts, panels) =
         (alerts(&read("deploy/alerts.yaml")), panels(&read("deploy/grafana-dashboard.json")));
@@ -216,7 +216,7 @@ async fn a_pod_of_the_manifests_has_all_that_the_program_needs() {
     let probes = between(&manifest, "path: ", &['\n']);
     assert_eq!(probes, ["/livez", "/livez", "/readyz"]);
     for path in &probes {
-        assert!(get(main.listen(), path).await.starts_with("HTTP/1.0 200"), "{path}");
+        assert_eq!(main.probe(path).await.0, 200, "{path}");
     }
     // Where the image listens is where others look.
     let port = between(&read("Dockerfile"), "ROSTERD__HTTP__LISTEN=0.0.0.0:", &['\n']);
