@@ -4,6 +4,7 @@ mod clock;
 mod faults;
 mod http;
 mod limit;
+mod oauth;
 mod options;
 mod sim;
 mod state;
@@ -12,7 +13,8 @@ mod verbs;
 
 pub use clock::Stamp;
 pub use faults::{Fault, RetryAfter};
-pub use limit::Request;
+pub use limit::{Host, Request};
+pub use oauth::{Account, Grant, OAuth, Outcome, Refusal, TokenRequest};
 pub use options::{Limit, Options, Paging, Records};
 pub use sim::Sim;
 pub use state::{Assignment, AssignmentId, Company, Project, ProjectId, RateId, User, UserId};

@@ -5,17 +5,29 @@ use std::time::{Duration, Instant};
 
 use crate::options::{Limit, Options};
 
+/// Harvest's two hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// `api.harvestapp.com`.
+    Api,
+    /// `id.getharvest.com`: people, tokens, accounts.
+    Identity,
+}
+
 /// A request as it arrived. What would tell a credential is not kept.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// When its head had been read.
     pub at: Instant,
+    /// At which host.
+    pub host: Host,
     /// The HTTP method.
     pub method: String,
-    /// Path and query, without `access_token` and `account_id`.
+    /// Path and query, without what would let its reader in.
     pub path: String,
     /// What was answered; `None` while it is under way and when the connection was reset instead.
     pub status: Option<u16>,
+    counts: bool,
     number: u64,
 }
 
@@ -32,14 +44,16 @@ impl Gate {
     pub fn arrive(
         &mut self,
         at: Instant,
+        host: Host,
         method: &str,
         path: String,
         options: &Options,
     ) -> (u64, Result<(), Duration>) {
         self.arrivals += 1;
         let number = self.arrivals;
-        self.log.push(Request { at, method: method.to_owned(), path, status: None, number });
-        let verdict = match options.limit {
+        let counts = host == Host::Api || options.identity_requests_count;
+        self.log.push(Request { at, host, method: method.to_owned(), path, status: None, counts, number });
+        let verdict = match options.limit.filter(|_| counts) {
             Some(limit) => self.admit(at, limit, options.refused_requests_count),
             None => Ok(()),
         };
@@ -61,14 +75,15 @@ impl Gate {
         self.log.clear();
     }
 
-    /// The most requests, let through or refused, that came in any closed window of this length.
+    /// The most requests that count, let through or refused, that came in any closed window of this length.
     pub fn most_in_any(&self, window: Duration) -> usize {
-        let (mut first, mut most) = (0, 0);
-        for (last, request) in self.log.iter().enumerate() {
-            while request.at - self.log[first].at > window {
-                first += 1;
+        let (mut within, mut most) = (VecDeque::new(), 0);
+        for request in self.log.iter().filter(|request| request.counts) {
+            within.push_back(request.at);
+            while within.front().is_some_and(|&first| request.at - first > window) {
+                within.pop_front();
             }
-            most = most.max(last - first + 1);
+            most = most.max(within.len());
         }
         most
     }
@@ -105,7 +120,7 @@ mod tests {
     fn the_window_slides_and_is_closed() {
         let (mut gate, options, start) = (Gate::default(), options(2), Instant::now());
         let mut pass = |after: f64| {
-            gate.arrive(start + Duration::from_secs_f64(after), "GET", "/".to_owned(), &options).1
+            gate.arrive(start + Duration::from_secs_f64(after), Host::Api, "GET", "/".to_owned(), &options).1
         };
         assert_eq!(pass(0.0), Ok(()));
         assert_eq!(pass(10.0), Ok(()));
@@ -120,7 +135,7 @@ mod tests {
         let (mut gate, options, start) = (Gate::default(), options(1), Instant::now());
         for second in [0, 1, 15, 16, 40] {
             let (number, _) =
-                gate.arrive(start + Duration::from_secs(second), "GET", "/".to_owned(), &options);
+                gate.arrive(start + Duration::from_secs(second), Host::Api, "GET", "/".to_owned(), &options);
             gate.answered(number, 200);
         }
         assert_eq!(gate.most_in_any(WINDOW), 3);
@@ -134,8 +149,9 @@ mod tests {
         for (count, after_first) in [(false, true), (true, false)] {
             let options = Options { refused_requests_count: count, ..options(1) };
             let mut gate = Gate::default();
-            let mut pass =
-                |after| gate.arrive(start + Duration::from_secs(after), "GET", "/".to_owned(), &options).1;
+            let mut pass = |after| {
+                gate.arrive(start + Duration::from_secs(after), Host::Api, "GET", "/".to_owned(), &options).1
+            };
             assert_eq!(pass(0), Ok(()));
             assert!(pass(10).is_err());
             assert_eq!(pass(16).is_ok(), after_first);

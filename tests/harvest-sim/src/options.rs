@@ -17,6 +17,8 @@ pub struct Options {
     pub limit: Option<Limit>,
     /// A refused request counts against the window too, as it did in v1.
     pub refused_requests_count: bool,
+    /// Requests to the identity host count against the window too.
+    pub identity_requests_count: bool,
     /// The assignments that archiving a person archives get a new `updated_at`.
     pub archiving_touches_assignments: bool,
     /// A change of rate moves the `updated_at` of the person.
@@ -35,6 +37,7 @@ impl Default for Options {
             updated_since_inclusive: false,
             limit: Some(Limit::default()),
             refused_requests_count: false,
+            identity_requests_count: false,
             archiving_touches_assignments: true,
             rates_touch_users: false,
             roles_touch_users: false,

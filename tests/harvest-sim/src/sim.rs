@@ -13,7 +13,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::clock::{Clock, Stamp};
 use crate::faults::Fault;
 use crate::http::{self, Desk, World};
-use crate::limit::Request;
+use crate::limit::{Host, Request};
+use crate::oauth::Issuer;
 use crate::options::Options;
 use crate::state::Company;
 use crate::sync::lock;
@@ -32,32 +33,46 @@ pub struct Sim {
 
 struct Server {
     address: SocketAddr,
-    task: Mutex<Option<JoinHandle<()>>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
     stopping: CancellationToken,
     _stop_when_dropped: DropGuard,
 }
 
 impl Sim {
-    /// Serves the company on a free port of the loopback interface.
+    /// Serves the company on free ports of the loopback interface.
     pub async fn start(company: Company, options: Options) -> io::Result<Self> {
         Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), company, options).await
     }
 
-    /// Serves the company at this address.
+    /// Serves the company at this address, and Harvest ID on a free port beside it.
     pub async fn start_at(address: SocketAddr, company: Company, options: Options) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
+        Self::start_at_both(address, (address.ip(), 0).into(), company, options).await
+    }
+
+    /// Serves the company at one address and Harvest ID at another: two origins, as they are two hosts.
+    pub async fn start_at_both(
+        address: SocketAddr,
+        identity: SocketAddr,
+        company: Company,
+        options: Options,
+    ) -> io::Result<Self> {
+        let (api, identity) = (TcpListener::bind(address).await?, TcpListener::bind(identity).await?);
+        let address = api.local_addr()?;
         let desk = Arc::new(Desk {
             base_url: format!("http://{address}/v2"),
-            world: Mutex::new(World { company, clock: Clock::default(), options }),
+            identity_url: format!("http://{}", identity.local_addr()?),
+            world: Mutex::new(World { company, clock: Clock::default(), issuer: Issuer::default(), options }),
             gate: Mutex::default(),
+            tokens: Mutex::default(),
             faults: Mutex::default(),
         });
         let stopping = CancellationToken::new();
-        let task = tokio::spawn(http::serve(listener, desk.clone(), stopping.clone()));
+        let tasks = [(api, Host::Api), (identity, Host::Identity)].map(|(listener, host)| {
+            tokio::spawn(http::serve(listener, host, desk.clone(), stopping.clone()))
+        });
         let server = Server {
             address,
-            task: Mutex::new(Some(task)),
+            tasks: Mutex::new(tasks.into()),
             _stop_when_dropped: stopping.clone().drop_guard(),
             stopping,
         };
@@ -67,11 +82,14 @@ impl Sim {
     /// Stops serving; when this returns, connections are refused.
     pub async fn stop(&self) {
         self.server.stopping.cancel();
-        let task = lock(&self.server.task).take();
-        if let Some(task) = task {
-            // A client that will not let go of its connection does not hold us up.
-            let _ = tokio::time::timeout(PATIENCE, task).await;
-        }
+        let tasks = std::mem::take(&mut *lock(&self.server.tasks));
+        let all = async {
+            for task in tasks {
+                let _ = task.await;
+            }
+        };
+        // A client that will not let go of its connection does not hold us up.
+        let _ = tokio::time::timeout(PATIENCE, all).await;
     }
 
     /// Where it listens.
@@ -84,12 +102,17 @@ impl Sim {
         &self.desk.base_url
     }
 
+    /// Where Harvest ID is, an origin of its own: `http://127.0.0.1:PORT`.
+    pub fn identity_url(&self) -> &str {
+        &self.desk.identity_url
+    }
+
     /// What `Harvest-Account-Id` must say.
     pub fn account_id(&self) -> i64 {
         lock(&self.desk.world).company.account_id()
     }
 
-    /// The token that is let in.
+    /// The personal token that is let in.
     pub fn token(&self) -> String {
         lock(&self.desk.world).company.token().to_owned()
     }
@@ -159,7 +182,7 @@ impl Sim {
         lock(&self.desk.world).clock.thaw();
     }
 
-    /// Every request since the start or the last clearing, in the order of arrival.
+    /// Every request to either host since the start or the last clearing, in the order of arrival.
     pub fn requests(&self) -> Vec<Request> {
         lock(&self.desk.gate).log()
     }
@@ -169,7 +192,8 @@ impl Sim {
         lock(&self.desk.gate).clear_log();
     }
 
-    /// The most requests, let through or refused, that arrived in any closed window of this length.
+    /// The most requests, let through or refused, that arrived in any closed window of this length. Those to
+    /// Harvest ID are among them only with [`Options::identity_requests_count`].
     pub fn most_in_any_window(&self, window: Duration) -> usize {
         lock(&self.desk.gate).most_in_any(window)
     }

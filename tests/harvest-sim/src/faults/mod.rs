@@ -50,6 +50,8 @@ enum Kind {
     Refusal(u16),
     Delay(Duration),
     Reset,
+    Lost,
+    SlowAnswer(Duration),
     Cut,
     Hide(HashSet<i64>),
     Edit(Edit),
@@ -64,19 +66,31 @@ impl Fault {
     }
 
     /// Harvest's own JSON instead of an answer: that of a bad token for 401, that of too few permissions for
-    /// 403, that of a missing record for 404; any other status has the shape of the 404.
+    /// 403, that of a missing record for 404; any other status has the shape of the 404. At the token endpoint
+    /// 400 is `invalid_grant` and 401 `invalid_client`.
     pub fn refusal(status: u16) -> Self {
         Self::of(Kind::Refusal(status))
     }
 
-    /// The answer comes so much later.
+    /// The request is looked at so much later: whoever goes away in the meantime asked for nothing.
     pub fn delay(by: Duration) -> Self {
         Self::of(Kind::Delay(by))
     }
 
-    /// The connection is reset instead of an answer.
+    /// The connection is reset instead of an answer; nothing is done.
     pub fn reset() -> Self {
         Self::of(Kind::Reset)
+    }
+
+    /// What was asked for is done, then the connection is reset instead of the answer: a rotated token is
+    /// dead, and nobody has the new one.
+    pub fn lost_answer() -> Self {
+        Self::of(Kind::Lost)
+    }
+
+    /// What was asked for is done at once, the answer comes so much later.
+    pub fn slow_answer(by: Duration) -> Self {
+        Self::of(Kind::SlowAnswer(by))
     }
 
     /// The answer's head is right, its body ends in the middle.
@@ -226,6 +240,8 @@ impl fmt::Debug for Fault {
             Kind::Refusal(status) => return write!(f, "Fault(refusal {status} on {:?})", self.path),
             Kind::Delay(_) => "delay",
             Kind::Reset => "reset",
+            Kind::Lost => "lost answer",
+            Kind::SlowAnswer(_) => "slow answer",
             Kind::Cut => "cut",
             Kind::Hide(_) => "hide",
             Kind::Edit(_) => "edit",

@@ -38,6 +38,8 @@ impl Faults {
                 Kind::Refusal(status) => blow.instead = Some(Instead::Refusal(*status)),
                 Kind::Reset => blow.instead = Some(Instead::Reset),
                 Kind::Delay(by) => blow.delay += *by,
+                Kind::Lost => blow.lost = true,
+                Kind::SlowAnswer(by) => blow.answer_delay += *by,
                 Kind::Cut => blow.cut = true,
                 Kind::Hide(ids) => blow.hidden.extend(ids),
                 Kind::Edit(edit) => blow.edits.push(edit.clone()),
@@ -60,6 +62,10 @@ pub(crate) struct Blow {
     pub edits: Vec<Edit>,
     pub byte_edits: Vec<EditBytes>,
     pub meanwhile: Vec<Act>,
+    /// How long the answer waits once it is made.
+    pub answer_delay: Duration,
+    /// The answer is made, and nobody gets it.
+    pub lost: bool,
     pub cut: bool,
 }
 

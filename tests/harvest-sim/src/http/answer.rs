@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use axum::http::header::{HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{HeaderName, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::clock::Stamp;
 use crate::faults::{Edit, EditBytes, RetryAfter};
+use crate::oauth::Refusal;
 
 /// Harvest repeats the message of a 403 and a 422 in this header.
 const HINT: HeaderName = HeaderName::from_static("hint");
@@ -41,6 +42,23 @@ impl Answer {
             r#"Bearer realm="Rack::OAuth2 Protected Resources", error="invalid_token", error_description="{DESCRIPTION}""#
         );
         Self::new(StatusCode::UNAUTHORIZED, BARE_JSON, body).with(WWW_AUTHENTICATE, &challenge)
+    }
+
+    /// A token request that fails, in the words of OAuth2. Neither status nor sentences were recorded.
+    pub fn token_refused(refusal: Refusal) -> Self {
+        let body =
+            encode(&json!({ "error": refusal.to_string(), "error_description": refusal.description() }));
+        match refusal {
+            Refusal::InvalidClient => Self::new(StatusCode::UNAUTHORIZED, BARE_JSON, body)
+                .with(WWW_AUTHENTICATE, r#"Basic realm="Harvest ID""#),
+            _ => Self::new(StatusCode::BAD_REQUEST, BARE_JSON, body),
+        }
+    }
+
+    /// A browser is sent elsewhere.
+    pub fn redirect(location: &str) -> Self {
+        Self::new(StatusCode::FOUND, HTML, page("Found", "You are being redirected."))
+            .with(LOCATION, location)
     }
 
     /// The token's owner may not.

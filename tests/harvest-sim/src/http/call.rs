@@ -1,7 +1,7 @@
 //! A request as Harvest reads it, and the checks that come before its path is looked at.
 
-use axum::extract::Request;
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING, USER_AGENT};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 
 use super::World;
@@ -21,13 +21,13 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub fn of(request: &Request) -> Self {
-        let (headers, query) = (request.headers(), Query::of(request.uri().query().unwrap_or_default()));
+    pub fn of(head: &Parts) -> Self {
+        let (headers, query) = (&head.headers, Query::of(head.uri.query().unwrap_or_default()));
         let bearer = text(headers, AUTHORIZATION.as_str());
         let token = bearer.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
         Self {
-            method: request.method().clone(),
-            path: request.uri().path().to_owned(),
+            method: head.method.clone(),
+            path: head.uri.path().to_owned(),
             has_body: headers.contains_key(TRANSFER_ENCODING)
                 || text(headers, CONTENT_LENGTH.as_str()).is_some_and(|length| length != "0"),
             has_user_agent: text(headers, USER_AGENT.as_str()).is_some_and(|agent| !agent.is_empty()),
@@ -46,26 +46,38 @@ impl Call {
     }
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+pub(super) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// What the caller sees, or why they see nothing: token, then account, in this order and in these words.
 pub(super) fn admit(world: &World, call: &Call) -> Result<Sight, Answer> {
-    let company = &world.company;
+    admit_form(call)?;
+    let sight = admit_token(world, call)?;
+    let account_id = call.account_id.as_deref().ok_or_else(Answer::invalid_token)?;
+    if account_id != world.company.account_id().to_string() {
+        return Err(Answer::no_record());
+    }
+    Ok(sight)
+}
+
+/// The checks of the request's form, the same at both hosts.
+pub(super) fn admit_form(call: &Call) -> Result<(), Answer> {
     if !call.has_user_agent {
         return Err(Answer::bad_request_text("User-Agent header is required."));
     }
     if call.method == Method::GET && call.has_body {
         return Err(Answer::bad_request_text("HTTP GET requests with a body are not accepted."));
     }
-    if call.token.as_deref() != Some(company.token()) {
+    Ok(())
+}
+
+/// The personal token or a live one of OAuth2: both are the owner's, and see what the owner sees.
+pub(super) fn admit_token(world: &World, call: &Call) -> Result<Sight, Answer> {
+    let World { company, issuer, clock, .. } = world;
+    let good = |token: &str| token == company.token() || issuer.opens(token, clock);
+    if !call.token.as_deref().is_some_and(good) {
         return Err(Answer::invalid_token());
     }
-    let sight = Sight::of_token(company).ok_or_else(Answer::invalid_token)?;
-    let account_id = call.account_id.as_deref().ok_or_else(Answer::invalid_token)?;
-    if account_id != company.account_id().to_string() {
-        return Err(Answer::no_record());
-    }
-    Ok(sight)
+    Sight::of_token(company).ok_or_else(Answer::invalid_token)
 }

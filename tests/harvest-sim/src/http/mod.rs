@@ -7,6 +7,8 @@ mod answer;
 mod backdrop;
 mod call;
 mod cut;
+mod form;
+mod identity;
 mod list;
 mod page;
 mod query;
@@ -15,11 +17,12 @@ mod respond;
 mod socket;
 mod view;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName};
 use axum::http::{HeaderValue, StatusCode};
@@ -30,10 +33,12 @@ use tokio_util::sync::CancellationToken;
 use self::answer::Answer;
 use self::call::Call;
 use self::cut::cut_off;
+use self::form::Form;
 use self::socket::{Door, Wire};
 use crate::clock::Clock;
 use crate::faults::{Faults, Instead};
-use crate::limit::Gate;
+use crate::limit::{Gate, Host};
+use crate::oauth::{Issuer, Outcome, TokenLog};
 use crate::options::Options;
 use crate::state::Company;
 use crate::sync::lock;
@@ -44,6 +49,7 @@ pub(crate) use self::view::{assignment_values, rate_values, user_values};
 pub(crate) struct World {
     pub company: Company,
     pub clock: Clock,
+    pub issuer: Issuer,
     pub options: Options,
 }
 
@@ -51,8 +57,10 @@ pub(crate) struct World {
 /// `world` before `gate`.
 pub(crate) struct Desk {
     pub base_url: String,
+    pub identity_url: String,
     pub world: Mutex<World>,
     pub gate: Mutex<Gate>,
+    pub tokens: Mutex<TokenLog>,
     pub faults: Mutex<Faults>,
 }
 
@@ -69,9 +77,21 @@ impl Desk {
 /// On every answer.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Serves until `stopping`.
-pub(crate) async fn serve(listener: TcpListener, desk: Arc<Desk>, stopping: CancellationToken) {
-    let app = Router::new().fallback(handle).with_state((desk, stopping.clone()));
+/// More than a token request has to say.
+const LONGEST_BODY: usize = 64 * 1024;
+
+/// What a handler is given.
+#[derive(Clone)]
+struct Place {
+    desk: Arc<Desk>,
+    host: Host,
+    stopping: CancellationToken,
+}
+
+/// Serves one of the two hosts until `stopping`.
+pub(crate) async fn serve(listener: TcpListener, host: Host, desk: Arc<Desk>, stopping: CancellationToken) {
+    let place = Place { desk, host, stopping: stopping.clone() };
+    let app = Router::new().fallback(handle).with_state(place);
     let service = app.into_make_service_with_connect_info::<Wire>();
     let serving =
         axum::serve(Door(listener), service).with_graceful_shutdown(stopping.clone().cancelled_owned());
@@ -80,20 +100,34 @@ pub(crate) async fn serve(listener: TcpListener, desk: Arc<Desk>, stopping: Canc
 }
 
 async fn handle(
-    State((desk, stopping)): State<(Arc<Desk>, CancellationToken)>,
+    State(place): State<Place>,
     ConnectInfo(wire): ConnectInfo<Wire>,
     request: Request,
 ) -> Response {
-    let call = Call::of(&request);
+    let desk = &place.desk;
+    let (head, body) = request.into_parts();
+    let call = Call::of(&head);
     let (number, admitted) = {
         let world = lock(&desk.world);
         // The instant is taken under the lock, so that the log is in the order of time.
         let mut gate = lock(&desk.gate);
-        gate.arrive(Instant::now(), call.method.as_str(), call.logged_path(), &world.options)
+        gate.arrive(Instant::now(), place.host, call.method.as_str(), call.logged_path(), &world.options)
     };
-    let answered = match admitted {
-        Err(lifted_in) => Some((Answer::throttled(lifted_in), false)),
-        Ok(()) => fare(&desk, &stopping, &call).await,
+    let answered = match (admitted, place.host) {
+        (Err(lifted_in), _) => Some((Answer::throttled(lifted_in), false)),
+        (Ok(()), Host::Api) => {
+            let respond =
+                |hidden: &HashSet<i64>| respond::respond(&desk.world(), &desk.base_url, &call, hidden);
+            fare(&place, &call, respond, Answer::refusal).await
+        }
+        (Ok(()), Host::Identity) if identity::asks_for_tokens(&call) => {
+            let body = to_bytes(body, LONGEST_BODY).await.unwrap_or_default();
+            fare_with_form(&place, &call, &Form::of(&head.headers, &body)).await
+        }
+        (Ok(()), Host::Identity) => {
+            let respond = |_: &HashSet<i64>| identity::respond(&mut desk.world(), &call);
+            fare(&place, &call, respond, Answer::refusal).await
+        }
     };
     let Some((answer, cut)) = answered else {
         wire.reset();
@@ -104,20 +138,34 @@ async fn handle(
     into_response(answer, cut, &now.http_date(Duration::ZERO), number)
 }
 
+/// What becomes of a token request, which is on record as long as it is under way.
+async fn fare_with_form(place: &Place, call: &Call, form: &Form) -> Option<(Answer, bool)> {
+    let ticket = Ticket::of(&place.desk.tokens, form);
+    let respond = |_: &HashSet<i64>| {
+        let (answer, outcome) = identity::token(&mut place.desk.world(), call, form);
+        ticket.decided(outcome);
+        answer
+    };
+    fare(place, call, respond, identity::token_refusal).await
+}
+
 /// What becomes of an admitted request: an answer and whether it is cut off, or nothing.
-async fn fare(desk: &Desk, stopping: &CancellationToken, call: &Call) -> Option<(Answer, bool)> {
+async fn fare(
+    place: &Place,
+    call: &Call,
+    respond: impl FnOnce(&HashSet<i64>) -> Answer,
+    refusal: fn(u16) -> Answer,
+) -> Option<(Answer, bool)> {
+    let Place { desk, stopping, .. } = place;
     let blow = lock(&desk.faults).strike(&call.logged_path(), Instant::now());
-    if !blow.delay.is_zero() {
-        // A stop does not wait for slow answers.
-        let _ = tokio::time::timeout(blow.delay, stopping.cancelled()).await;
-    }
+    pause(blow.delay, stopping).await;
     let mut answer = match blow.instead {
         Some(Instead::Reset) => return None,
         Some(Instead::Html { status, retry_after }) => {
             Answer::trouble(status, retry_after, lock(&desk.world).clock.now())
         }
-        Some(Instead::Refusal(status)) => Answer::refusal(status),
-        None => respond::respond(&desk.world(), &desk.base_url, call, &blow.hidden),
+        Some(Instead::Refusal(status)) => refusal(status),
+        None => respond(&blow.hidden),
     };
     if answer.status == StatusCode::OK {
         if !blow.edits.is_empty() {
@@ -128,7 +176,41 @@ async fn fare(desk: &Desk, stopping: &CancellationToken, call: &Call) -> Option<
     for act in blow.meanwhile {
         act();
     }
-    Some((answer, blow.cut))
+    pause(blow.answer_delay, stopping).await;
+    (!blow.lost).then_some((answer, blow.cut))
+}
+
+/// A stop does not wait for slow answers.
+async fn pause(time: Duration, stopping: &CancellationToken) {
+    if !time.is_zero() {
+        let _ = tokio::time::timeout(time, stopping.cancelled()).await;
+    }
+}
+
+/// A token request's place on record. It is under way until this is dropped, be it because the client went.
+struct Ticket<'d> {
+    log: &'d Mutex<TokenLog>,
+    number: u64,
+}
+
+impl<'d> Ticket<'d> {
+    fn of(log: &'d Mutex<TokenLog>, form: &Form) -> Self {
+        let shown = form.get("refresh_token").map(str::to_owned);
+        let mut held = lock(log);
+        let number = held.arrive(Instant::now(), form.grant(), shown);
+        drop(held);
+        Self { log, number }
+    }
+
+    fn decided(&self, outcome: Option<Outcome>) {
+        lock(self.log).decided(self.number, outcome);
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        lock(self.log).left();
+    }
 }
 
 fn into_response(answer: Answer, cut: bool, date: &str, number: u64) -> Response {

@@ -5,7 +5,8 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use super::answer::Answer;
 
 /// What would let the bearer of a log or a link in.
-const CREDENTIALS: [&str; 2] = ["access_token", "account_id"];
+const CREDENTIALS: [&str; 6] =
+    ["access_token", "account_id", "client_secret", "code", "code_verifier", "refresh_token"];
 /// What a link sets anew.
 const POSITION: [&str; 4] = ["page", "cursor", "per_page", "ref"];
 
@@ -15,6 +16,10 @@ pub(super) struct Query(Vec<(String, String)>);
 impl Query {
     pub fn of(text: &str) -> Self {
         Self(form_urlencoded::parse(text.as_bytes()).into_owned().collect())
+    }
+
+    pub fn of_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self(pairs.into_iter().collect())
     }
 
     /// The last value of this name, as Rails reads it.

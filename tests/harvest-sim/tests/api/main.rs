@@ -4,13 +4,16 @@
 
 mod access;
 mod checks;
+mod consent;
 mod late;
 mod lies;
 mod lists;
+mod lost;
 mod paging;
 mod rates;
 mod records;
 mod throttle;
+mod tokens;
 mod trouble;
 
 use std::sync::Once;
