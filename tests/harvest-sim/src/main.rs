@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use harvest_sim::{Company, Limit, Options, Paging, Sim};
@@ -40,6 +41,25 @@ struct Args {
     /// Lets any number of requests through instead of 100 in 15 seconds
     #[arg(long)]
     no_limit: bool,
+    #[command(flatten)]
+    id: HarvestId,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "OAuth2")]
+struct HarvestId {
+    /// Prints what an OAuth2 client is configured with, and a first refresh token
+    #[arg(long)]
+    oauth: bool,
+    /// The port of Harvest ID on 127.0.0.1; 0 takes a free one
+    #[arg(long, default_value_t = 0)]
+    identity_port: u16,
+    /// How long OAuth2's access tokens live
+    #[arg(long, value_name = "TIME", default_value = "14d", value_parser = humantime::parse_duration)]
+    token_lifetime: Duration,
+    /// Lets each refresh make a new refresh token and end the old one
+    #[arg(long)]
+    rotate: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -62,7 +82,10 @@ async fn main() -> io::Result<()> {
         limit: (!args.no_limit).then(Limit::default),
         ..Options::default()
     };
-    let sim = Sim::start_at((Ipv4Addr::LOCALHOST, args.port).into(), company, options).await?;
+    let at = |port| (Ipv4Addr::LOCALHOST, port).into();
+    let sim = Sim::start_at_both(at(args.port), at(args.id.identity_port), company, options).await?;
+    sim.oauth().lifetime(args.id.token_lifetime);
+    sim.oauth().rotate(args.id.rotate);
     let (url, token, account) = (sim.base_url(), sim.token(), sim.account_id());
     println!("Harvest is at  {url}");
     println!("token          {token}");
@@ -71,11 +94,29 @@ async fn main() -> io::Result<()> {
     println!(
         "curl -H 'Authorization: Bearer {token}' -H 'Harvest-Account-Id: {account}' '{url}/users?per_page=2'"
     );
+    if args.id.oauth {
+        print_oauth(&sim);
+    }
     println!();
     println!("Ctrl-C stops it.");
     tokio::signal::ctrl_c().await?;
     sim.stop().await;
     Ok(())
+}
+
+fn print_oauth(sim: &Sim) {
+    let (url, id, secret) = (sim.identity_url(), sim.oauth().client_id(), sim.oauth().client_secret());
+    let refresh_token = sim.oauth().mint_refresh_token();
+    println!();
+    println!("Harvest ID     {url}");
+    println!("client id      {id}");
+    println!("client secret  {secret}");
+    println!("refresh token  {refresh_token}");
+    println!();
+    println!(
+        "curl -d grant_type=refresh_token -d 'client_id={id}' -d 'client_secret={secret}' \
+         -d 'refresh_token={refresh_token}' '{url}/api/v2/oauth2/token'"
+    );
 }
 
 #[cfg(test)]

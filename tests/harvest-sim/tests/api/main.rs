@@ -10,6 +10,7 @@ mod lies;
 mod lists;
 mod lost;
 mod paging;
+mod program;
 mod rates;
 mod records;
 mod throttle;
