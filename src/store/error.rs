@@ -36,6 +36,9 @@ pub enum StoreError {
          let that user run `rosterd migrate` and grant what `rosterd check` names"
     )]
     Privilege(#[source] sqlx::Error),
+    /// Nobody has made the tables yet.
+    #[error("the database lacks tables of rosterd; run `rosterd migrate`")]
+    NoSchema(#[source] sqlx::Error),
     /// Something in between takes sessions apart.
     #[error(
         "a pooler in transaction mode stands before the database; set database.prepared_statements = false, or give its \
@@ -63,6 +66,9 @@ pub enum StoreError {
 /// SQLSTATE `insufficient_privilege`.
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
+/// SQLSTATEs of a table, or a schema, that is not there.
+const NOT_THERE: [&str; 2] = ["42P01", "3F000"];
+
 /// SQLSTATEs of statements that were prepared elsewhere, or whose names are taken.
 const NOT_PREPARED_HERE: [&str; 2] = ["26000", "42P05"];
 
@@ -77,6 +83,7 @@ impl From<sqlx::Error> for StoreError {
         }
         match said.and_then(sqlx::error::DatabaseError::code) {
             Some(code) if code == INSUFFICIENT_PRIVILEGE => Self::Privilege(error),
+            Some(code) if NOT_THERE.contains(&&*code) => Self::NoSchema(error),
             Some(code) if NOT_PREPARED_HERE.contains(&&*code) => Self::Pooler(error),
             _ if is_unavailable(&error) => Self::Unavailable(error),
             _ => Self::Database(error),

@@ -24,6 +24,7 @@ mod logging;
 mod metrics;
 mod migrations;
 mod mirror;
+mod oauth;
 mod pace;
 mod pooler;
 mod program;

@@ -119,8 +119,7 @@ async fn two_daemons_and_the_commands_work_through_a_pooler_and_one_of_them_writ
     program.call(&["sync", "--full"]).await.expect(0);
     program.call(&["check"]).await.expect(0);
     program.call(&["verify"]).await.expect(0);
-    let ready = reqwest::get(format!("http://{}/readyz", other.listen())).await.unwrap();
-    assert!(ready.text().await.unwrap().contains("\"standby\""));
+    assert!(other.probe("/readyz").await.1.contains("\"standby\""));
     noise.abort();
     store.close().await;
 
