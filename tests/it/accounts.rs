@@ -94,12 +94,12 @@ async fn a_broken_account_starves_no_other() {
         is_mirrored(&scene.one, user.0).await;
     }
     // Which of them it is can be seen.
-    let (status, body) = scene.program.probe("/readyz").await;
+    let (code, body) = scene.program.probe("/readyz").await;
     let body: Value = serde_json::from_str(&body).unwrap();
-    let states = body["accounts"].as_array().unwrap().iter();
-    let states: Vec<_> = states.map(|it| (it["account_id"].as_i64(), it["state"].as_str())).collect();
+    let accounts = body["accounts"].as_array().unwrap().iter();
+    let states: Vec<_> = accounts.map(|it| (it["account_id"].as_i64(), it["state"].as_str())).collect();
     assert_eq!(states, [(Some(111_111), Some("synced")), (Some(222_222), Some("stale"))]);
-    assert_eq!(status, 503);
+    assert_eq!(code, 503);
 
     scene.other.sim.clear_faults();
     let user = scene.other.sim.hire("Rita", "Restored");

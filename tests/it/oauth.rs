@@ -221,6 +221,7 @@ async fn tokens_that_could_not_be_stored_are_not_used_and_not_lost() {
 }
 
 /// `rosterd auth login`, and a person whose browser follows the page that it prints.
+#[expect(clippy::disallowed_methods, reason = "a browser follows redirects")]
 async fn login(program: &Program, arguments: &[&str]) -> (Called, String) {
     // The browser speaks no TLS here, and its client still wants to know who would. Fails where somebody said it before.
     let _ = rustls::crypto::ring::default_provider().install_default();
