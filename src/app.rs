@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use secrecy::SecretString;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -22,12 +22,17 @@ use crate::roster::Guard;
 use crate::settings::Settings;
 use crate::store::local::LocalPostgres;
 use crate::store::permits::Replica;
-use crate::store::{ConnectOptions, Store};
+use crate::store::{ConnectOptions, Store, StoreError};
 use crate::sync::budget::Budgets;
 use crate::sync::cycle::Rules;
 use crate::telemetry::chain;
 
 pub use failure::{Exit, Failure};
+
+/// A database that is there answers within this.
+const SOON: Duration = Duration::from_secs(1);
+/// How long closing the connections may take.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// Settings, a database, a clock: what every command needs.
 pub struct App {
@@ -79,14 +84,26 @@ impl App {
     async fn wait_for_database(&self, patience: Duration) -> Result<(), Failure> {
         let give_up = Instant::now() + patience;
         let mut said = false;
+        let mut say = |why: Option<&StoreError>| {
+            if !std::mem::replace(&mut said, true) {
+                let (error, seconds) = (why.map(|why| chain(why)), patience.as_secs());
+                tracing::warn!(error, "waiting for the database, for {seconds} s at the most");
+            }
+        };
         loop {
-            match self.store.ping().await {
+            // A connection that is refused is tried again below this for a while: whoever looks on is told sooner.
+            let mut knocked = std::pin::pin!(self.store.ping());
+            let answered = match timeout(SOON, &mut knocked).await {
+                Ok(answered) => answered,
+                Err(_) => {
+                    say(None);
+                    knocked.await
+                }
+            };
+            match answered {
                 Ok(()) => return Ok(()),
                 Err(error) if error.is_unavailable() && Instant::now() < give_up => {
-                    if !said {
-                        tracing::warn!(error = %chain(&error), "waiting for the database, for {} s at the most", patience.as_secs());
-                        said = true;
-                    }
+                    say(Some(&error));
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }
                 Err(error) => return Err(error.into()),
@@ -141,7 +158,7 @@ impl App {
         let names = self.settings.accounts().iter().map(|account| self.budget_name(account));
         let ttl = self.settings.lease.ttl;
         let budgets = Budgets::start(self.store.reserved().clone(), replica, ttl, self.limits(), names);
-        if tokio::time::timeout(patience, budgets.registered()).await.is_ok() {
+        if timeout(patience, budgets.registered()).await.is_ok() {
             return Ok(budgets);
         }
         budgets.stop().await;
@@ -191,7 +208,8 @@ impl App {
     pub async fn close(self) {
         self.renewals.close();
         self.renewals.wait().await;
-        self.store.close().await;
+        // Not for longer than a statement takes that nobody waits for any more: it may be behind somebody's lock.
+        let _ = timeout(CLOSING, self.store.close()).await;
         if let Some(local) = self.local
             && let Err(error) = local.stop().await
         {

@@ -23,6 +23,9 @@ use crate::store::permits::{self, Ask, Beat, Chunk, Replica};
 /// then are the price of not asking the database before each.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long the farewell may take; the database may be away.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// This process's part of the shared budgets. Dropping it is a crash: nothing is given back, and what was
 /// held frees itself in time.
 pub struct Budgets {
@@ -147,6 +150,7 @@ impl Keeper {
         let _ = stop.run_until_cancelled(Box::pin(self.keep())).await;
         let rest = self.held.iter().map(|held| held.pace.close()).max().unwrap_or_default();
         let farewell = permits::leave(&self.pool, self.replica.id, rest);
+        self.database.patience = self.database.patience.min(FAREWELL);
         let _ = self.database.ask(farewell).await;
     }
 

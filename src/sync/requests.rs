@@ -14,10 +14,11 @@ impl Worker {
     /// Does what was asked of the account meanwhile; false when it is no longer ours.
     pub(super) async fn serve(&self, fence: Fence, memory: &mut Memory, cancel: &CancellationToken) -> bool {
         while !cancel.is_cancelled() {
-            let request = match self.store.next_request(fence.account).await {
-                Ok(Some(request)) => request,
-                Ok(None) => break,
-                Err(error) => {
+            let asked = self.store.next_request(fence.account);
+            let request = match cancel.run_until_cancelled(asked).await {
+                Some(Ok(Some(request))) => request,
+                None | Some(Ok(None)) => break,
+                Some(Err(error)) => {
                     tracing::debug!(account_id = self.account(), error = %chain(&error), "cannot look for requests");
                     break;
                 }

@@ -25,9 +25,9 @@ use crate::telemetry::{chain, meters};
 /// A quiet account says so once an hour.
 const HEARTBEAT: Duration = Duration::from_hours(1);
 /// How long a cycle may take to reach the end of its page once we are told to stop.
-const PATIENCE: Duration = Duration::from_secs(6);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long giving the account back may take; the database may be away.
-const FAREWELL: Duration = Duration::from_secs(2);
+const FAREWELL: Duration = Duration::from_secs(1);
 /// A standby looks at least this often, so that it follows a silent holder within the lease's time and five seconds.
 const LOOK: Duration = Duration::from_secs(3);
 
