@@ -33,5 +33,7 @@ mod reading;
 mod replicas;
 mod scene;
 mod settling;
+mod stopping;
 mod trouble;
+mod wire;
 mod world;
