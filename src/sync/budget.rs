@@ -73,7 +73,7 @@ impl Budgets {
             bell,
             standing: sender,
             reviewed: Instant::now(),
-            database: Database { patience: ttl / 3, failing: false },
+            database: Database { patience: ttl / 3, failing: None },
         };
         let task = AbortOnDropHandle::new(tokio::spawn(keeper.run(stop.clone())));
         Self { replica: id, paces, standing, keeper: Some((stop, task)) }
@@ -181,6 +181,7 @@ impl Keeper {
         let hold = self.limits.hold(self.ttl);
         let beat = permits::beat(&self.pool, &self.replica, self.ttl, hold, &chunks);
         let Some(Beat { was_alive, kept }) = self.database.ask(beat).await else { return };
+        self.database.is_back();
         for Held { pace, chunks, .. } in &mut self.held {
             chunks.retain(|chunk| {
                 let ours = kept.contains(&chunk.id);
@@ -256,22 +257,22 @@ impl Keeper {
 /// Asks the database, with a limit on the time and one log line when it goes away and when it is back.
 struct Database {
     patience: Duration,
-    failing: bool,
+    /// What the server answered when that was last said: an SQLSTATE, or nothing.
+    failing: Option<String>,
 }
 
 impl Database {
     async fn ask<T>(&mut self, question: impl Future<Output = sqlx::Result<T>>) -> Option<T> {
         let error = match timeout(self.patience, question).await {
-            Ok(Ok(answer)) => {
-                if std::mem::take(&mut self.failing) {
-                    info!(event = "budget.recovered", "the database answers again: requests go on");
-                }
-                return Some(answer);
-            }
+            Ok(Ok(answer)) => return Some(answer),
             Ok(Err(error)) => error,
             Err(_) => sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()),
         };
-        if !std::mem::replace(&mut self.failing, true) {
+        let answer = error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default();
+        // After a restart or a fail-over another thing may be wrong than that it was away: that is news.
+        let passing = answer.is_empty() || answer.starts_with("57P");
+        if self.failing.as_ref().is_none_or(|said| !passing && *said != answer) {
+            self.failing = Some(answer.into_owned());
             warn!(
                 event = "budget.unreachable",
                 %error,
@@ -279,5 +280,12 @@ impl Database {
             );
         }
         None
+    }
+
+    /// The heartbeat says so: a server that is read-only answers mere questions.
+    fn is_back(&mut self) {
+        if self.failing.take().is_some() {
+            info!(event = "budget.recovered", "the database answers again: requests go on");
+        }
     }
 }
