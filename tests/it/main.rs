@@ -9,6 +9,7 @@
 
 mod accounts;
 mod bad_records;
+mod cluster;
 mod command;
 mod counting;
 mod database;
@@ -25,6 +26,7 @@ mod metrics;
 mod migrations;
 mod mirror;
 mod oauth;
+mod outage;
 mod pace;
 mod pooler;
 mod program;
