@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::clock::{Clock, SystemClock};
 use crate::harvest::pace::Limits;
 use crate::roster::Guard;
-use crate::settings::Settings;
+use crate::settings::{Scope, Settings};
 use crate::store::local::LocalPostgres;
 use crate::store::permits::Replica;
 use crate::store::{ConnectOptions, Store, StoreError};
@@ -33,6 +33,9 @@ pub use failure::{Exit, Failure};
 const SOON: Duration = Duration::from_secs(1);
 /// How long closing the connections may take.
 const CLOSING: Duration = Duration::from_secs(1);
+
+/// How long the answer of a renewal that is under way may take to be stored when the process ends.
+const RENEWALS: Duration = Duration::from_secs(8);
 
 /// Settings, a database, a clock: what every command needs.
 pub struct App {
@@ -93,12 +96,11 @@ impl App {
         loop {
             // A connection that is refused is tried again below this for a while: whoever looks on is told sooner.
             let mut knocked = std::pin::pin!(self.store.ping());
-            let answered = match timeout(SOON, &mut knocked).await {
-                Ok(answered) => answered,
-                Err(_) => {
-                    say(None);
-                    knocked.await
-                }
+            let answered = if let Ok(answered) = timeout(SOON, &mut knocked).await {
+                answered
+            } else {
+                say(None);
+                knocked.await
             };
             match answered {
                 Ok(()) => return Ok(()),
@@ -200,14 +202,18 @@ impl App {
                 fraction: self.settings.sync.deletion_guard.fraction,
                 at_least: self.settings.sync.deletion_guard.at_least,
             },
-            alone: self.settings.accounts().len() == 1,
+            alone: self.settings.accounts().len() == 1 || self.settings.rate_limit.scope == Scope::Token,
         }
     }
 
     /// Closes the connections and, where nobody else uses it, stops the private PostgreSQL.
     pub async fn close(self) {
         self.renewals.close();
-        self.renewals.wait().await;
+        if tokio::time::timeout(RENEWALS, self.renewals.wait()).await.is_err() {
+            tracing::warn!(
+                "the OAuth2 tokens that Harvest gave last could not be stored: they may have to be asked for anew"
+            );
+        }
         // Not for longer than a statement takes that nobody waits for any more: it may be behind somebody's lock.
         let _ = timeout(CLOSING, self.store.close()).await;
         if let Some(local) = self.local

@@ -224,7 +224,7 @@ impl Settings {
 
     /// The accounts, for a command that can do nothing without one.
     pub fn require_accounts(&self) -> Result<&[Account], SettingsError> {
-        if self.accounts.is_empty() && self.unnumbered.is_some() {
+        if self.unnumbered.is_some() {
             return Err(SettingsError::from(
                 "the OAuth2 application has no account yet; set HARVEST_ACCOUNT_ID to its number, which \
                  `rosterd auth login` tells",

@@ -64,7 +64,8 @@ async fn login(app: &App, options: &LoginOptions) -> Result<(), Failure> {
     output::line(&consent.url)?;
     let code = tokio::time::timeout(CONSENT, redirect.code(consent.state.clone())).await;
     let code = code.map_err(|_| refused("nobody answered within ten minutes; run it again"))?;
-    let code = code.ok_or_else(|| refused("the person at the browser said no; nothing was changed"))?;
+    let code =
+        code.map_err(|why| refused(&format!("Harvest gives no consent ({why}); nothing was changed")))?;
     let tokens = application.exchange(consent, code, &*app.clock).await.map_err(failed)?;
     let open = application.accounts(&tokens).await.map_err(failed)?;
     keep(app, pick(&open, account)?, credential, &tokens).await
@@ -144,12 +145,6 @@ fn refused(why: &str) -> Failure {
 }
 
 fn failed(error: IdentityError) -> Failure {
-    let exit = match &error {
-        IdentityError::Http(_) | IdentityError::Unreadable(_) => Exit::Unavailable,
-        IdentityError::Refused(_)
-        | IdentityError::Application(_)
-        | IdentityError::NothingToRenewWith
-        | IdentityError::Sealed => Exit::Credentials,
-    };
+    let exit = if error.is_credentials() { Exit::Credentials } else { Exit::Unavailable };
     Failure::new(exit, error)
 }

@@ -54,7 +54,7 @@ pub(super) async fn within_drain(
     tokio::select! {
         ended = work => ended,
         () = overdue => {
-            tracing::warn!("not everything stopped in time; what was left is dropped, which loses nothing");
+            tracing::warn!("not everything stopped in time; what was left is dropped and will be done again");
             late
         }
     }

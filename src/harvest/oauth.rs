@@ -22,11 +22,12 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::auth::Token;
-use super::pace::{Lane, Pace, Throttle};
+use super::pace::{Permit, Throttle};
 use super::transport::{BodyError, Options, http_client, read_body};
 use super::{HarvestError, pages};
 use crate::clock::Clock;
 use crate::roster::AccountId;
+use crate::telemetry::meters;
 
 /// A token is renewed so long before its end, or a quarter of its life before where that is less.
 const EARLY: TimeDelta = TimeDelta::minutes(5);
@@ -84,7 +85,7 @@ impl Tokens {
             access_token: String::new(),
             refresh_token: Some(refresh_token.expose_secret().to_owned()),
             expires_at: None,
-            renew_at: Some(DateTime::<Utc>::MIN_UTC),
+            renew_at: None,
         }
     }
 
@@ -177,25 +178,47 @@ impl Application {
         Ok(Tokens::of(&answer, None, asked_at))
     }
 
-    /// New tokens for old ones.
-    pub async fn renew(&self, old: &Tokens, pace: &Pace, clock: &dyn Clock) -> Result<Tokens, IdentityError> {
-        let refresh = old.refresh_token.clone().ok_or(IdentityError::NothingToRenewWith)?;
-        let refresh = RefreshToken::new(refresh);
-        // Whether Harvest counts these too is not known: they are paced as if it did.
-        let permit = pace.permit(Lane::Poll).await;
+    /// New tokens for old ones. Whether Harvest counts these requests too is not known: they are paced as if it did.
+    pub async fn renew(
+        &self,
+        account: AccountId,
+        old: &Tokens,
+        permit: Permit,
+        clock: &dyn Clock,
+    ) -> Result<Tokens, IdentityError> {
+        let Some(refresh) = old.refresh_token.clone().map(RefreshToken::new) else {
+            permit.answered();
+            return Err(IdentityError::NothingToRenewWith);
+        };
         let asked_at = clock.now();
-        let request = self.endpoints.exchange_refresh_token(&refresh);
-        let answer = request.request_async(self).await.map_err(IdentityError::from);
+        let answer = self.endpoints.exchange_refresh_token(&refresh).request_async(self).await;
+        let answer = answer.map_err(IdentityError::from);
+        let mut status = Some(StatusCode::OK);
         match &answer {
-            Err(IdentityError::Http(HttpError::Status {
-                status: StatusCode::TOO_MANY_REQUESTS,
-                silence,
-            })) => {
-                permit.throttled(Throttle::TooMany, *silence);
+            Err(IdentityError::Http(HttpError::Status { status: code, silence })) => {
+                status = Some(*code);
+                match (*code, silence) {
+                    (StatusCode::TOO_MANY_REQUESTS, _) => {
+                        meters::throttled();
+                        permit.throttled(Throttle::TooMany, *silence);
+                    }
+                    (StatusCode::SERVICE_UNAVAILABLE, Some(_)) => {
+                        permit.throttled(Throttle::Unavailable, *silence);
+                    }
+                    _ => permit.answered(),
+                }
             }
-            Err(IdentityError::Http(HttpError::Network(_))) => drop(permit),
-            _ => permit.answered(),
+            Err(IdentityError::Http(HttpError::Network(_))) => {
+                status = None;
+                drop(permit);
+            }
+            Err(error) => {
+                status = error.is_credentials().then_some(StatusCode::BAD_REQUEST);
+                permit.answered();
+            }
+            Ok(_) => permit.answered(),
         }
+        meters::request(account.0, "oauth2/token", status.map(|status| status.as_u16()));
         Ok(Tokens::of(&answer?, Some(refresh.secret()), asked_at))
     }
 
@@ -289,6 +312,9 @@ pub enum IdentityError {
     /// What is kept cannot be opened.
     #[error("the authorization that is kept was sealed with another client secret")]
     Sealed,
+    /// The budget of requests gives no leave, as when the process ends.
+    #[error("there is no leave to ask")]
+    NoLeave,
     /// No answer.
     #[error("Harvest's identity host (harvest.identity_url) did not answer as it should")]
     Http(#[source] HttpError),
@@ -317,13 +343,20 @@ impl From<BasicRequestTokenError<HttpError>> for IdentityError {
 }
 
 impl IdentityError {
+    /// Only a person can help.
+    pub fn is_credentials(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::Application(_) | Self::NothingToRenewWith | Self::Sealed => true,
+            Self::NoLeave | Self::Http(_) | Self::Unreadable(_) => false,
+        }
+    }
+
     /// As a request of this account's reports it.
     pub fn of(self, account: AccountId) -> HarvestError {
-        match self {
-            Self::Refused(_) | Self::Application(_) | Self::NothingToRenewWith | Self::Sealed => {
-                HarvestError::Unauthorized { account, source: self }
-            }
-            Self::Http(_) | Self::Unreadable(_) => HarvestError::Identity { account, source: self },
+        if self.is_credentials() {
+            HarvestError::Unauthorized { account, source: self }
+        } else {
+            HarvestError::Identity { account, source: self }
         }
     }
 }

@@ -127,6 +127,10 @@ impl Transport {
         lane: Lane,
         refused: Option<&Token>,
     ) -> Result<Answer, HarvestError> {
+        if self.auth.renews() {
+            // The token shall not end while it waits for leave.
+            self.pace.room(lane, 1).await;
+        }
         let token = self.auth.token(refused.cloned()).await?;
         let permit = self.pace.permit(lane).await;
         self.requests.fetch_add(1, Ordering::Relaxed);

@@ -36,7 +36,7 @@ struct Brought {
 
 struct Waiting {
     state: String,
-    answer: Mutex<Option<oneshot::Sender<Option<String>>>>,
+    answer: Mutex<Option<oneshot::Sender<Result<String, String>>>>,
 }
 
 impl Redirect {
@@ -55,8 +55,11 @@ impl Redirect {
         &self.url
     }
 
-    /// The code that proves the consent; `None` when the person said no.
-    pub async fn code(self, state: String) -> Option<String> {
+    /// The code that proves the consent.
+    ///
+    /// # Errors
+    /// In Harvest's word where there is none: `access_denied` when the person said no.
+    pub async fn code(self, state: String) -> Result<String, String> {
         let (sender, answer) = oneshot::channel();
         let waiting = Arc::new(Waiting { state, answer: Mutex::new(Some(sender)) });
         let router = Router::new().route(PATH, get(brought)).with_state(waiting);
@@ -68,8 +71,8 @@ impl Redirect {
         let serve = async move { serve.await };
         tokio::pin!(serve);
         let code = tokio::select! {
-            code = answer => code.ok().flatten(),
-            _ = &mut serve => None,
+            code = answer => code.unwrap_or_else(|_| Err("no answer".to_owned())),
+            _ = &mut serve => Err("no answer".to_owned()),
         };
         drop(over);
         let _ = tokio::time::timeout(FAREWELL, serve).await;
@@ -85,8 +88,13 @@ async fn brought(
     if brought.state.as_deref() != Some(&waiting.state) {
         return (StatusCode::BAD_REQUEST, Html("This is no answer to rosterd's question. It waits on."));
     }
-    let code = brought.code.filter(|_| brought.error.is_none());
-    let page = if code.is_some() {
+    // Its words are letters and underscores; anything else is not repeated.
+    let is_word = |word: &String| word.len() < 64 && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let code = match (brought.code, brought.error) {
+        (Some(code), None) => Ok(code),
+        (_, error) => Err(error.filter(is_word).unwrap_or_else(|| "no reason given".to_owned())),
+    };
+    let page = if code.is_ok() {
         "rosterd has what it needs: its terminal tells the rest. You can close this page."
     } else {
         "rosterd may not: nothing was changed. You can close this page."

@@ -45,12 +45,20 @@ impl Connections {
 
     /// A transaction.
     pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
-        self.pool.begin_with(BEGIN[usize::from(self.is_pooled)]).await
+        self.begin_with(BEGIN).await
     }
 
     /// A transaction that sees one state of the database throughout, and writes nothing.
     pub async fn snapshot(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
-        self.pool.begin_with(SNAPSHOT[usize::from(self.is_pooled)]).await
+        self.begin_with(SNAPSHOT).await
+    }
+
+    /// In a task of its own: dropped while BEGIN is under way, sqlx would put a connection back into the pool that is in a
+    /// transaction which nobody knows of. Dropped afterwards, it rolls back.
+    async fn begin_with(&self, begin: [&'static str; 2]) -> sqlx::Result<Transaction<'static, Postgres>> {
+        let (pool, begin) = (self.pool.clone(), begin[usize::from(self.is_pooled)]);
+        let transaction = tokio::spawn(async move { pool.begin_with(begin).await }).await;
+        transaction.unwrap_or(Err(sqlx::Error::WorkerCrashed))
     }
 
     /// Closes them.

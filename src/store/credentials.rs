@@ -15,7 +15,7 @@ use crate::roster::AccountId;
 pub struct Credential {
     /// The tokens; `None` before the first.
     pub sealed: Option<Sealed>,
-    /// Of the first refresh token in the settings of whoever stored them.
+    /// Of the first refresh token in the settings of whoever stored them: it is used up.
     pub seed_hash: Option<Vec<u8>>,
     /// Which tokens these are; `None` where there is no row.
     pub stored_at: Option<DateTime<Utc>>,
@@ -51,8 +51,8 @@ impl Store {
         }))
     }
 
-    /// Makes this process the one that asks for new tokens in place of `known`. False where another living one is at it,
-    /// or where there are newer ones already.
+    /// Makes this process the one that asks for new tokens in place of `known`. False where another one may be at it, dead
+    /// or alive (its request may be under way), or where there are newer ones already.
     pub async fn claim_renewal(
         &self,
         account: AccountId,
@@ -66,9 +66,7 @@ impl Store {
              ON CONFLICT (account_id) DO UPDATE
                 SET claimed_by = excluded.claimed_by, claimed_until = excluded.claimed_until
               WHERE mine.updated_at = $4
-                AND (mine.claimed_by IS NULL OR mine.claimed_by = $2 OR mine.claimed_until <= clock_timestamp()
-                     OR NOT EXISTS (SELECT FROM roster.replicas AS replica
-                                     WHERE replica.id = mine.claimed_by AND replica.expires_at > clock_timestamp()))",
+                AND (mine.claimed_by IS NULL OR mine.claimed_by = $2 OR mine.claimed_until <= clock_timestamp())",
             account.0,
             replica,
             hold.as_secs_f64(),
@@ -120,11 +118,11 @@ impl Store {
     /// Keeps tokens that a person has just brought: whatever was there, these are the newest.
     pub async fn keep_new(&self, account: AccountId, new: &Renewed) -> Result<(), StoreError> {
         sqlx::query!(
-            "INSERT INTO roster.credentials AS mine (account_id, ciphertext, nonce, expires_at, seed_hash, updated_at)
+            "INSERT INTO roster.credentials (account_id, ciphertext, nonce, expires_at, seed_hash, updated_at)
              VALUES ($1, $2, $3, $4, $5, clock_timestamp())
              ON CONFLICT (account_id) DO UPDATE
                 SET ciphertext = excluded.ciphertext, nonce = excluded.nonce, expires_at = excluded.expires_at,
-                    seed_hash = coalesce(excluded.seed_hash, mine.seed_hash), updated_at = excluded.updated_at,
+                    seed_hash = excluded.seed_hash, updated_at = excluded.updated_at,
                     claimed_by = NULL, claimed_until = NULL",
             account.0,
             new.sealed.ciphertext,

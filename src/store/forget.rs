@@ -25,9 +25,11 @@ pub struct Erased {
 }
 
 impl Store {
-    /// Erases a person from every account, or from `only`; `None` where nobody knows them.
+    /// Erases a person from every account, or from `only`; `None` where nothing is known of them. They need not have a row:
+    /// Harvest may show the assignments of somebody whom it does not show.
     pub async fn forget_user(&self, id: i64, only: Option<AccountId>) -> Result<Option<Erased>, StoreError> {
         let mut transaction = self.lock(only).await?;
+        let account = only.map(|account| account.0);
         let known = sqlx::query!(
             "UPDATE roster.users
                 SET first_name = NULL, last_name = NULL, email = NULL, telephone = NULL, timezone = NULL,
@@ -38,34 +40,34 @@ impl Store {
                     default_hourly_rate = NULL, cost_rate = NULL, avatar_url = NULL,
                     raw = jsonb_build_object('id', id), content_hash = 0
               WHERE id = $1 AND account_id = coalesce($2, account_id)
-             RETURNING account_id, deleted_at",
+             RETURNING deleted_at",
             id,
-            only.map(|account| account.0),
+            account,
         )
         .fetch_all(&mut *transaction)
         .await?;
-        let mut erased =
-            Erased { is_at_harvest: known.iter().any(|row| row.deleted_at.is_none()), ..Erased::default() };
-        // Known or not, there may be records of them that could not be read.
+        // What could not be read is searched by its text: ids may stand in quotes there.
         let rejected = sqlx::query!(
             r#"DELETE FROM roster.rejected_records
                 WHERE account_id = coalesce($2, account_id)
-                  AND ((resource = 'users' AND record_id = $1)
-                       OR encode(raw, 'escape') ~ ('"user(_id)?"\s*:\s*(\{[^}]*"id"\s*:\s*)?' || $1::text || '\M'))"#,
+                  AND (resource = 'users' AND (record_id = $1
+                           OR record_id IS NULL AND encode(raw, 'escape') ~ ('"id"\s*:\s*"?' || $1::text || '\M'))
+                       OR encode(raw, 'escape')
+                           ~ ('"user(_id)?"\s*:\s*(\{[^}]*"id"\s*:\s*)?"?' || $1::text || '\M'))"#,
             id,
-            only.map(|account| account.0),
+            account,
         )
         .execute(&mut *transaction)
         .await?;
-        if known.is_empty() && rejected.rows_affected() == 0 {
+        let rows =
+            known.len() as u64 + rejected.rows_affected() + places_of(&mut transaction, account, id).await?;
+        let events = told_of(&mut transaction, account, id).await?;
+        if rows + events == 0 {
             return Ok(None);
         }
-        for row in &known {
-            erased.rows += 1 + places_of(&mut transaction, row.account_id, id).await?;
-            erased.events += told_of(&mut transaction, row.account_id, id).await?;
-        }
         transaction.commit().await?;
-        Ok(Some(erased))
+        let is_at_harvest = known.iter().any(|row| row.deleted_at.is_none());
+        Ok(Some(Erased { rows, events, is_at_harvest }))
     }
 
     /// Erases all pay, of all accounts.
@@ -168,34 +170,41 @@ impl Store {
 }
 
 /// What else is known of a person: names and pay in their assignments, and their rates.
-async fn places_of(connection: &mut PgConnection, account: i64, user: i64) -> Result<u64, StoreError> {
+async fn places_of(
+    connection: &mut PgConnection,
+    account: Option<i64>,
+    user: i64,
+) -> Result<u64, StoreError> {
     let assignments = sqlx::query!(
         "UPDATE roster.user_assignments
             SET hourly_rate = NULL, budget = NULL, raw = jsonb_build_object('id', id), content_hash = 0
-          WHERE account_id = $1 AND user_id = $2",
+          WHERE account_id = coalesce($1, account_id) AND user_id = $2",
         account,
         user
     );
     let billable = sqlx::query!(
-        "DELETE FROM roster.billable_rates WHERE account_id = $1 AND user_id = $2",
+        "DELETE FROM roster.billable_rates WHERE account_id = coalesce($1, account_id) AND user_id = $2",
         account,
         user
     );
-    let cost =
-        sqlx::query!("DELETE FROM roster.cost_rates WHERE account_id = $1 AND user_id = $2", account, user);
+    let cost = sqlx::query!(
+        "DELETE FROM roster.cost_rates WHERE account_id = coalesce($1, account_id) AND user_id = $2",
+        account,
+        user
+    );
     Ok(assignments.execute(&mut *connection).await?.rows_affected()
         + billable.execute(&mut *connection).await?.rows_affected()
         + cost.execute(&mut *connection).await?.rows_affected())
 }
 
 /// What was told of a person.
-async fn told_of(connection: &mut PgConnection, account: i64, user: i64) -> Result<u64, StoreError> {
+async fn told_of(connection: &mut PgConnection, account: Option<i64>, user: i64) -> Result<u64, StoreError> {
     let person = User::default();
     let fields = person.fields().into_iter().map(|(name, _)| name);
     let personal: Vec<_> = fields.filter(|name| !NOT_PERSONAL.contains(name)).collect();
-    let themselves = erase_events(connection, Some(account), Some(user), &["user"], &personal).await?;
+    let themselves = erase_events(connection, account, Some(user), &["user"], &personal).await?;
     let theirs = ["user_assignment", "billable_rate", "cost_rate"];
-    Ok(themselves + erase_events(connection, Some(account), Some(user), &theirs, &PAY).await?)
+    Ok(themselves + erase_events(connection, account, Some(user), &theirs, &PAY).await?)
 }
 
 /// Takes these keys out of what events say: of an account or all, of a person or all, of these kinds or all.
@@ -220,7 +229,7 @@ async fn erase_events(
                          FROM jsonb_each(payload -> 'after')) END)
             WHERE account_id = coalesce($1, account_id)
               AND ($2::bigint IS NULL
-                   OR aggregateid = $1 || '/' || $2
+                   OR aggregateid = account_id || '/' || $2
                    OR aggregatetype <> 'user' AND $2::text IN (payload -> 'before' ->> 'user_id',
                                                                payload -> 'after' ->> 'user_id'))
               AND (cardinality($3::text[]) = 0 OR aggregatetype = ANY ($3))

@@ -40,7 +40,9 @@ impl Store {
             .fetch_one(&mut *transaction)
             .await?;
         sqlx::query!(
-            "INSERT INTO roster.accounts (account_id) VALUES ($1) ON CONFLICT DO NOTHING",
+            // The first epoch is a time: an account that was forgotten and comes back has none that it had before.
+            "INSERT INTO roster.accounts (account_id, epoch) VALUES ($1, extract(epoch FROM clock_timestamp())::bigint)
+             ON CONFLICT DO NOTHING",
             account.0
         )
         .execute(&mut *transaction)

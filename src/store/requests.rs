@@ -165,7 +165,7 @@ impl Store {
     }
 
     /// Listens for the bell, on a connection of its own, which comes back by itself. `None` where none is left for it:
-    /// requests are then found by the next poll.
+    /// requests are then looked for now and then.
     pub async fn bell(&self) -> Result<Option<Bell>, StoreError> {
         let Some(listening) = &self.listening else { return Ok(None) };
         let mut listener = PgListener::connect_with(listening.sessions()).await?;

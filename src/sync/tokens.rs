@@ -1,5 +1,7 @@
 //! The keeper of an account's OAuth2 tokens: the newest are in the database, where a restart and other replicas find
 //! them; new ones are asked for by one process at a time, and are used only once they are stored.
+//!
+//! Lost are tokens only of a process that dies between Harvest's answer and the database's.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +11,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -17,17 +19,19 @@ use crate::clock::Clock;
 use crate::harvest::HarvestError;
 use crate::harvest::auth::{Renew, Token};
 use crate::harvest::oauth::{Application, IdentityError, Tokens};
-use crate::harvest::pace::Pace;
+use crate::harvest::pace::{Lane, Pace};
 use crate::roster::AccountId;
 use crate::store::credentials::{Credential, Renewed};
 use crate::store::seal::{Seal, SealError};
 use crate::store::{Store, StoreError};
 use crate::telemetry::chain;
 
-/// How often one who waits for another process looks whether it is done.
+/// How often one who waits for another process, or for the database, looks again.
 const LOOK: Duration = Duration::from_millis(200);
-/// How long it waits, and how long a claim holds beyond the time of its requests.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long leave to ask may take once there was room for it.
+const LEAVE: Duration = Duration::from_secs(5);
+/// How long a claim holds beyond the time that one request may take, leave included: nobody else asks before.
+const MARGIN: Duration = Duration::from_secs(10);
 /// While the old token is still good, a renewal that failed is tried again after this, or after an eighth of what is left.
 const AGAIN: TimeDelta = TimeDelta::seconds(30);
 
@@ -89,7 +93,9 @@ impl Renew for Keeper {
             if let Some(token) = self.known.lock().await.fresh(&self, refused.as_ref()) {
                 return Ok(token);
             }
-            // Whoever waits may be told to stop; what Harvest has already answered must not be lost by that.
+            // The long waits come first, where they may be given up.
+            self.pace.room(Lane::Poll, 1).await;
+            // What Harvest has answered must not be lost because whoever waits for it was told to stop.
             let keeper = self.clone();
             let renewal = self.renewals.spawn(async move { keeper.renewed(refused.as_ref()).await });
             renewal.await.unwrap_or_else(|error| Err(self.keeping(error)))
@@ -99,19 +105,19 @@ impl Renew for Keeper {
 }
 
 impl Keeper {
-    async fn renewed(&self, refused: Option<&Token>) -> Result<Token, HarvestError> {
+    async fn renewed(self: &Arc<Self>, refused: Option<&Token>) -> Result<Token, HarvestError> {
         // Held throughout: in this process too, one asks and the others wait.
         let mut known = self.known.lock().await;
         if let Some(token) = known.fresh(self, refused) {
             return Ok(token);
         }
         let error = match self.renew(&mut known, refused).await {
-            Ok(()) => match known.tokens.as_ref().and_then(Tokens::access) {
-                Some(token) => return Ok(token),
-                None => IdentityError::NothingToRenewWith.of(self.account),
-            },
+            Ok(token) => return Ok(token),
             Err(error) => error,
         };
+        if known.unstored.is_some() {
+            self.renewals.spawn(self.clone().store_at_last());
+        }
         let Some(token) = known.good(self, refused) else { return Err(error) };
         tracing::warn!(
             account_id = self.account.0,
@@ -122,78 +128,88 @@ impl Keeper {
     }
 
     /// Brings tokens that are fresh, from the database or from Harvest.
-    async fn renew(&self, known: &mut Known, refused: Option<&Token>) -> Result<(), HarvestError> {
-        self.keep_unstored(known).await?;
-        let give_up = Instant::now() + self.timeout + PATIENCE;
+    async fn renew(&self, known: &mut Known, refused: Option<&Token>) -> Result<Token, HarvestError> {
+        let hold = self.timeout + LEAVE + MARGIN;
+        let give_up = Instant::now() + hold + MARGIN;
         loop {
+            self.store_unstored(known).await?;
             let kept = self.store.credential(self.account).await.map_err(|error| self.keeping(error))?;
-            let newest = self.newest(&kept).map_err(|error| error.of(self.account))?;
-            let stale = Known { tokens: Some(newest.clone()), unstored: None };
-            if stale.fresh(self, refused).is_some() {
-                known.tokens = Some(newest);
-                return Ok(());
+            known.tokens = self.opened(&kept).or(known.tokens.take());
+            if let Some(token) = known.fresh(self, refused) {
+                return Ok(token);
             }
-            let claim = self.store.claim_renewal(self.account, &kept, self.replica, self.timeout + PATIENCE);
+            let claim = self.store.claim_renewal(self.account, &kept, self.replica, hold);
             if claim.await.map_err(|error| self.keeping(error))? {
-                // What another process stored last may still do if this fails.
-                known.tokens = Some(newest.clone());
-                return self.ask(known, newest, kept).await;
-            }
-            if Instant::now() > give_up {
+                match self.ask(&kept).await {
+                    // Stored on the next way round, unless somebody has brought better ones.
+                    Ok(tokens) => known.unstored = Some((tokens, kept)),
+                    Err(error) => {
+                        // Where that fails the claim ends by itself.
+                        let _ = self.store.drop_claim(self.account, self.replica).await;
+                        return Err(error.of(self.account));
+                    }
+                }
+            } else if Instant::now() > give_up {
                 return Err(self.keeping("another process has been renewing them for too long"));
+            } else {
+                sleep(LOOK).await;
             }
-            sleep(LOOK).await;
         }
     }
 
-    /// Asks Harvest, and stores the answer.
-    async fn ask(&self, known: &mut Known, old: Tokens, kept: Credential) -> Result<(), HarvestError> {
-        match self.application.renew(&old, &self.pace, &*self.clock).await {
-            Ok(tokens) => {
-                known.unstored = Some((tokens, kept));
-                self.keep_unstored(known).await?;
-                tracing::debug!(account_id = self.account.0, "the OAuth2 tokens were renewed");
-                Ok(())
-            }
-            Err(error) => {
-                // Where that fails the claim ends by itself.
-                let _ = self.store.drop_claim(self.account, self.replica).await;
-                Err(error.of(self.account))
-            }
+    /// Asks Harvest: for what is kept; where that is refused, or does not open, for a first refresh token in the settings
+    /// that has not been used up.
+    async fn ask(&self, kept: &Credential) -> Result<Tokens, IdentityError> {
+        let opened = self.opened(kept);
+        let seed = self.seed.as_ref().filter(|seed| kept.seed_hash.as_ref() != Some(&self.seal.hash(seed)));
+        let refused = match opened {
+            Some(tokens) => match self.exchange(&tokens).await {
+                Err(error @ (IdentityError::Refused(_) | IdentityError::NothingToRenewWith)) => error,
+                other => return other,
+            },
+            None if kept.sealed.is_some() => IdentityError::Sealed,
+            None => IdentityError::NothingToRenewWith,
+        };
+        match seed {
+            Some(seed) => self.exchange(&Tokens::seed(seed)).await,
+            None => Err(refused),
         }
+    }
+
+    async fn exchange(&self, old: &Tokens) -> Result<Tokens, IdentityError> {
+        // There was room a moment ago. A budget that was closed since gives no leave any more.
+        let permit =
+            timeout(LEAVE, self.pace.permit(Lane::Poll)).await.map_err(|_| IdentityError::NoLeave)?;
+        self.application.renew(self.account, old, permit, &*self.clock).await
     }
 
     /// Stores what could not be stored before; until then it is not used.
-    async fn keep_unstored(&self, known: &mut Known) -> Result<(), HarvestError> {
+    async fn store_unstored(&self, known: &mut Known) -> Result<(), HarvestError> {
         let Some((tokens, kept)) = &known.unstored else { return Ok(()) };
         let renewed = sealed(&self.seal, self.account, tokens, self.seed.as_ref());
         let renewed = renewed.map_err(|error| self.keeping(error))?;
         let stored = self.store.keep_renewed(self.account, kept, &renewed).await;
-        let ours = stored.map_err(|error| self.keeping(error))?;
-        if let Some((tokens, _)) = known.unstored.take()
-            && ours
-        {
-            known.tokens = Some(tokens);
+        if stored.map_err(|error| self.keeping(error))? {
+            tracing::debug!(account_id = self.account.0, "the OAuth2 tokens were renewed");
         }
+        known.unstored = None;
         Ok(())
     }
 
-    /// What to go on with: what is kept, unless the settings have got another first refresh token since, or the
-    /// application another secret.
-    fn newest(&self, kept: &Credential) -> Result<Tokens, IdentityError> {
-        let seed_hash = self.seed.as_ref().map(|seed| self.seal.hash(seed));
-        let is_superseded = seed_hash.is_some() && kept.seed_hash.is_some() && kept.seed_hash != seed_hash;
-        let opened = kept
-            .sealed
-            .as_ref()
-            .filter(|_| !is_superseded)
-            .and_then(|sealed| serde_json::from_slice(&self.seal.open(self.account, sealed)?).ok());
-        match (opened, &self.seed) {
-            (Some(tokens), _) => Ok(tokens),
-            (None, Some(seed)) => Ok(Tokens::seed(seed)),
-            (None, None) if kept.sealed.is_some() => Err(IdentityError::Sealed),
-            (None, None) => Err(IdentityError::NothingToRenewWith),
+    /// Goes on trying: they may be the only good ones, and this process may not be the one that needs them next.
+    async fn store_at_last(self: Arc<Self>) {
+        loop {
+            sleep(LOOK * 5).await;
+            let mut known = self.known.lock().await;
+            if self.store_unstored(&mut known).await.is_ok() {
+                return;
+            }
         }
+    }
+
+    /// What is kept, where our secret opens it.
+    fn opened(&self, kept: &Credential) -> Option<Tokens> {
+        serde_json::from_slice(&self.seal.open(self.account, kept.sealed.as_ref()?)?).ok()
     }
 
     fn keeping(&self, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> HarvestError {

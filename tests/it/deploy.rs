@@ -36,6 +36,7 @@ async fn alerts_and_dashboard_ask_for_what_the_program_tells() {
     let program = Program::new(&sim, database.url());
     let mut daemon = program.start();
     daemon.until("cycle.finished").await;
+    sim.inject(Fault::refusal(400).on("/users?").times(1));
     // The probe of the totals takes the first and makes nothing of it.
     sim.inject(Fault::html(401).on("/users?").times(2));
     daemon.until("credentials.refused").await;

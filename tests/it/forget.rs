@@ -109,6 +109,23 @@ async fn a_forgotten_person_is_nowhere_and_the_outbox_still_tells_the_mirror() {
     program.call(&["forget", "user", "1"]).await.expect(1);
 }
 
+/// Harvest shows the assignments of somebody whom it does not show.
+#[tokio::test]
+async fn a_person_without_a_row_is_forgotten_too() {
+    let mut world = World::new().await;
+    let user = world.sim.hire("Quentin", "Quagmire");
+    let place = world.sim.assign(user, world.sim.project_ids()[0]);
+    world.sim.edit_assignment(place, |place| place.budget = Some(617.43));
+    world.sim.inject(Fault::hide([user.0]).forever());
+    world.sim.inject(Fault::html(403).on(&format!("/users/{user}")).forever());
+    world.cycle().await;
+    assert!(!world.rows("users").await.contains_key(&user.0));
+    expect_known(&world, &["Quagmire", "617.43"]).await;
+    let called = Program::new(&world.sim, world.url()).call(&["forget", "user", &user.to_string()]).await;
+    called.expect(0);
+    expect_nowhere(&world, &["Quentin", "Quagmire", "617.43"]).await;
+}
+
 #[tokio::test]
 async fn forgotten_pay_is_nowhere_and_may_then_be_kept_out() {
     let (mut world, user) = known().await;

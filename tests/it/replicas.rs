@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::program::{Daemon, Program};
 use crate::scene::Scene;
 
+const EPOCH: &str = "SELECT epoch FROM roster.accounts";
 const TTL: Duration = Duration::from_secs(3); // as `Program` sets it
 
 /// The state that `/readyz` gives the account.
@@ -60,6 +61,7 @@ async fn a_killed_holder_is_followed_within_the_ttl_and_five_seconds() {
     first.until("cycle.finished").await;
     let mut second = standby.start();
     second.until_said("standing by").await;
+    let epoch = scene.number(EPOCH).await;
     first.signal("-KILL");
     let killed = Instant::now();
     scene.sim.hire("Yan", "Young");
@@ -68,7 +70,7 @@ async fn a_killed_holder_is_followed_within_the_ttl_and_five_seconds() {
     while second.until("cycle.finished").await["users_changed"] != 1 {}
     scene.expect_right().await;
     assert_eq!(lease_held(&standby).await, "1");
-    assert_eq!(scene.number("SELECT epoch FROM roster.accounts").await, 2);
+    assert_eq!(scene.number(EPOCH).await, epoch + 1);
 }
 
 #[tokio::test]
@@ -145,7 +147,7 @@ impl Duel {
     /// The holder sleeps: the rival takes over and stores what is newer still. The holder wakes, changes nothing, and
     /// stands by, until it is its turn again.
     async fn settle(mut self) {
-        let frozen = Instant::now();
+        let (frozen, epoch) = (Instant::now(), self.scene.number(EPOCH).await);
         self.rival.until("lease.acquired").await;
         assert!(frozen.elapsed() < TTL + Duration::from_secs(5), "after {:?}", frozen.elapsed());
         self.scene.sim.rename(self.user, "Newer", "News");
@@ -168,7 +170,7 @@ impl Duel {
         self.scene.sim.hire("Last", "Word");
         while self.holder.until("cycle.finished").await["users_changed"] != 1 {}
         self.scene.expect_right().await;
-        assert_eq!(self.scene.number("SELECT epoch FROM roster.accounts").await, 3);
+        assert_eq!(self.scene.number(EPOCH).await, epoch + 2);
     }
 }
 
