@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 /// A server of a version that the daemon is made for.
-const IMAGE: (&str, &str) = ("postgres", "17-alpine");
+const IMAGE: (&str, &str) = ("postgres", "17");
 /// How long a container may take to be there, its image to be pulled included.
 const CONTAINER_LIMIT: Duration = Duration::from_mins(2);
 /// How long dropping a database may take at the end of a test.
