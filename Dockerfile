@@ -2,6 +2,9 @@
 #
 #   docker build --build-arg REVISION="$(git rev-parse --short=12 HEAD)" --tag rosterd .
 #   docker run --env DATABASE_URL --env HARVEST_ACCOUNT_ID --env HARVEST_ACCESS_TOKEN --publish 8080:8080 rosterd
+#
+# Who publishes it adds what only they know, and what would make every build another one:
+#   --label org.opencontainers.image.source=… --label org.opencontainers.image.created="$(date -u +%FT%TZ)"
 
 # That of rust-toolchain.toml.
 ARG RUST_VERSION=1.95.0
@@ -12,15 +15,14 @@ WORKDIR /build
 ENV SQLX_OFFLINE=true
 
 # The dependencies, in a layer of their own: as long as the manifests stay the same it is taken from the cache.
-# Empty sources stand in for ours. This needs no BuildKit and no tool from the network, unlike cache mounts and
-# cargo-chef.
+# Empty sources stand in for ours, wherever the manifests want one. This needs no BuildKit and no tool from the network,
+# unlike cache mounts and cargo-chef.
 COPY Cargo.toml Cargo.lock ./
 COPY tests/harvest-sim/Cargo.toml tests/harvest-sim/
-RUN mkdir -p src tests/it tests/harvest-sim/src examples \
-    && for main in build.rs src/main.rs tests/it/main.rs tests/harvest-sim/src/main.rs examples/demo.rs; do \
-           echo 'fn main() {}' > "$main"; \
-       done \
-    && touch src/lib.rs tests/harvest-sim/src/lib.rs \
+RUN for target in build.rs src/lib.rs examples/demo.rs tests/harvest-sim/src/main.rs tests/harvest-sim/src/lib.rs \
+        $(sed -n 's/^path = "\(.*\.rs\)"$/\1/p' Cargo.toml); do \
+        mkdir -p "$(dirname "$target")" && echo 'fn main() {}' > "$target"; \
+    done \
     && cargo build --release --locked --package rosterd --bin rosterd
 
 COPY build.rs ./
@@ -37,10 +39,13 @@ RUN touch build.rs src/lib.rs src/main.rs \
 # No shell, no package manager; glibc and the certificate authorities that rustls reads. An authority of one's own
 # is mounted and named in SSL_CERT_FILE.
 FROM gcr.io/distroless/cc-debian12:nonroot
+# That of Cargo.toml.
+ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="rosterd" \
       org.opencontainers.image.description="Keeps a PostgreSQL mirror of the people and project teams of Harvest accounts" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /build/target/release/rosterd /usr/local/bin/rosterd
 
