@@ -48,6 +48,10 @@ db *arguments:
     export PGPASSFILE=$dir/pgpass
     exec psql -h 127.0.0.1 -p "$(sed -n 4p "$pid_file")" -U rosterd rosterd "$@"
 
+# What the program is made of, as CycloneDX in rosterd_bin.cdx.json (cargo install --locked cargo-cyclonedx)
+sbom:
+    cargo cyclonedx --format json --spec-version 1.5 --describe binaries --no-build-deps --target x86_64-unknown-linux-gnu
+
 # All that must hold before a change goes in
 ci:
     .ci/run
