@@ -30,14 +30,16 @@ use tracing_subscriber::{
 ///
 /// Those that have headers and bodies in hand stop at debug: there they name hosts, sizes and kinds of
 /// frames. Trace is where buffers, handshakes and header fields get printed, so it is never to be had,
-/// whatever the filter says. sqlx prints statements, never the values bound to them.
-const NOISY: [(&str, LevelFilter); 8] = [
+/// whatever the filter says. sqlx prints statements, never the values bound to them; what the server remarks beside
+/// its answers may be a trigger's words, and quote a row.
+const NOISY: [(&str, LevelFilter); 9] = [
     ("axum", LevelFilter::DEBUG),
     ("h2", LevelFilter::DEBUG),
     ("hyper", LevelFilter::DEBUG),
     ("reqwest", LevelFilter::DEBUG),
     ("rustls", LevelFilter::DEBUG),
     ("sqlx", LevelFilter::TRACE),
+    ("sqlx::postgres::notice", LevelFilter::OFF),
     ("tokio_rustls", LevelFilter::DEBUG),
     ("tower", LevelFilter::DEBUG),
 ];
@@ -96,9 +98,9 @@ where
 
 /// What may be said at most. It only ever takes away from what `filter` asks for.
 fn allowed(filter: &str) -> Targets {
-    let most = |(library, most)| {
+    let most = |(library, most): (&'static str, LevelFilter)| {
         let named = filter.split(',').any(|directive| directive.trim_start().starts_with(library));
-        (library, if named { most } else { LevelFilter::WARN })
+        (library, if named { most } else { most.min(LevelFilter::WARN) })
     };
     Targets::new().with_default(LevelFilter::TRACE).with_targets(NOISY.map(most))
 }

@@ -1,5 +1,7 @@
 //! What can go wrong at the database, told apart where the caller decides differently.
 
+use std::fmt;
+
 use super::seal::SealError;
 use crate::roster::AccountId;
 
@@ -60,8 +62,39 @@ pub enum StoreError {
     Seal(#[from] SealError),
     /// Anything else that the server says.
     #[error("the database refused a statement")]
-    Database(#[source] sqlx::Error),
+    Database(#[source] Answer),
 }
+
+/// What the server says of a statement, or sqlx of its answer.
+pub struct Answer(sqlx::Error);
+
+/// Classes of SQLSTATEs with which PostgreSQL speaks of the statement, and so in words that quote no value. Of other
+/// trouble it may quote what a row holds, and a trigger may say anything.
+const OF_THE_STATEMENT: [&str; 6] = ["0A", "25", "42", "55", "58", "XX"];
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(error) = self.0.as_database_error() else { return self.0.fmt(f) };
+        let code = error.code().unwrap_or_default();
+        if OF_THE_STATEMENT.iter().any(|class| code.starts_with(class)) {
+            return self.0.fmt(f);
+        }
+        let name = |what, name: Option<&str>| name.map(|name| format!(", {what} {name}")).unwrap_or_default();
+        let (table, constraint) = (name("table", error.table()), name("constraint", error.constraint()));
+        write!(
+            f,
+            "SQLSTATE {code}{table}{constraint}; its words are not repeated here, as they may quote a record"
+        )
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Answer {}
 
 /// SQLSTATE `insufficient_privilege`.
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
@@ -86,7 +119,7 @@ impl From<sqlx::Error> for StoreError {
             Some(code) if NOT_THERE.contains(&&*code) => Self::NoSchema(error),
             Some(code) if NOT_PREPARED_HERE.contains(&&*code) => Self::Pooler(error),
             _ if is_unavailable(&error) => Self::Unavailable(error),
-            _ => Self::Database(error),
+            _ => Self::Database(Answer(error)),
         }
     }
 }
@@ -94,20 +127,20 @@ impl From<sqlx::Error> for StoreError {
 impl StoreError {
     /// The server does not take this very value: the record that holds it is to be set aside.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Database(sqlx::Error::Database(error))
+        matches!(self, Self::Database(Answer(sqlx::Error::Database(error)))
             if error.code().is_some_and(|code| REFUSING.iter().any(|class| code.starts_with(class))))
     }
 
     /// An event of this record and version was told before: the row's own version is behind.
     pub fn is_told_before(&self) -> bool {
-        matches!(self, Self::Database(sqlx::Error::Database(error))
+        matches!(self, Self::Database(Answer(sqlx::Error::Database(error)))
             if error.is_unique_violation() && error.table() == Some("outbox"))
     }
 
     /// Why the server does not take a value, without the value.
     pub fn refusal(&self) -> String {
         match self {
-            Self::Database(sqlx::Error::Database(error)) => {
+            Self::Database(Answer(sqlx::Error::Database(error))) => {
                 format!("PostgreSQL does not take it (SQLSTATE {})", error.code().unwrap_or_default())
             }
             _ => "PostgreSQL does not take it".to_owned(),
