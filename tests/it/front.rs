@@ -28,6 +28,15 @@ struct Door {
     sims: Vec<Sim>,
     client: reqwest::Client,
     arrivals: Mutex<Vec<Arrival>>,
+    instead: Mutex<Vec<Instead>>,
+}
+
+/// What the next request for something is answered instead.
+struct Instead {
+    path: String,
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    body: String,
 }
 
 impl Front {
@@ -40,6 +49,7 @@ impl Front {
             sims: sims.into_iter().cloned().collect(),
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
             arrivals: Mutex::default(),
+            instead: Mutex::default(),
         });
         let app = axum::Router::new().fallback(pass).with_state(door.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
@@ -52,6 +62,13 @@ impl Front {
 
     pub fn arrivals(&self) -> Vec<Arrival> {
         self.door.arrivals.lock().unwrap().clone()
+    }
+
+    /// Answers the next request whose path and query contain this.
+    pub fn answer_once(&self, path: &str, status: u16, headers: &[(&'static str, &str)], body: &str) {
+        let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        let instead = Instead { path: path.to_owned(), status, headers, body: body.to_owned() };
+        self.door.instead.lock().unwrap().push(instead);
     }
 
     pub fn forget(&self) {
@@ -79,6 +96,13 @@ async fn pass(State(door): State<Arc<Door>>, request: Request) -> Response {
     let account = request.headers()["Harvest-Account-Id"].to_str().unwrap().parse().unwrap();
     let path = request.uri().path_and_query().unwrap().to_string();
     door.arrivals.lock().unwrap().push(Arrival { at: Instant::now(), account, path: path.clone() });
+    if let Some(instead) = instead(&door, &path) {
+        let headers = instead.headers.iter();
+        let answer = headers.fold(Response::builder().status(instead.status), |answer, (name, value)| {
+            answer.header(*name, value)
+        });
+        return answer.body(instead.body.into()).unwrap();
+    }
     let sim = door.sims.iter().find(|sim| sim.account_id() == account).unwrap();
     let there = sim.base_url().trim_end_matches("/v2");
     let asked = door.client.get(format!("{there}{path}")).headers(request.headers().clone());
@@ -91,4 +115,10 @@ async fn pass(State(door): State<Arc<Door>>, request: Request) -> Response {
     let mut response = Response::new(Body::from(body));
     (*response.status_mut(), *response.headers_mut()) = (status, headers);
     response
+}
+
+fn instead(door: &Door, path: &str) -> Option<Instead> {
+    let mut instead = door.instead.lock().unwrap();
+    let at = instead.iter().position(|it| path.contains(&it.path))?;
+    Some(instead.remove(at))
 }

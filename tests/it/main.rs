@@ -9,6 +9,7 @@
 
 mod accounts;
 mod bad_records;
+mod canary;
 mod cluster;
 mod command;
 mod counting;

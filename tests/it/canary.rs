@@ -1,0 +1,266 @@
+//! Whatever goes wrong and however much is asked for: no name, address, pay or token is in what the program logs.
+
+use harvest_sim::{Company, Fault, Options, Sim};
+use serde_json::{Map, Value, json};
+
+use crate::front::Front;
+use crate::program::{Daemon, Program};
+use crate::scene::Scene;
+
+/// In every text that is somebody's, in the token, and in all that Harvest says beside them.
+const MARK: &str = "zxq";
+/// Pay, and what could be taken for it in no other number.
+const PAY: [f64; 6] = [91_743.57, 61_329.37, 73_117.59, 88_817.31, 45_583.73, 37_759.91];
+const TOKEN: &str = "2348607.pt.zxq-token-canary";
+const SECRETIVE: &str = r#"{"message":"zxq-body","token":"2348607.pt.zxq-token-canary","rate":91743.57}"#;
+
+/// All that is to be logged, by everybody who could.
+const FILTER: &str = "trace,axum=trace,h2=trace,hyper=trace,reqwest=trace,rustls=trace,sqlx=trace,tokio_rustls=trace,tower=trace";
+
+fn mark_everything(sim: &Sim) {
+    for user in sim.user_ids() {
+        sim.edit_user_silently(user, |user| {
+            user.first_name = format!("Zxqfirst{}", user.id());
+            user.last_name = format!("Zxqlast{}", user.id());
+            user.email = format!("zxq.mail.{}@zxq.example.com", user.id());
+            user.telephone = "+1 555 zxq 0199".to_owned();
+            user.roles = vec!["Zxq Engineering".to_owned()];
+            user.avatar_url = "https://cache.example.com/zxq/picture.png".to_owned();
+            user.default_hourly_rate = Some(PAY[0]);
+            user.cost_rate = Some(PAY[1]);
+            user.extra.insert("nickname".to_owned(), json!("zxq-nickname"));
+        });
+        sim.add_billable_rate(user, PAY[4], None);
+        sim.add_cost_rate(user, PAY[5], None);
+    }
+    for project in sim.project_ids() {
+        sim.edit_project(project, |project| {
+            project.name = "Project Zxq".to_owned();
+            project.code = Some("ZXQ-1".to_owned());
+            project.client_name = "Zxq Limited".to_owned();
+        });
+    }
+    for assignment in sim.assignment_ids() {
+        sim.edit_assignment_silently(assignment, |assignment| {
+            (assignment.hourly_rate, assignment.budget) = (Some(PAY[2]), Some(PAY[3]));
+        });
+    }
+}
+
+#[track_caller]
+fn expect_no_canary(text: &str, password: &str) {
+    let pay = PAY.map(|pay| pay.to_string());
+    for line in text.lines() {
+        let lower = line.to_ascii_lowercase();
+        for canary in pay.iter().map(String::as_str).chain([MARK, password]) {
+            assert!(!lower.contains(&canary.to_ascii_lowercase()), "{canary:?} in {line}");
+        }
+    }
+}
+
+struct Aviary {
+    scene: Scene,
+    front: Front,
+    program: Program,
+    daemon: Daemon,
+    password: String,
+}
+
+impl Aviary {
+    async fn new() -> Self {
+        let scene = Scene::of(
+            Company::seeded(5, 20, 40).with_token(TOKEN),
+            Options { limit: None, ..Options::default() },
+        )
+        .await;
+        mark_everything(&scene.sim);
+        let front = Front::of([&scene.sim]).await;
+        let mut program = scene.program();
+        program
+            .set("HARVEST_BASE_URL", front.base_url())
+            .set("RUST_LOG", FILTER)
+            .set("ROSTERD__LOG__LEVEL", "trace")
+            .set("ROSTERD__HARVEST__USER_AGENT_CONTACT", "zxq-contact@example.com")
+            .set("ROSTERD__RATES__HISTORIES", "true")
+            .set("ROSTERD__RATE_LIMIT__REQUESTS", "10000")
+            // It looks when it is told to.
+            .set("ROSTERD__SYNC__POLL_INTERVAL", "10m");
+        let mut daemon = program.start();
+        daemon.until("cycle.finished").await;
+        let password = url::Url::parse(scene.url()).unwrap().password().unwrap_or("no password").to_owned();
+        Self { scene, front, program, daemon, password }
+    }
+
+    /// Goes wrong with the next look, which is now, and says so.
+    async fn says(&mut self, event: &str) {
+        self.daemon.signal("-HUP");
+        self.daemon.until(event).await;
+    }
+
+    /// All is well again, whatever was put into the way.
+    async fn recovers(&mut self) {
+        self.scene.sim.clear_faults();
+        self.says("cycle.finished").await;
+    }
+
+    fn edit_somebody(&self) {
+        let user = self.scene.sim.user_ids()[7];
+        self.scene.sim.edit_user(user, |user| user.telephone.push_str(" zxq"));
+    }
+
+    async fn call(&self, arguments: &[&str]) {
+        let called = self.program.call(arguments).await;
+        assert!(called.stderr().contains("sqlx::query"), "nothing was asked for: {}", called.stderr());
+        expect_no_canary(&called.stderr(), &self.password);
+    }
+
+    /// Harvest says what it should not, in each of its ways.
+    async fn harvest_in_trouble(&mut self) {
+        let html = format!("<html><title>zxq</title>{SECRETIVE}</html>");
+        let headers =
+            [("content-type", "text/html"), ("set-cookie", "session=zxq-cookie"), ("hint", "zxq-hint")];
+        for (status, event) in [
+            (500, "harvest.retried"),
+            (502, "harvest.retried"),
+            (200, "cycle.failed"),
+            (401, "credentials.refused"),
+            (403, "credentials.refused"),
+            (404, "credentials.refused"),
+            (418, "cycle.failed"),
+            (422, "cycle.finished"),
+        ] {
+            self.front.answer_once("updated_since", status, &headers, &html);
+            self.says(event).await;
+            self.recovers().await;
+        }
+        self.front.answer_once(
+            "updated_since",
+            429,
+            &[("retry-after", "1"), ("hint", "zxq-hint")],
+            SECRETIVE,
+        );
+        self.says("harvest.throttled").await;
+        let elsewhere = format!("http://zxq.example.net/v2/users?access_token={TOKEN}");
+        self.front.answer_once("updated_since", 302, &[("location", &elsewhere)], &html);
+        self.says("cycle.failed").await;
+        self.recovers().await;
+        let answers: [(Fault, &str); 5] = [
+            (
+                Fault::edit_bytes(|body| *body = format!("{{\"users\": [{SECRETIVE}, zxq").into_bytes()),
+                "cycle.failed",
+            ),
+            (Fault::edit_bytes(|body| *body = format!("[{SECRETIVE}]").into_bytes()), "cycle.failed"),
+            (Fault::edit(move |page| page["links"]["next"] = elsewhere.clone().into()), "cycle.failed"),
+            (Fault::edit(|page| page["total_entries"] = "zxq".into()), "cycle.finished"),
+            (Fault::edit_bytes(|body| body.truncate(body.len() / 2)), "cycle.failed"),
+        ];
+        for (fault, event) in answers {
+            self.scene.sim.inject(fault.on("updated_since"));
+            self.says(event).await;
+            self.recovers().await;
+        }
+    }
+
+    /// Records that cannot be read, one field after the other.
+    async fn unreadable_records(&mut self) {
+        for (field, value) in [
+            ("weekly_capacity", json!("zxq")),
+            ("default_hourly_rate", json!("91743.57 zxq")),
+            ("updated_at", json!("zxq o'clock")),
+            ("id", json!("zxq")),
+            ("is_active", json!({ "zxq": 91743.57 })),
+            ("roles", json!("zxq")),
+            ("first_name", json!(91743.57)),
+        ] {
+            self.edit_somebody();
+            let edit =
+                move |record: &mut Map<String, Value>| drop(record.insert(field.to_owned(), value.clone()));
+            self.scene.sim.inject(Fault::edit_records(edit).on("/users?updated_since").forever());
+            self.says("record.rejected").await;
+            self.recovers().await;
+        }
+    }
+
+    /// PostgreSQL refuses a row, and quotes it: in the detail, in the message, in a notice.
+    async fn a_database_that_quotes(&mut self) {
+        let raise = |level: &str| {
+            format!(
+                "CREATE OR REPLACE FUNCTION public.quote() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                     RAISE {level} 'not %, who costs %', NEW.email, NEW.cost_rate {};
+                     RETURN NEW;
+                 END $$;
+                 CREATE OR REPLACE TRIGGER quote BEFORE INSERT OR UPDATE ON roster.users
+                     FOR EACH ROW EXECUTE FUNCTION public.quote();",
+                if level == "EXCEPTION" { "USING DETAIL = NEW.last_name, HINT = NEW.first_name" } else { "" },
+            )
+        };
+        let (check, no_check) = (
+            "ALTER TABLE roster.users ADD CONSTRAINT short CHECK (length(telephone) < 5) NOT VALID",
+            "ALTER TABLE roster.users DROP CONSTRAINT short",
+        );
+        let no_trigger = "DROP TRIGGER quote ON roster.users";
+        let unreadable = raise("EXCEPTION").replace("USING", "USING ERRCODE = '22P02',");
+        for (wrong, event, right) in [
+            (check.to_owned(), "cycle.failed", no_check),
+            (raise("EXCEPTION"), "cycle.failed", no_trigger),
+            (unreadable, "record.rejected", no_trigger),
+            (raise("WARNING"), "cycle.finished", no_trigger),
+            (raise("LOG"), "cycle.finished", no_trigger),
+        ] {
+            self.scene.execute(wrong).await;
+            self.edit_somebody();
+            self.says(event).await;
+            self.scene.execute(right).await;
+            self.recovers().await;
+        }
+    }
+
+    async fn deletions_that_are_held(&mut self) {
+        let owner = self.scene.sim.token_owner();
+        for user in self.scene.sim.user_ids().into_iter().filter(|user| *user != owner).take(12) {
+            self.scene.sim.delete_user(user);
+        }
+        self.says("deletions.held").await;
+        self.recovers().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_anybodys_is_in_any_line() {
+    let mut aviary = Aviary::new().await;
+    let marked = "SELECT count(*) FROM roster.users WHERE first_name LIKE 'Zxq%' AND cost_rate = 37759.91";
+    assert_eq!(aviary.scene.number(marked).await, 20, "the canaries are in the mirror");
+    aviary.harvest_in_trouble().await;
+    aviary.unreadable_records().await;
+    aviary.a_database_that_quotes().await;
+    let user = aviary.scene.sim.user_ids()[9].to_string();
+    aviary.edit_somebody();
+    aviary.call(&["sync", "--user", &user]).await;
+    aviary.deletions_that_are_held().await;
+    for arguments in [
+        &["sync"][..],
+        &["sync", "--dry-run", "--values"],
+        &["sync", "--account", "123456", "--full"],
+        &["verify", "--values"],
+        &["deletions", "list"],
+        &["deletions", "accept"],
+        &["status"],
+        &["check"],
+    ] {
+        aviary.call(arguments).await;
+    }
+    aviary.daemon.signal("-TERM");
+    assert_eq!(aviary.daemon.ended().await, Some(0));
+
+    let lines = aviary.daemon.rest();
+    for line in lines {
+        let entry: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+        assert!(entry["timestamp"].is_string() && entry["level"].is_string(), "{line}");
+        assert!(entry["event"].is_string() || entry["target"].is_string(), "from nowhere: {line}");
+    }
+    let log = lines.join("\n");
+    expect_no_canary(&log, &aviary.password);
+    for heard in ["\"target\":\"sqlx", "\"target\":\"hyper"] {
+        assert!(log.contains(heard), "{heard} was not heard");
+    }
+}
