@@ -34,6 +34,7 @@ mod program;
 mod rates;
 mod reading;
 mod replicas;
+mod roles;
 mod scene;
 mod settling;
 mod stopping;
