@@ -23,9 +23,9 @@ fn mark_everything(sim: &Sim) {
             user.first_name = format!("Zxqfirst{}", user.id());
             user.last_name = format!("Zxqlast{}", user.id());
             user.email = format!("zxq.mail.{}@zxq.example.com", user.id());
-            user.telephone = "+1 555 zxq 0199".to_owned();
+            "+1 555 zxq 0199".clone_into(&mut user.telephone);
             user.roles = vec!["Zxq Engineering".to_owned()];
-            user.avatar_url = "https://cache.example.com/zxq/picture.png".to_owned();
+            "https://cache.example.com/zxq/picture.png".clone_into(&mut user.avatar_url);
             user.default_hourly_rate = Some(PAY[0]);
             user.cost_rate = Some(PAY[1]);
             user.extra.insert("nickname".to_owned(), json!("zxq-nickname"));
@@ -35,9 +35,9 @@ fn mark_everything(sim: &Sim) {
     }
     for project in sim.project_ids() {
         sim.edit_project(project, |project| {
-            project.name = "Project Zxq".to_owned();
+            "Project Zxq".clone_into(&mut project.name);
             project.code = Some("ZXQ-1".to_owned());
-            project.client_name = "Zxq Limited".to_owned();
+            "Zxq Limited".clone_into(&mut project.client_name);
         });
     }
     for assignment in sim.assignment_ids() {
