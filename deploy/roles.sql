@@ -98,11 +98,11 @@ DECLARE
 BEGIN
     FOR thing IN
         SELECT format('SELECT ON %I.%I', schemaname, tablename) FROM pg_tables
-         WHERE schemaname = 'roster' AND tablename IN ('outbox', 'outbox_head')
+         WHERE schemaname = 'roster' AND tablename IN ('outbox', 'outbox_head', 'consumers')
         UNION ALL
         SELECT format('EXECUTE ON ROUTINE %s', pg_proc.oid::regprocedure)
           FROM pg_proc JOIN pg_namespace AS space ON space.oid = pronamespace
-         WHERE nspname = 'roster' AND proname IN ('outbox_fetch', 'outbox_ack')
+         WHERE nspname = 'roster' AND proname IN ('outbox_fetch', 'outbox_ack', 'outbox_start', 'snapshot_position')
     LOOP
         EXECUTE format('GRANT %s TO roster_consumer', thing);
     END LOOP;

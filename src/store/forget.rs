@@ -46,6 +46,20 @@ impl Store {
         )
         .fetch_all(&mut *transaction)
         .await?;
+        sqlx::query!(
+            "UPDATE roster.user_history
+                SET first_name = NULL, last_name = NULL, email = NULL, telephone = NULL, timezone = NULL,
+                    weekly_capacity = NULL, has_access_to_all_future_projects = NULL, is_contractor = NULL, roles = NULL,
+                    access_roles = NULL, permissions_claims = NULL, is_admin = NULL, is_project_manager = NULL,
+                    can_see_rates = NULL, can_create_projects = NULL, can_create_invoices = NULL,
+                    calendar_integration_enabled = NULL, calendar_integration_source = NULL, employee_id = NULL,
+                    default_hourly_rate = NULL, cost_rate = NULL
+              WHERE id = $1 AND account_id = coalesce($2, account_id)",
+            id,
+            account,
+        )
+        .execute(&mut *transaction)
+        .await?;
         // What could not be read is searched by its text: ids may stand in quotes there.
         let rejected = sqlx::query!(
             r#"DELETE FROM roster.rejected_records
@@ -93,6 +107,18 @@ impl Store {
         rows +=
             sqlx::query!("DELETE FROM roster.cost_rates").execute(&mut *transaction).await?.rows_affected();
         sqlx::query!("DELETE FROM roster.rate_reads").execute(&mut *transaction).await?;
+        sqlx::query!(
+            "UPDATE roster.user_history SET default_hourly_rate = NULL, cost_rate = NULL
+              WHERE default_hourly_rate IS NOT NULL OR cost_rate IS NOT NULL"
+        )
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query!(
+            "UPDATE roster.user_assignment_history SET hourly_rate = NULL, budget = NULL
+              WHERE hourly_rate IS NOT NULL OR budget IS NOT NULL"
+        )
+        .execute(&mut *transaction)
+        .await?;
         // The row says that the record counts as seen; its text cannot be searched for pay.
         sqlx::query!("UPDATE roster.rejected_records SET raw = ''").execute(&mut *transaction).await?;
         let events = erase_events(&mut transaction, None, None, &[], &PAY).await?;
@@ -123,6 +149,8 @@ impl Store {
         let rows = sqlx::query!(
             r#"WITH users AS (DELETE FROM roster.users WHERE account_id = $1 RETURNING 1),
                     places AS (DELETE FROM roster.user_assignments WHERE account_id = $1 RETURNING 1),
+                    people AS (DELETE FROM roster.user_history WHERE account_id = $1),
+                    teams AS (DELETE FROM roster.user_assignment_history WHERE account_id = $1),
                     projects AS (DELETE FROM roster.projects WHERE account_id = $1),
                     billable AS (DELETE FROM roster.billable_rates WHERE account_id = $1 RETURNING 1),
                     cost AS (DELETE FROM roster.cost_rates WHERE account_id = $1 RETURNING 1),
@@ -182,6 +210,14 @@ async fn places_of(
         account,
         user
     );
+    sqlx::query!(
+        "UPDATE roster.user_assignment_history SET hourly_rate = NULL, budget = NULL
+          WHERE account_id = coalesce($1, account_id) AND user_id = $2",
+        account,
+        user
+    )
+    .execute(&mut *connection)
+    .await?;
     let billable = sqlx::query!(
         "DELETE FROM roster.billable_rates WHERE account_id = coalesce($1, account_id) AND user_id = $2",
         account,

@@ -188,6 +188,10 @@ impl Store {
                                WHERE default_hourly_rate IS NOT NULL OR cost_rate IS NOT NULL)
                    OR EXISTS (SELECT FROM roster.user_assignments
                                WHERE hourly_rate IS NOT NULL OR budget IS NOT NULL)
+                   OR EXISTS (SELECT FROM roster.user_history
+                               WHERE default_hourly_rate IS NOT NULL OR cost_rate IS NOT NULL)
+                   OR EXISTS (SELECT FROM roster.user_assignment_history
+                               WHERE hourly_rate IS NOT NULL OR budget IS NOT NULL)
                    OR EXISTS (SELECT FROM roster.billable_rates)
                    OR EXISTS (SELECT FROM roster.cost_rates) AS "holds!""#
         )

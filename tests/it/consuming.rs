@@ -1,0 +1,130 @@
+//! The outbox as consumers follow it: by functions that any language can call, without a gap, in order, and never in silence
+//! about what was lost.
+
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection};
+
+use crate::world::World;
+
+async fn consumer(world: &World) -> PgConnection {
+    PgConnection::connect(world.url()).await.unwrap()
+}
+
+async fn fetch(connection: &mut PgConnection, schema: &str, name: &str, max: i32) -> sqlx::Result<Vec<i64>> {
+    let query = format!("SELECT seq FROM {schema}.outbox_fetch($1, $2)");
+    sqlx::query_scalar(AssertSqlSafe(query)).bind(name).bind(max).fetch_all(connection).await
+}
+
+async fn ack(connection: &mut PgConnection, schema: &str, name: &str, seq: i64) -> sqlx::Result<i64> {
+    let query = format!("SELECT {schema}.outbox_ack($1, $2)");
+    sqlx::query_scalar(AssertSqlSafe(query)).bind(name).bind(seq).fetch_one(connection).await
+}
+
+#[track_caller]
+fn code(error: &sqlx::Error) -> String {
+    error.as_database_error().unwrap().code().unwrap().into_owned()
+}
+
+#[tokio::test]
+async fn events_come_in_order_and_again_until_they_are_acked() {
+    let mut world = World::new().await;
+    world.cycle().await;
+    for schema in ["roster", "directory"] {
+        let (mut one, mut two) = (consumer(&world).await, consumer(&world).await);
+        let name = &format!("payroll of {schema}");
+        assert_eq!(fetch(&mut one, schema, name, 3).await.unwrap(), [1, 2, 3]);
+        // Not acked, as by one that was killed: they come again, to whoever goes by that name.
+        assert_eq!(fetch(&mut two, schema, name, 2).await.unwrap(), [1, 2]);
+        assert_eq!(ack(&mut two, schema, name, 2).await.unwrap(), 2);
+        assert_eq!(fetch(&mut one, schema, name, 2).await.unwrap(), [3, 4]);
+        // It moves forward only.
+        assert_eq!(ack(&mut one, schema, name, 4).await.unwrap(), 4);
+        assert_eq!(ack(&mut two, schema, name, 3).await.unwrap(), 4);
+        assert_eq!(fetch(&mut one, schema, name, 1).await.unwrap(), [5]);
+        assert_eq!(fetch(&mut one, schema, "another", 1).await.unwrap(), [1]);
+        let beyond = ack(&mut one, schema, name, 1_000_000).await.unwrap_err();
+        assert_eq!(code(&beyond), "22023");
+    }
+}
+
+#[tokio::test]
+async fn a_consumer_that_lost_events_is_told_and_starts_again_from_a_snapshot() {
+    let mut world = World::new().await;
+    world.cycle().await;
+    let mut connection = consumer(&world).await;
+    let schema = "roster";
+    fetch(&mut connection, schema, "slow", 1).await.unwrap();
+    fetch(&mut connection, schema, "up to date", 1).await.unwrap();
+    ack(&mut connection, schema, "up to date", 10).await.unwrap();
+    let trim = "DELETE FROM roster.outbox WHERE seq <= 10; UPDATE roster.outbox_head SET floor_seq = 10";
+    sqlx::raw_sql(trim).execute(&mut connection).await.unwrap();
+    assert_eq!(fetch(&mut connection, schema, "up to date", 1).await.unwrap(), [11]);
+    for lost in [
+        fetch(&mut connection, schema, "slow", 1).await.unwrap_err(),
+        ack(&mut connection, schema, "slow", 12).await.unwrap_err(),
+        // There are no events for one that begins at nothing.
+        fetch(&mut connection, schema, "new", 1).await.unwrap_err(),
+    ] {
+        assert_eq!(code(&lost), "RS001");
+    }
+    let start = "SELECT roster.outbox_start('slow', (SELECT seq FROM roster.snapshot_position()))";
+    sqlx::query(start).execute(&mut connection).await.unwrap();
+    assert!(fetch(&mut connection, schema, "slow", 1).await.unwrap().is_empty());
+    world.sim.hire("Nora", "Next");
+    world.cycle().await;
+    let next = fetch(&mut connection, schema, "slow", 1).await.unwrap();
+    assert_eq!(next.len(), 1);
+    ack(&mut connection, schema, "slow", next[0]).await.unwrap();
+
+    // History was rewound: another event stands where its last one stood, or there is a new stream.
+    sqlx::query("UPDATE roster.outbox SET id = gen_random_uuid() WHERE seq = $1")
+        .bind(next[0])
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(code(&fetch(&mut connection, schema, "slow", 1).await.unwrap_err()), "RS001");
+    world.store.new_stream().await.unwrap();
+    assert_eq!(code(&fetch(&mut connection, schema, "up to date", 1).await.unwrap_err()), "RS001");
+}
+
+/// Everything is copied in one snapshot while it is written all the while, and the events after it make the copy the mirror.
+#[tokio::test]
+async fn a_first_load_and_what_follows_it_leave_no_gap() {
+    let mut world = World::new().await;
+    world.cycle().await;
+    let mut connection = consumer(&world).await;
+    let mut snapshot =
+        connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.unwrap();
+    let copied: Vec<(i64, i64)> =
+        sqlx::query_as("SELECT id, version FROM directory.users").fetch_all(&mut *snapshot).await.unwrap();
+    for user in world.sim.user_ids() {
+        world.sim.edit_user(user, |user| user.telephone.push('1'));
+    }
+    world.sim.hire("Nora", "Next");
+    world.cycle().await;
+    let position: i64 = sqlx::query_scalar("SELECT seq FROM directory.snapshot_position()")
+        .fetch_one(&mut *snapshot)
+        .await
+        .unwrap();
+    snapshot.commit().await.unwrap();
+    sqlx::query("SELECT directory.outbox_start('copy', $1)")
+        .bind(position)
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let mut copy: std::collections::BTreeMap<i64, i64> = copied.into_iter().collect();
+    let events: Vec<(i64, i64, String)> = sqlx::query_as(
+        "SELECT (payload ->> 'id')::bigint, version, aggregatetype FROM directory.outbox_fetch('copy', 1000)",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    for (id, version, _) in events.into_iter().filter(|(.., kind)| kind == "user") {
+        assert_eq!(copy.insert(id, version).unwrap_or(0) + 1, version, "no version is skipped or told twice");
+    }
+    let mirror: Vec<(i64, i64)> = sqlx::query_as("SELECT id, version FROM roster.users ORDER BY id")
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(copy.into_iter().collect::<Vec<_>>(), mirror);
+}

@@ -1,0 +1,130 @@
+//! What readers get: people, teams and their past, as they are, and no pay anywhere.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::AssertSqlSafe;
+
+use crate::world::World;
+
+/// The rows of a query as JSON, with the columns' own names.
+async fn rows(world: &World, query: &str) -> Vec<Value> {
+    let query = format!("SELECT to_jsonb(t) FROM ({query}) AS t");
+    sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(world.store.pool()).await.unwrap()
+}
+
+async fn ids(world: &World, query: &str) -> Vec<i64> {
+    let mut ids: Vec<i64> =
+        sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_all(world.store.pool()).await.unwrap();
+    ids.sort_unstable();
+    ids
+}
+
+#[tokio::test]
+async fn views_answer_what_people_ask_and_show_no_pay() {
+    let mut world = World::new().await;
+    let (sim, project) = (world.sim.clone(), world.sim.project_ids()[0]);
+    let [free, leaver, gone] = ["Free", "Leaver", "Gone"].map(|name| sim.hire("Zoe", name));
+    let places = [leaver, gone].map(|user| sim.assign(user, project));
+    sim.edit_user(free, |user| {
+        user.is_contractor = true;
+        user.cost_rate = Some(917.43);
+        "zoe@example.com".clone_into(&mut user.email);
+    });
+    sim.set_email(leaver, "ZOE@example.com");
+    sim.edit_assignment(places[0], |place| place.budget = Some(817.43));
+    world.cycle().await;
+    sim.edit_user_silently(leaver, |user| user.is_active = false);
+    world.full_cycle().await;
+    world.pass(chrono::TimeDelta::hours(1));
+    sim.delete_user(gone);
+    world.full_cycle().await;
+
+    let contractors = ids(&world, "SELECT id FROM directory.contractors").await;
+    assert!(contractors.contains(&free.0) && !contractors.contains(&leaver.0));
+    assert!(ids(&world, "SELECT id FROM directory.people_without_assignments").await.contains(&free.0));
+    assert_eq!(ids(&world, "SELECT user_id FROM directory.inactive_people_still_assigned").await, [leaver.0]);
+    assert_eq!(ids(&world, "SELECT id FROM directory.deleted_users").await, [gone.0]);
+    assert_eq!(ids(&world, "SELECT id FROM directory.deleted_assignments").await, [places[1].0]);
+    let twice = rows(&world, "SELECT * FROM directory.duplicate_emails").await;
+    assert_eq!(twice.len(), 1, "{twice:?}");
+    assert_eq!((&twice[0]["email"], &twice[0]["people"]), (&"zoe@example.com".into(), &2.into()));
+    assert_eq!(ids(&world, "SELECT user_id FROM directory.leavers").await, [leaver.0, gone.0]);
+    assert!(ids(&world, "SELECT user_id FROM directory.joiners").await.contains(&free.0));
+    assert!(!ids(&world, "SELECT id FROM directory.administrators").await.is_empty());
+    let old = rows(&world, "SELECT * FROM directory.v1_user_assignments").await;
+    assert!(old.iter().all(|row| row["deactivated"].is_boolean() && row["hourly_rate"].is_null()));
+    let fresh =
+        rows(&world, "SELECT resource, rows, lag < interval '1 minute' AS fresh FROM directory.sync_status")
+            .await;
+    assert!(fresh.iter().all(|row| row["fresh"] == true && row["rows"].as_i64().unwrap() > 0), "{fresh:?}");
+
+    // All there is to select, and what functions give.
+    let views: Vec<String> = sqlx::query_scalar(
+        "SELECT format('SELECT * FROM directory.%I', viewname) FROM pg_views WHERE schemaname = 'directory'
+         UNION ALL VALUES ('SELECT * FROM directory.outbox_fetch(''pay?'', 10000)'),
+                          ('SELECT * FROM directory.users_as_of(now())'), ('SELECT * FROM directory.assignments_as_of(now())')",
+    )
+    .fetch_all(world.store.pool())
+    .await
+    .unwrap();
+    assert!(views.len() > 20, "{views:?}");
+    for view in views {
+        let shown = Value::from(rows(&world, &view).await).to_string();
+        for pay in ["917.43", "817.43", "\"cost_rate\"", "\"default_hourly_rate\"", "\"amount\""] {
+            assert!(!shown.contains(pay), "{view} shows {pay}");
+        }
+        assert!(!shown.contains("\"raw\""), "{view} shows raw");
+    }
+    let pay_alone =
+        "SELECT payload -> 'changed' AS changed FROM directory.events WHERE type = 'user.updated'";
+    sim.set_cost_rate(free, Some(42.0));
+    world.full_cycle().await;
+    assert_eq!(rows(&world, pay_alone).await.last().unwrap()["changed"], serde_json::json!({}));
+}
+
+/// The past is what the events say of it, at any moment.
+#[tokio::test]
+async fn the_past_is_what_a_replay_to_that_moment_says() {
+    let mut world = World::new().await;
+    world.cycle().await;
+    let users = world.sim.user_ids();
+    let mut moments: Vec<DateTime<Utc>> = Vec::new();
+    for round in 0..4 {
+        world.sim.rename(users[round], "Round", "Robin");
+        world.sim.hire("Rita", "Round");
+        match round {
+            1 => world.sim.deactivate(users[5]),
+            2 => world.sim.delete_assignment(world.sim.assignment_ids()[0]),
+            3 => world.sim.reactivate(users[5]),
+            _ => {}
+        }
+        world.pass(chrono::TimeDelta::hours(1));
+        world.full_cycle().await;
+        moments.push(
+            sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(world.store.pool()).await.unwrap(),
+        );
+    }
+    for (what, aggregate, fields) in [
+        ("users", "user", "first_name, last_name, email, is_active, roles, weekly_capacity"),
+        ("assignments", "user_assignment", "user_id, project_id, is_active, is_project_manager"),
+    ] {
+        for moment in &moments {
+            let past =
+                format!("SELECT id, version, {fields} FROM directory.{what}_as_of('{moment}') ORDER BY id");
+            let image = fields.split(", ").map(|field| format!("payload -> 'after' -> '{field}' AS {field}"));
+            let replayed = format!(
+                "SELECT (payload ->> 'id')::bigint AS id, version, {}
+                   FROM (SELECT DISTINCT ON (aggregateid) * FROM directory.events
+                          WHERE aggregatetype = '{aggregate}' AND recorded_at <= '{moment}'
+                          ORDER BY aggregateid, seq DESC) AS last
+                  WHERE type <> '{aggregate}.deleted' ORDER BY 1",
+                image.collect::<Vec<_>>().join(", ")
+            );
+            let (past, replayed) = (rows(&world, &past).await, rows(&world, &replayed).await);
+            assert!(!past.is_empty());
+            assert_eq!(past, replayed, "{what} at {moment}");
+        }
+    }
+    let open = "SELECT id FROM roster.user_history WHERE valid_to IS NULL";
+    assert_eq!(ids(&world, open).await, ids(&world, "SELECT id FROM roster.users").await);
+}
