@@ -104,6 +104,8 @@ impl App {
             };
             match answered {
                 Ok(()) => return Ok(()),
+                // It is there, and nothing to wait for.
+                Err(error @ StoreError::Tls(_)) => return Err(error.into()),
                 Err(error) if error.is_unavailable() && Instant::now() < give_up => {
                     say(Some(&error));
                     tokio::time::sleep(Duration::from_millis(500)).await;

@@ -72,9 +72,11 @@ impl From<LocalError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let exit = match &error {
-            StoreError::Url | StoreError::Privilege(_) | StoreError::Pooler(_) | StoreError::NoSchema(_) => {
-                Exit::Settings
-            }
+            StoreError::Url
+            | StoreError::Tls(_)
+            | StoreError::Privilege(_)
+            | StoreError::Pooler(_)
+            | StoreError::NoSchema(_) => Exit::Settings,
             StoreError::Fenced(_) | StoreError::Held { .. } => Exit::Busy,
             error if error.is_unavailable() => Exit::Unavailable,
             _ => Exit::Internal,

@@ -32,6 +32,13 @@ pub enum StoreError {
     /// The server cannot be reached, is starting or stopping, or has no room for us.
     #[error("the database does not answer, or not in time; check database.url and the server")]
     Unavailable(#[source] sqlx::Error),
+    /// No encrypted way to the server, or not to the one that was meant.
+    #[error(
+        "no TLS with the database as database.url asks for it; check its sslmode (verify-full is best, disable does \
+         without), its sslrootcert (the file of the authority that signed the server's certificate) and its host (the name \
+         in that certificate)"
+    )]
+    Tls(#[source] sqlx::Error),
     /// This user of the database may not do what is needed.
     #[error(
         "this user of the database lacks a right; connect as the owner of the schemas roster and rosterd_internal, or \
@@ -118,6 +125,7 @@ impl From<sqlx::Error> for StoreError {
             Some(code) if code == INSUFFICIENT_PRIVILEGE => Self::Privilege(error),
             Some(code) if NOT_THERE.contains(&&*code) => Self::NoSchema(error),
             Some(code) if NOT_PREPARED_HERE.contains(&&*code) => Self::Pooler(error),
+            _ if is_tls(&error) => Self::Tls(error),
             _ if is_unavailable(&error) => Self::Unavailable(error),
             _ => Self::Database(Answer(error)),
         }
@@ -150,7 +158,7 @@ impl StoreError {
     /// Worth waiting for.
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Unavailable(_) => true,
+            Self::Unavailable(_) | Self::Tls(_) => true,
             Self::Migrate(sqlx::migrate::MigrateError::Execute(error)) => is_unavailable(error),
             _ => false,
         }
@@ -168,7 +176,6 @@ const PASSING: [&str; 10] = ["08", "25006", "28", "3D", "40001", "40P01", "53", 
 fn is_unavailable(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
         // A proxy whose server is gone hangs up in the middle of a sentence.
         | sqlx::Error::Protocol(_)
         | sqlx::Error::PoolTimedOut
@@ -177,6 +184,15 @@ fn is_unavailable(error: &sqlx::Error) -> bool {
         sqlx::Error::Database(error) => {
             error.code().is_some_and(|code| PASSING.iter().any(|class| code.starts_with(class)))
         }
+        _ => false,
+    }
+}
+
+/// A handshake that fails comes as trouble with the connection, too.
+fn is_tls(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Tls(_) => true,
+        sqlx::Error::Io(error) => error.get_ref().is_some_and(|error| error.is::<rustls::Error>()),
         _ => false,
     }
 }

@@ -66,6 +66,20 @@ impl Cluster {
         self.execute("SELECT pg_promote()").await;
     }
 
+    /// Reads the settings again; new sessions have them from here on.
+    pub async fn reload(&self) {
+        let loaded = async || {
+            let mut session = PgConnection::connect(self.url()).await.unwrap();
+            let loaded = sqlx::query_scalar::<_, String>("SELECT pg_conf_load_time()::text");
+            loaded.fetch_one(&mut session).await.unwrap()
+        };
+        let (before, give_up) = (loaded().await, Instant::now() + STUCK);
+        self.execute("SELECT pg_reload_conf()").await;
+        while loaded().await == before {
+            assert!(Instant::now() < give_up, "does not reload");
+        }
+    }
+
     pub async fn execute(&self, statement: &str) {
         let mut connection = PgConnection::connect(self.url()).await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.unwrap();

@@ -40,6 +40,7 @@ mod roles;
 mod scene;
 mod settling;
 mod stopping;
+mod tls;
 mod trouble;
 mod wire;
 mod world;

@@ -1,0 +1,102 @@
+//! The way to PostgreSQL, encrypted and to the right server, or not at all.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::PathBuf;
+
+use harvest_sim::{Company, Options, Sim};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use sqlx::{Connection, PgConnection};
+
+use crate::cluster::Cluster;
+use crate::program::{Called, Program};
+
+/// An authority of the test's, and its certificate in a file.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    file: PathBuf,
+}
+
+impl Authority {
+    fn new(home: &tempfile::TempDir, name: &str) -> Self {
+        let mut params = CertificateParams::new([]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let file = home.path().join(format!("{name}.pem"));
+        fs::write(&file, issuer.pem()).unwrap();
+        Self { issuer, file }
+    }
+
+    /// Gives the server a certificate for this host, with which it takes new connections from here on.
+    async fn certify(&self, cluster: &Cluster, host: &str) {
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new([host.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let owner = fs::metadata(cluster.data()).unwrap();
+        for (name, text) in [("server.crt", certificate.pem()), ("server.key", key.serialize_pem())] {
+            let path = cluster.data().join(name);
+            fs::write(&path, text).unwrap();
+            // PostgreSQL insists that nobody else can read the key.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
+        }
+        cluster.execute("ALTER SYSTEM SET ssl = on").await;
+        cluster.reload().await;
+    }
+}
+
+/// A program, its database reached as the URL's parameters say.
+fn program(sim: &Sim, cluster: &Cluster, parameters: &str) -> Program {
+    Program::new(sim, &format!("{}?{parameters}", cluster.url()))
+}
+
+#[track_caller]
+fn expect_refused(called: &Called, cluster: &Cluster, cause: &str) {
+    let sentence = called.expect(78).sentence();
+    for words in ["sslmode", "sslrootcert", cause] {
+        assert!(sentence.contains(words), "no {words} in {sentence}");
+    }
+    let password = url::Url::parse(cluster.url()).unwrap().password().unwrap().to_owned();
+    assert!(!called.stderr().contains(&password) && !called.stdout().contains(&password));
+}
+
+#[tokio::test]
+async fn verify_full_reaches_the_right_server_and_no_other() {
+    let sim = Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap();
+    let (cluster, home) = (Cluster::new().await, tempfile::tempdir().unwrap());
+    let plain = program(&sim, &cluster, "sslmode=require").call(&["sync"]).await;
+    expect_refused(&plain, &cluster, "server does not support TLS");
+
+    let (ours, another) = (Authority::new(&home, "ours"), Authority::new(&home, "another"));
+    ours.certify(&cluster, "127.0.0.1").await;
+    let full = format!("sslmode=verify-full&sslrootcert={}", ours.file.display());
+    let program_full = program(&sim, &cluster, &full);
+    program_full.call(&["check"]).await.expect(0);
+    let mut daemon = program_full.start();
+    daemon.until("cycle.finished").await;
+    let mut connection = PgConnection::connect(cluster.url()).await.unwrap();
+    let clear: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+          WHERE application_name = 'rosterd' AND NOT ssl",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .unwrap();
+    assert_eq!(clear, 0, "connections in clear");
+    daemon.signal("-TERM");
+    assert_eq!(daemon.ended().await, Some(0));
+
+    let wrong = format!("sslmode=verify-full&sslrootcert={}", another.file.display());
+    let stranger = program(&sim, &cluster, &wrong).call(&["sync"]).await;
+    expect_refused(&stranger, &cluster, "UnknownIssuer");
+
+    ours.certify(&cluster, "db.example.com").await;
+    let misnamed = program_full.call(&["sync"]).await;
+    expect_refused(&misnamed, &cluster, "db.example.com");
+    let checked = program_full.call(&["check"]).await;
+    assert!(checked.expect(78).stdout().contains("✗ database: no TLS"), "{}", checked.stdout());
+    // Whoever asks for less gets it.
+    let parameters = format!("sslmode=verify-ca&sslrootcert={}", ours.file.display());
+    program(&sim, &cluster, &parameters).call(&["sync"]).await.expect(0);
+}
