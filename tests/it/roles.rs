@@ -136,7 +136,7 @@ async fn the_daemon_runs_with_the_writers_role_alone_and_everybody_else_sees_wha
     for table in &tables {
         let read = format!("SELECT FROM {table}");
         assert!(place.may("auditor", &read).await, "{table}");
-        let is_outbox = ["roster.outbox", "roster.outbox_head"].contains(&table.as_str());
+        let is_outbox = ["roster.consumers", "roster.outbox", "roster.outbox_head"].contains(&table.as_str());
         assert_eq!(place.may("consumer", &read).await, is_outbox, "{table}");
         for nobody in ["reader", "stranger"] {
             assert!(!place.may(nobody, &read).await, "{nobody} reads {table}");
