@@ -192,7 +192,9 @@ fn is_unavailable(error: &sqlx::Error) -> bool {
 fn is_tls(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Tls(_) => true,
-        sqlx::Error::Io(error) => error.get_ref().is_some_and(|error| error.is::<rustls::Error>()),
+        sqlx::Error::Io(error) => {
+            error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
+        }
         _ => false,
     }
 }

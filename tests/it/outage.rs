@@ -22,8 +22,8 @@ struct Outage {
 }
 
 impl Outage {
-    async fn of(cluster: &Cluster, sim: Sim) -> Self {
-        let wire = Wire::to(cluster.url()).await;
+    fn of(cluster: &Cluster, sim: Sim) -> Self {
+        let wire = Wire::to(cluster.url());
         let program = Program::new(&sim, wire.url());
         let daemon = program.start();
         let mirror = Mirror { sim, store: store(wire.url()) };
@@ -59,7 +59,7 @@ async fn a_crash_of_the_server_in_mid_walk_loses_nothing_and_tells_nothing_twice
     let sim = Sim::start(Company::seeded(3, 250, 250), options).await.unwrap();
     sim.inject(Fault::delay(Duration::from_millis(500)).on("/users?cursor").times(2));
     let mut cluster = Cluster::new().await;
-    let mut outage = Outage::of(&cluster, sim).await;
+    let mut outage = Outage::of(&cluster, sim);
     outage.daemon.until("daemon.started").await;
     outage.mirror.until("SELECT seq = 100 FROM roster.outbox_head").await;
     let stream = outage.stream().await;
@@ -87,7 +87,7 @@ async fn a_crash_of_the_server_in_mid_walk_loses_nothing_and_tells_nothing_twice
 /// A daemon whose server was stopped for a moment, a copy of that server, and one event that the copy lacks.
 async fn with_a_copy(standby: bool) -> (Cluster, Cluster, Outage) {
     let mut cluster = Cluster::new().await;
-    let mut outage = Outage::of(&cluster, small_company().await).await;
+    let mut outage = Outage::of(&cluster, small_company().await);
     outage.daemon.until("cycle.finished").await;
     cluster.stop().await;
     let copy = cluster.copy(standby).await;

@@ -85,7 +85,7 @@ async fn told_while_it_waits_for_the_next_poll_it_stops() {
 async fn told_while_postgresql_is_away_it_stops_and_loses_nothing() {
     for gone in [true, false] {
         let scene = Scene::new().await;
-        let wire = Wire::to(scene.url()).await;
+        let wire = Wire::to(scene.url());
         let mut program = scene.program();
         let mut daemon = program.set("DATABASE_URL", wire.url()).start();
         daemon.until("cycle.finished").await;
@@ -105,7 +105,7 @@ async fn told_while_postgresql_is_away_it_stops_and_loses_nothing() {
 #[tokio::test]
 async fn told_while_it_waits_for_the_database_at_the_start_it_stops_at_once() {
     let scene = Scene::new().await;
-    let wire = Wire::to(scene.url()).await;
+    let wire = Wire::to(scene.url());
     wire.cut().await;
     let mut program = scene.program();
     program.set("DATABASE_URL", wire.url());

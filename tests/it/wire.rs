@@ -29,7 +29,7 @@ pub struct Wire {
 
 impl Wire {
     /// A way to the server of this URL.
-    pub async fn to(url: &str) -> Self {
+    pub fn to(url: &str) -> Self {
         let place_holder = socket(([127, 0, 0, 1], 0).into());
         let here = place_holder.local_addr().unwrap();
         let there = Arc::new(Mutex::new(place(url)));
@@ -126,6 +126,6 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut is: watch::Re
 /// Once the test has let go of the wire, nothing changes any more.
 async fn until(is: &mut watch::Receiver<Is>, wanted: impl Fn(Is) -> bool) {
     if is.wait_for(|is| wanted(*is)).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
