@@ -117,7 +117,7 @@ async fn a_person_without_a_row_is_forgotten_too() {
     let place = world.sim.assign(user, world.sim.project_ids()[0]);
     world.sim.edit_assignment(place, |place| place.budget = Some(617.43));
     world.sim.inject(Fault::hide([user.0]).forever());
-    world.sim.inject(Fault::html(403).on(&format!("/users/{user}")).forever());
+    world.sim.inject(Fault::html(403).on(format!("/users/{user}")).forever());
     world.cycle().await;
     assert!(!world.rows("users").await.contains_key(&user.0));
     expect_known(&world, &["Quagmire", "617.43"]).await;
