@@ -135,13 +135,20 @@ impl App {
             }
         }
         self.store.follow_history().await?;
-        if !self.settings.rates.mirror && self.store.holds_pay().await? {
-            return Err(Failure::new(
-                Exit::Settings,
-                "rates.mirror is false but the database holds pay already; erase it with `rosterd forget pay`, or set it to true",
-            ));
+        self.refuse_pay().await
+    }
+
+    /// Pay that is there against the settings.
+    ///
+    /// # Errors
+    /// Where there is some.
+    pub async fn refuse_pay(&self) -> Result<(), Failure> {
+        if self.settings.rates.mirror || !self.store.holds_pay().await? {
+            return Ok(());
         }
-        Ok(())
+        let advice = "rates.mirror is false but the database holds pay already; erase it with `rosterd forget pay`, or set \
+                      it to true";
+        Err(Failure::new(Exit::Settings, advice))
     }
 
     /// This process, as the others see it.

@@ -55,12 +55,12 @@ async fn livez(FromState(state): FromState<Arc<State>>) -> Response {
 
 async fn readyz(FromState(state): FromState<Arc<State>>) -> Response {
     let (database, migrations) = match timeout(PROBE, state.store.schema_state()).await {
-        Ok(Ok(schema)) => (true, schema.pending == 0),
-        Ok(Err(error)) if !error.is_unavailable() => (true, false),
-        _ => (false, false),
+        Ok(Ok(schema)) => (true, Some(schema.pending == 0)),
+        Ok(Err(error)) if !error.is_unavailable() => (true, Some(false)),
+        _ => (false, None),
     };
     let accounts = state.health.readiness(state.poll_interval, Instant::now());
-    let ready = database && migrations && accounts.iter().all(|account| account.ready);
+    let ready = database && migrations == Some(true) && accounts.iter().all(|account| account.ready);
     answer(
         ready,
         json!({ "ready": ready, "database": database, "migrations_current": migrations, "accounts": accounts }),
@@ -78,6 +78,9 @@ async fn counted(FromState(state): FromState<Arc<State>>) -> Response {
 
 fn note(status: &Status) {
     meters::outbox_head(status.outbox.seq);
+    for consumer in &status.consumers {
+        meters::consumer_lag(&consumer.name, consumer.behind);
+    }
     for account in &status.accounts {
         // Those that a person keeps wait for nobody any more.
         let waiting = account.held_deletions.iter().filter(|it| it.decision.as_deref() != Some("rejected"));

@@ -134,7 +134,7 @@ impl App {
         };
         let seal = Seal::new(client_secret).map_err(StoreError::from)?;
         tokens::keep_new(&self.store, &seal, account, tokens, refresh_token.as_ref()).await?;
-        Ok(self.store.ring(account).await?)
+        Ok(self.store.ring(Some(account)).await?)
     }
 }
 

@@ -13,6 +13,7 @@ use super::{App, Exit, Failure, service, wake};
 use crate::harvest::Client;
 use crate::http;
 use crate::sync::health::Health;
+use crate::sync::retention::{self, Retention};
 use crate::sync::worker::Worker;
 use crate::telemetry::meters::Metrics;
 
@@ -62,10 +63,14 @@ impl App {
                 histories: self.settings.rates.histories,
                 health: health.clone(),
                 wake,
+                standing: budgets.standing(),
             };
             tasks.spawn(worker.run(workers.clone()));
         }
         probes.spawn(service::turning(health.clone()));
+        let kept =
+            Retention { outbox: self.settings.outbox.retention, cycles: self.settings.retention.cycles };
+        probes.spawn(retention::keep(self.store.clone(), kept));
         let lease_ttl = self.settings.lease.ttl;
         probes.spawn(wake::wake(self.store.clone(), bells, budgets.standing(), lease_ttl)?);
         if let Some(listener) = listener {

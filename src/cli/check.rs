@@ -150,6 +150,9 @@ async fn database(app: &App, checks: &mut Checks) -> bool {
     } else {
         checks.good("privileges", "this user may write the mirror");
     }
+    if migrated && let Err(failure) = app.refuse_pay().await {
+        checks.bad("pay", &failure);
+    }
     migrated && writable
 }
 

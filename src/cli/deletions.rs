@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::{PATIENCE, output, require_schema, with_app};
 use crate::app::{App, Exit, Failure};
-use crate::roster::Reason;
+use crate::roster::{AccountId, Reason};
 use crate::settings::Settings;
 use crate::store::deletions::{Decision, HeldDeletion};
 
@@ -97,6 +97,7 @@ async fn decide(app: &App, options: &DecideOptions, decision: Decision) -> Resul
     let held = app.store.held_deletions(account).await?;
     let blind = held.iter().filter(|it| it.reason == Reason::NotAdministrator.name()).count();
     let decided = app.store.decide(account, decision, again, &decider()).await?;
+    app.store.ring(account.map(AccountId)).await?;
     if blind > 0 && decision == Decision::Accepted {
         output::say(format_args!(
             "{blind} of them are held because the token's owner is no administrator: whom such a token may not see looks \

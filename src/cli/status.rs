@@ -89,6 +89,12 @@ fn table(status: &Status) -> String {
         line("no account has been read yet".to_owned());
     }
     line(format!("outbox: head {} (oldest kept: {})", status.outbox.seq, status.outbox.floor_seq + 1));
+    for consumer in &status.consumers {
+        line(format!(
+            "  {} has dealt with {}, {} behind",
+            consumer.name, consumer.acked_seq, consumer.behind
+        ));
+    }
     text
 }
 

@@ -104,6 +104,7 @@ impl Sync<'_> {
         let migrated = self.app.store.schema_state().await?.applied > 0;
         if migrated {
             require_schema(self.app).await?;
+            self.app.refuse_pay().await?;
         }
         let budgets = if migrated {
             self.app.budgets(App::replica(), PATIENCE).await?

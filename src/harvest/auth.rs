@@ -44,7 +44,7 @@ pub enum Auth {
 
 /// Keeps tokens that expire. Above this room, because they are kept in the database.
 pub trait Renew: Send + Sync {
-    /// A token that is good, and is not the one that Harvest has just refused. Safe to drop.
+    /// A token that is good; another than the one that Harvest has just refused, unless that was new. Safe to drop.
     fn token(self: Arc<Self>, refused: Option<Token>) -> BoxFuture<'static, Result<Token, HarvestError>>;
 }
 

@@ -192,7 +192,11 @@ impl Application {
         };
         let asked_at = clock.now();
         let answer = self.endpoints.exchange_refresh_token(&refresh).request_async(self).await;
-        let answer = answer.map_err(IdentityError::from);
+        let answer =
+            answer.map_err(IdentityError::from).and_then(|answer| match answer.access_token().secret() {
+                token if token.is_empty() => Err(IdentityError::Unreadable("it holds no token".to_owned())),
+                _ => Ok(answer),
+            });
         let mut status = Some(StatusCode::OK);
         match &answer {
             Err(IdentityError::Http(HttpError::Status { status: code, silence })) => {
@@ -343,12 +347,20 @@ impl From<BasicRequestTokenError<HttpError>> for IdentityError {
 }
 
 impl IdentityError {
+    /// The same once more, where only a person can help.
+    pub fn refusal(&self) -> Option<Self> {
+        match self {
+            Self::Refused(code) => Some(Self::Refused(code.clone())),
+            Self::Application(code) => Some(Self::Application(code.clone())),
+            Self::NothingToRenewWith => Some(Self::NothingToRenewWith),
+            Self::Sealed => Some(Self::Sealed),
+            Self::NoLeave | Self::Http(_) | Self::Unreadable(_) => None,
+        }
+    }
+
     /// Only a person can help.
     pub fn is_credentials(&self) -> bool {
-        match self {
-            Self::Refused(_) | Self::Application(_) | Self::NothingToRenewWith | Self::Sealed => true,
-            Self::NoLeave | Self::Http(_) | Self::Unreadable(_) => false,
-        }
+        self.refusal().is_some()
     }
 
     /// As a request of this account's reports it.

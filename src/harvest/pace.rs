@@ -194,7 +194,12 @@ impl Pace {
         self.state().withdraw(permits, Instant::now())
     }
 
-    /// The budget no longer knows of these permits.
+    /// Whether all that counts at Harvest was sent with permits that are still ours.
+    pub fn is_within(&self) -> bool {
+        self.state().is_within(Instant::now())
+    }
+
+    /// The budget no longer knows of these permits, or they are about to be given back.
     pub fn lose(&self, permits: u32) {
         self.state().lose(permits);
     }

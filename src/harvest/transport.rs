@@ -85,27 +85,24 @@ impl Transport {
 
     /// GETs; once more with another token where Harvest refuses one that can be renewed.
     pub async fn get(&self, url: &Url, what: &str, lane: Lane) -> Result<Answer, HarvestError> {
-        let answer = self.tries(url, what, lane, None).await?;
+        let answer = self.tries(url, what, lane).await?;
         if answer.status == StatusCode::UNAUTHORIZED && self.auth.renews() {
-            return self.tries(url, what, lane, Some(&answer.token)).await;
+            let other = self.auth.token(Some(answer.token.clone())).await?;
+            if other != answer.token {
+                return self.tries(url, what, lane).await;
+            }
         }
         Ok(answer)
     }
 
     /// Tries again what is worth it: four times at the most, with jitter, after any silence that Harvest asked for.
-    async fn tries(
-        &self,
-        url: &Url,
-        what: &str,
-        lane: Lane,
-        refused: Option<&Token>,
-    ) -> Result<Answer, HarvestError> {
+    async fn tries(&self, url: &Url, what: &str, lane: Lane) -> Result<Answer, HarvestError> {
         let policy = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(250))
             .with_factor(3.0)
             .with_max_times(3)
             .with_jitter();
-        (|| self.once(url, what, lane, refused))
+        (|| self.once(url, what, lane))
             .retry(policy)
             .when(HarvestError::is_transient)
             .notify(|error, after| {
@@ -120,18 +117,12 @@ impl Transport {
             .await
     }
 
-    async fn once(
-        &self,
-        url: &Url,
-        what: &str,
-        lane: Lane,
-        refused: Option<&Token>,
-    ) -> Result<Answer, HarvestError> {
+    async fn once(&self, url: &Url, what: &str, lane: Lane) -> Result<Answer, HarvestError> {
         if self.auth.renews() {
             // The token shall not end while it waits for leave.
             self.pace.room(lane, 1).await;
         }
-        let token = self.auth.token(refused.cloned()).await?;
+        let token = self.auth.token(None).await?;
         let permit = self.pace.permit(lane).await;
         self.requests.fetch_add(1, Ordering::Relaxed);
         let (local, sent) = (self.clock.now(), std::time::Instant::now());

@@ -18,6 +18,7 @@ pub mod permits;
 pub mod rates;
 pub mod rejected;
 pub mod requests;
+pub mod retention;
 pub mod seal;
 pub mod state;
 pub mod status;

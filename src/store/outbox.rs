@@ -23,7 +23,12 @@ pub(super) async fn append(
 ) -> Result<(), StoreError> {
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
     let head = sqlx::query!(
-        "UPDATE roster.outbox_head SET seq = seq + $1 WHERE stream_id = $2 RETURNING seq",
+        // A server that was promoted since history was last looked at writes no event under the old stream's name.
+        "UPDATE roster.outbox_head AS head SET seq = seq + $1
+          WHERE stream_id = $2
+            AND coalesce(timeline_id = ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int, true)
+            AND coalesce(system_identifier = (SELECT server.system_identifier FROM pg_control_system() AS server), true)
+         RETURNING seq",
         count,
         stream
     )
@@ -149,6 +154,7 @@ impl Store {
         transaction.commit().await?;
         if changed.rewound {
             tracing::warn!(
+                event = "stream.begun",
                 "this is another PostgreSQL cluster or timeline than the one that was written last: a new stream of \
                  events begins, and everything is read again"
             );

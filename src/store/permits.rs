@@ -104,19 +104,40 @@ pub async fn beat(
     Ok(Beat { was_alive: row.was_alive, kept: row.kept })
 }
 
-/// The budgets of which Harvest wants silence, and for how long yet. Writes nothing.
-pub async fn pauses(pool: &Connections) -> sqlx::Result<Vec<(String, Duration)>> {
+/// What a process should know of a budget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// Which.
+    pub budget: String,
+    /// For how long Harvest wants silence yet.
+    pub pause: Duration,
+    /// How many others share it, where one of them waits for permits; 0 where nobody does.
+    pub sharers: u32,
+}
+
+/// What there is to know: silence, and others who wait. Writes nothing.
+pub async fn news(pool: &Connections, replica: Uuid) -> sqlx::Result<Vec<News>> {
     let rows = sqlx::query!(
-        r#"SELECT budget, extract(epoch FROM max(free_at) - clock_timestamp())::float8 AS "secs!"
+        r#"SELECT budget,
+                  coalesce(extract(epoch FROM max(free_at) FILTER (WHERE replica = $1) - clock_timestamp()), 0)::float8
+                      AS "secs!",
+                  CASE WHEN bool_or(permits = 0 AND replica <> $2)
+                       THEN count(DISTINCT replica) FILTER (WHERE replica NOT IN ($1, $2)) ELSE 0 END AS "sharers!"
              FROM roster.permits
-            WHERE replica = $1 AND free_at > clock_timestamp()
+            WHERE free_at > clock_timestamp()
             GROUP BY budget"#,
         NOBODY,
+        replica,
     )
     .fetch_all(pool)
     .await?;
     let span = |secs| Duration::try_from_secs_f64(secs).unwrap_or_default();
-    Ok(rows.into_iter().map(|row| (row.budget, span(row.secs))).collect())
+    let news = rows.into_iter().map(|row| News {
+        budget: row.budget,
+        pause: span(row.secs),
+        sharers: u32::try_from(row.sharers).unwrap_or(u32::MAX),
+    });
+    Ok(news.collect())
 }
 
 /// Says farewell. What the process held of any budget is free after `rest`, or when it would have been
@@ -184,6 +205,22 @@ pub async fn take(pool: &Connections, ask: Ask<'_>) -> sqlx::Result<Option<Chunk
     )
     .fetch_optional(&mut *tx)
     .await?;
+    if chunk.is_none() {
+        // A wish, for those who have more than their share: a chunk of nothing, for as long as it is repeated.
+        sqlx::query!(
+            r#"
+            INSERT INTO roster.permits (budget, replica, permits, free_at)
+            SELECT $1, $2, 0, clock_timestamp() + interval '3 s'
+             WHERE NOT EXISTS (SELECT FROM roster.permits
+                                WHERE budget = $1 AND replica = $2 AND permits = 0
+                                  AND free_at > clock_timestamp() + interval '1 s')
+            "#,
+            budget,
+            replica,
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
     tx.commit().await?;
     Ok(chunk.map(|row| Chunk { id: row.id, permits: row.permits.unsigned_abs() }))
 }
@@ -196,7 +233,7 @@ pub async fn give_back(pool: &Connections, chunks: &[i64]) -> sqlx::Result<()> {
 }
 
 /// Tells all processes that Harvest wants silence for `pause`: until then the budget (`of` permits) is
-/// taken by nobody, and each learns of it when it next looks ([`pauses`]).
+/// taken by nobody, and each learns of it when it next looks ([`news`]).
 pub async fn pause(pool: &Connections, budget: &str, of: u32, pause: Duration) -> sqlx::Result<()> {
     let of = i32::try_from(of).unwrap_or(i32::MAX);
     let mut tx = pool.begin().await?;

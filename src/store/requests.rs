@@ -93,9 +93,9 @@ impl Store {
     }
 
     /// Rings the bell without a request: there is something new to try.
-    pub async fn ring(&self, account: AccountId) -> Result<(), StoreError> {
+    pub async fn ring(&self, account: Option<AccountId>) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
-        ring(&mut transaction, Some(account)).await?;
+        ring(&mut transaction, account).await?;
         Ok(transaction.commit().await?)
     }
 

@@ -62,12 +62,23 @@ pub struct OutboxStatus {
     pub stream_id: uuid::Uuid,
 }
 
+/// Who follows the outbox.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the names are the words of `rosterd status --json`")]
+pub struct ConsumerStatus {
+    pub name: String,
+    pub acked_seq: i64,
+    /// Events since.
+    pub behind: i64,
+}
+
 /// All of it.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Status {
     pub accounts: Vec<AccountStatus>,
     pub outbox: OutboxStatus,
+    pub consumers: Vec<ConsumerStatus>,
 }
 
 /// The server, as `rosterd check` sees it.
@@ -162,6 +173,12 @@ impl Store {
             sqlx::query_as!(OutboxStatus, "SELECT seq, floor_seq, stream_id FROM roster.outbox_head")
                 .fetch_one(&mut *transaction)
                 .await?;
+        let consumers = sqlx::query_as!(
+            ConsumerStatus,
+            r#"SELECT name AS "name!", acked_seq AS "acked_seq!", behind AS "behind!" FROM directory.consumers ORDER BY name"#
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
         transaction.commit().await?;
         let accounts = accounts.into_iter().map(|row| {
             let own = resources.iter().take_while(|list| list.account_id == row.account_id).count();
@@ -176,6 +193,6 @@ impl Store {
                 resources: resources.drain(..own).collect(),
             }
         });
-        Ok(Status { accounts: accounts.collect(), outbox })
+        Ok(Status { accounts: accounts.collect(), outbox, consumers })
     }
 }

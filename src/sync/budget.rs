@@ -58,7 +58,13 @@ impl Budgets {
         let jitter = jitter(&replica, limits.window);
         let held: Vec<Held> = names
             .into_iter()
-            .map(|name| Held { name, pace: Pace::new(limits, jitter, bell.clone()), chunks: Vec::new() })
+            .map(|name| Held {
+                name,
+                pace: Pace::new(limits, jitter, bell.clone()),
+                chunks: Vec::new(),
+                yielding: None,
+                share: None,
+            })
             .collect();
         let paces = held.iter().map(|held| (held.name.clone(), held.pace.clone())).collect();
         let id = replica.id;
@@ -130,6 +136,10 @@ struct Held {
     name: String,
     pace: Pace,
     chunks: Vec<Chunk>,
+    /// Not used any more, and given back once every request that was sent with it has left the window.
+    yielding: Option<Chunk>,
+    /// How many chunks are ours while others wait for some.
+    share: Option<usize>,
 }
 
 struct Keeper {
@@ -175,14 +185,18 @@ impl Keeper {
 
     /// Tells the database that this process lives, and the paces what the database knows.
     async fn beat(&mut self) {
-        let chunks: Vec<i64> = self.held.iter().flat_map(|held| &held.chunks).map(|chunk| chunk.id).collect();
+        let chunks = self.held.iter().flat_map(|held| held.chunks.iter().chain(&held.yielding));
+        let chunks: Vec<i64> = chunks.map(|chunk| chunk.id).collect();
         // Trust counts from before the statement was sent: the database's count begins later.
         let sent = Instant::now();
         let hold = self.limits.hold(self.ttl);
         let beat = permits::beat(&self.pool, &self.replica, self.ttl, hold, &chunks);
         let Some(Beat { was_alive, kept }) = self.database.ask(beat).await else { return };
         self.database.is_back();
-        for Held { pace, chunks, .. } in &mut self.held {
+        // Registered anew: those who may have lost their account by it look first, and send with the next heartbeat.
+        let is_back = !was_alive && self.standing.borrow().registrations > 0;
+        for Held { pace, chunks, yielding, .. } in &mut self.held {
+            yielding.take_if(|chunk| !kept.contains(&chunk.id));
             chunks.retain(|chunk| {
                 let ours = kept.contains(&chunk.id);
                 if !ours {
@@ -190,7 +204,9 @@ impl Keeper {
                 }
                 ours
             });
-            pace.trust_until(sent + self.ttl);
+            if !is_back {
+                pace.trust_until(sent + self.ttl);
+            }
         }
         self.standing.send_modify(|standing| {
             standing.beat_at = Some(sent);
@@ -198,13 +214,24 @@ impl Keeper {
         });
     }
 
-    /// Learns of the silence that other processes were asked for.
+    /// Learns of the silence that other processes were asked for, and of those who wait for permits.
     async fn look(&mut self) {
-        let Some(pauses) = self.database.ask(permits::pauses(&self.pool)).await else { return };
-        for (budget, pause) in pauses {
-            if let Some(held) = self.held.iter().find(|held| held.name == budget) {
+        let news = permits::news(&self.pool, self.replica.id);
+        let Some(news) = self.database.ask(news).await else { return };
+        let mut back = Vec::new();
+        for held in &mut self.held {
+            let news = news.iter().find(|news| news.budget == held.name);
+            if let Some(pause) = news.map(|news| news.pause).filter(|pause| !pause.is_zero()) {
                 held.pace.pause_until(Instant::now() + pause);
             }
+            let all = self.limits.permits() / self.limits.chunk();
+            held.share = news
+                .filter(|news| news.sharers > 0)
+                .map(|news| usize::try_from(all / (news.sharers + 1)).unwrap_or(usize::MAX).max(1));
+            back.extend(held.yielded());
+        }
+        if !back.is_empty() {
+            let _ = self.database.ask(permits::give_back(&self.pool, &back)).await;
         }
     }
 
@@ -234,7 +261,7 @@ impl Keeper {
     /// Does what the paces ask for: passes on their pauses, takes permits.
     async fn serve(&mut self) {
         let (of, hold) = (self.limits.permits(), self.limits.hold(self.ttl));
-        for Held { name: budget, pace, chunks } in &mut self.held {
+        for Held { name: budget, pace, chunks, share, .. } in &mut self.held {
             let needs = pace.needs();
             if let Some(until) = needs.pause {
                 let pause = until.saturating_duration_since(Instant::now());
@@ -243,7 +270,7 @@ impl Keeper {
                     pace.pause_recorded(until);
                 }
             }
-            if needs.permits {
+            if needs.permits && share.is_none_or(|share| chunks.len() < share) {
                 let ask = Ask { budget, replica: self.replica.id, permits: self.limits.chunk(), of, hold };
                 if let Some(Some(chunk)) = self.database.ask(permits::take(&self.pool, ask)).await {
                     chunks.push(chunk);
@@ -251,6 +278,20 @@ impl Keeper {
                 }
             }
         }
+    }
+}
+
+impl Held {
+    /// Yields what is beyond our share, a chunk at a time; tells the one that can be given back now.
+    fn yielded(&mut self) -> Option<i64> {
+        if let Some(chunk) = self.yielding.take_if(|_| self.pace.is_within()) {
+            return Some(chunk.id);
+        }
+        if self.yielding.is_none() && self.share.is_some_and(|share| self.chunks.len() > share) {
+            self.yielding = self.chunks.pop();
+            self.pace.lose(self.yielding.map_or(0, |chunk| chunk.permits));
+        }
+        None
     }
 }
 

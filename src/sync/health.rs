@@ -96,7 +96,7 @@ impl Health {
     /// Each account's freshness against three poll intervals.
     pub fn readiness(&self, poll_interval: Duration, now: Instant) -> Vec<Readiness> {
         let young = |at: Instant| now.saturating_duration_since(at) < poll_interval * 3;
-        self.with(|pulses| {
+        let mut readiness: Vec<_> = self.with(|pulses| {
             pulses
                 .iter()
                 .map(|pulse| {
@@ -110,7 +110,9 @@ impl Health {
                     Readiness { account_id: pulse.account, ready, state, error: pulse.error.clone() }
                 })
                 .collect()
-        })
+        });
+        readiness.sort_by_key(|account| account.account_id.0);
+        readiness
     }
 
     fn change(&self, account: AccountId, change: impl FnOnce(&mut Pulse)) {

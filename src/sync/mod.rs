@@ -7,6 +7,7 @@ pub mod dry_run;
 pub mod health;
 pub mod probe;
 pub mod report;
+pub mod retention;
 pub mod schedule;
 pub mod sink;
 pub mod tokens;

@@ -64,7 +64,7 @@ impl Worker {
             known = is_known;
             report
         };
-        let report = self.alive(read, cancel).await;
+        let report = self.alive(fence, read, cancel).await;
         (report, known)
     }
 }

@@ -32,6 +32,8 @@ const LOOK: Duration = Duration::from_millis(200);
 const LEAVE: Duration = Duration::from_secs(5);
 /// How long a claim holds beyond the time that one request may take, leave included: nobody else asks before.
 const MARGIN: Duration = Duration::from_secs(10);
+/// For so long the same refusal is not asked for again.
+const SOON: Duration = Duration::from_secs(15);
 /// While the old token is still good, a renewal that failed is tried again after this, or after an eighth of what is left.
 const AGAIN: TimeDelta = TimeDelta::seconds(30);
 
@@ -67,13 +69,19 @@ pub struct Known {
     tokens: Option<Tokens>,
     /// Asked for and got, but not stored yet, in place of those.
     unstored: Option<(Tokens, Credential)>,
+    /// When the last ones came in place of some that were refused.
+    renewed_at: Option<Instant>,
+    /// When, and for what, none came for want of an authorization.
+    refused: Option<(Instant, Credential, IdentityError)>,
 }
 
 impl Known {
     /// The token, where it need not be renewed.
     fn fresh(&self, keeper: &Keeper, refused: Option<&Token>) -> Option<Token> {
         let tokens = self.tokens.as_ref().filter(|tokens| !tokens.is_due(keeper.clock.now()))?;
-        tokens.access().filter(|token| Some(token) != refused)
+        // One that is new and refused is no better the next time.
+        let is_new = self.renewed_at.is_some_and(|at| at.elapsed() < SOON);
+        tokens.access().filter(|token| is_new || Some(token) != refused)
     }
 
     /// The token, where it could be renewed but does for now.
@@ -138,12 +146,23 @@ impl Keeper {
             if let Some(token) = known.fresh(self, refused) {
                 return Ok(token);
             }
+            if let Some((at, refused, error)) = &known.refused
+                && at.elapsed() < SOON
+                && *refused == kept
+                && let Some(error) = error.refusal()
+            {
+                return Err(error.of(self.account));
+            }
             let claim = self.store.claim_renewal(self.account, &kept, self.replica, hold);
             if claim.await.map_err(|error| self.keeping(error))? {
                 match self.ask(&kept).await {
                     // Stored on the next way round, unless somebody has brought better ones.
-                    Ok(tokens) => known.unstored = Some((tokens, kept)),
+                    Ok(tokens) => {
+                        known.unstored = Some((tokens, kept));
+                        known.renewed_at = refused.map(|_| Instant::now());
+                    }
                     Err(error) => {
+                        known.refused = error.refusal().map(|error| (Instant::now(), kept, error));
                         // Where that fails the claim ends by itself.
                         let _ = self.store.drop_claim(self.account, self.replica).await;
                         return Err(error.of(self.account));

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::apply::Writer;
+use super::budget::Standing;
 use super::cycle::{Cycle, CycleError, Memory, Progress, Rules};
 use super::health::Health;
 use super::histories::Until;
@@ -53,6 +54,8 @@ pub struct Worker {
     pub health: Health,
     /// Rung when a cycle shall start now, or somebody has asked for something.
     pub wake: Arc<Notify>,
+    /// How this process stands: registered anew, it may have lost the account.
+    pub standing: watch::Receiver<Standing>,
 }
 
 impl Worker {
@@ -185,7 +188,7 @@ impl Worker {
         // Somebody who asks for all of it has a doubt.
         let writer = self.writer(fence, asked == Some(Mode::Full));
         let cycle = self.reader(&writer, memory, &stored, cancel);
-        self.alive(cycle.run(mode), cancel).await
+        self.alive(fence, cycle.run(mode), cancel).await
     }
 
     /// What is due of the histories of rates, in the time before the next poll.
@@ -199,7 +202,7 @@ impl Worker {
         let writer = self.writer(fence, false);
         let reader = self.reader(&writer, memory, &|_, _, _| (), cancel);
         let until = Until { deadline, wake: &self.wake };
-        if let Some(report) = self.alive(reader.histories(Some(until)), cancel).await
+        if let Some(report) = self.alive(fence, reader.histories(Some(until)), cancel).await
             && (report.wrote() || report.outcome.is_err())
         {
             report.log(None, false);
@@ -222,9 +225,10 @@ impl Worker {
         Cycle { sink, client, clock, rules, memory, progress, cancel }
     }
 
-    /// Runs it, showing life meanwhile; `None` when we were told to stop and it did not.
+    /// Runs it, showing life meanwhile; `None` when we were told to stop and it did not, or the account is no longer ours.
     pub(super) async fn alive(
         &self,
+        fence: Fence,
         run: impl Future<Output = Report>,
         cancel: &CancellationToken,
     ) -> Option<Report> {
@@ -235,12 +239,34 @@ impl Worker {
             cancel.cancelled().await;
             tokio::time::sleep(PATIENCE).await;
         };
-        tokio::pin!(give_up);
+        let deposed = self.deposed(fence);
+        tokio::pin!(give_up, deposed);
         loop {
             tokio::select! {
                 report = &mut run => return Some(report),
                 () = &mut give_up => return None,
+                () = &mut deposed => {
+                    self.lost();
+                    return None;
+                }
                 _ = beat.tick() => self.beat(),
+            }
+        }
+    }
+
+    /// Ends when a process that was silent for too long finds that another has the account: what it was about to ask is
+    /// none of its business any more.
+    async fn deposed(&self, fence: Fence) {
+        let mut standing = self.standing.clone();
+        let mut known = standing.borrow().registrations;
+        loop {
+            let registered = standing.wait_for(|standing| standing.registrations > known).await;
+            let registered = registered.map(|standing| standing.registrations);
+            // Where the keeper has ended, so will all of this.
+            let Ok(registrations) = registered else { return std::future::pending().await };
+            known = registrations;
+            if matches!(self.store.holds(&fence).await, Ok(false)) {
+                return;
             }
         }
     }

@@ -12,6 +12,7 @@ const REQUESTS: &str = "rosterd_harvest_requests_total";
 const THROTTLED: &str = "rosterd_harvest_throttled_total";
 const CHANGES: &str = "rosterd_changes_total";
 const OUTBOX_HEAD: &str = "rosterd_outbox_head";
+const CONSUMER_LAG: &str = "rosterd_outbox_consumer_lag";
 const LAST_SUCCESS: &str = "rosterd_last_success_timestamp_seconds";
 const ROWS: &str = "rosterd_mirror_rows";
 const HELD: &str = "rosterd_held_deletions";
@@ -62,6 +63,7 @@ fn describe() {
     describe_counter!(THROTTLED, "Answers by which Harvest asked for silence (429)");
     describe_counter!(CHANGES, "Events written, by list and kind of change");
     describe_gauge!(OUTBOX_HEAD, "The highest seq of the outbox");
+    describe_gauge!(CONSUMER_LAG, "Events that a consumer of the outbox has not dealt with");
     describe_gauge!(LAST_SUCCESS, "End of the last good cycle, in seconds since 1970");
     describe_gauge!(ROWS, "Rows of the mirror: active, inactive or deleted");
     describe_gauge!(HELD, "Deletions that are held back, without those that somebody rejected");
@@ -114,6 +116,11 @@ pub fn lease(account: i64, held: bool) {
 /// The highest seq.
 pub fn outbox_head(seq: i64) {
     gauge!(OUTBOX_HEAD).set(number(seq));
+}
+
+/// Events that a consumer has not dealt with.
+pub fn consumer_lag(consumer: &str, behind: i64) {
+    gauge!(CONSUMER_LAG, "consumer" => consumer.to_owned()).set(number(behind));
 }
 
 /// Rows of one list in one state.

@@ -171,3 +171,31 @@ async fn a_refused_token_or_an_absent_harvest_does_not_end_the_daemon() {
     daemon.until("cycle.failed").await;
     assert_eq!(daemon.until("cycle.finished").await["events"], 60);
 }
+
+#[tokio::test]
+async fn a_command_beside_a_daemon_that_uses_the_whole_budget_gets_its_share() {
+    let sim = Sim::start(Company::seeded(5, 400, 400), Options { limit: None, ..Options::default() })
+        .await
+        .unwrap();
+    let database = TestDatabase::blank().await;
+    let mut program = Program::new(&sim, database.url());
+    program
+        .set("ROSTERD__HARVEST__PER_PAGE", "1")
+        .set("ROSTERD__HARVEST__REQUEST_TIMEOUT", "2s")
+        .set("ROSTERD__RATE_LIMIT__REQUESTS", "20")
+        .set("ROSTERD__RATE_LIMIT__WINDOW", "2s")
+        .set("ROSTERD__RATE_LIMIT__RESERVE", "0");
+    let mut daemon = program.start();
+    daemon.until("lease.acquired").await;
+    let all = "SELECT coalesce(sum(permits), 0)::bigint FROM roster.permits";
+    while number(database.url(), all).await < 20 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for _ in 0..2 {
+        program.call(&["check"]).await.expect(0);
+    }
+    assert_eq!(number(database.url(), "SELECT count(*) FROM roster.watermarks").await, 0, "it reads on");
+    assert!(sim.most_in_any_window(Duration::from_secs(2)) <= 20);
+    daemon.signal("-TERM");
+    assert_eq!(daemon.ended().await, Some(0));
+}

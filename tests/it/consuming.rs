@@ -128,3 +128,29 @@ async fn a_first_load_and_what_follows_it_leave_no_gap() {
         .unwrap();
     assert_eq!(copy.into_iter().collect::<Vec<_>>(), mirror);
 }
+
+#[tokio::test]
+async fn what_is_old_is_dropped_a_beginning_at_a_time_and_whoever_loses_by_it_is_named() {
+    let scene = crate::scene::Scene::new().await;
+    let mut program = scene.program();
+    program.set("ROSTERD__OUTBOX__RETENTION", "2s").set("ROSTERD__RETENTION__CYCLES", "2s");
+    let mut daemon = program.start();
+    daemon.until("cycle.finished").await;
+    scene.execute("SELECT FROM roster.outbox_fetch('payroll', 1)").await;
+    let behind = daemon.until("consumer.behind").await;
+    assert_eq!(behind["consumer"], "payroll");
+    let mut dropped = 0;
+    while dropped < 60 {
+        let trimmed = daemon.until("outbox.trimmed").await;
+        dropped += trimmed["events"].as_i64().unwrap();
+        assert_eq!(trimmed["floor_seq"], dropped);
+    }
+    scene.until("SELECT count(*) = 0 FROM roster.cycles").await;
+    scene.sim.hire("Nora", "Next");
+    while daemon.until("cycle.finished").await["events"] != 1 {}
+    assert_eq!(scene.number("SELECT seq FROM roster.outbox_head").await, 61, "numbers go on");
+    let metrics = program.probe("/metrics").await.1;
+    assert!(metrics.contains("rosterd_outbox_consumer_lag{consumer=\"payroll\"} 61"), "{metrics}");
+    let status = program.call(&["status"]).await;
+    assert!(status.expect(0).stdout().contains("payroll has dealt with 0, 61 behind"), "{}", status.stdout());
+}

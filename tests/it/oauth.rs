@@ -165,7 +165,7 @@ async fn a_refused_authorization_is_said_with_what_to_do_and_the_daemon_waits_fo
 #[tokio::test]
 async fn an_identity_host_in_trouble_costs_nothing_while_the_token_lasts() {
     let scene = Scene::new().await;
-    scene.sim.oauth().lifetime(LIFETIME);
+    scene.sim.oauth().lifetime(2 * LIFETIME);
     let mut daemon = program(&scene, &scene.sim.oauth().mint_refresh_token()).start();
     daemon.until("cycle.finished").await;
     scene.sim.inject(Fault::html(503).on("/oauth2/token").forever());

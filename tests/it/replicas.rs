@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use harvest_sim::{Company, Fault, Options, Sim, UserId};
+use harvest_sim::{Company, Fault, Options, RetryAfter, Sim, UserId};
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use tokio::time::Instant;
@@ -196,4 +196,23 @@ async fn a_holder_frozen_within_its_transaction_keeps_nobody_waiting() {
     let duel = Duel::new().await;
     duel.freeze_behind("SELECT FROM roster.outbox_head FOR UPDATE").await;
     duel.settle().await;
+}
+
+/// Silent for long enough to be followed, and awake again while it waits for Harvest: it need not come to the database to
+/// learn of it, nor send anything more.
+#[tokio::test]
+async fn a_holder_that_slept_while_it_waited_for_harvest_learns_of_it_by_its_heartbeat() {
+    let scene = Scene::new().await;
+    let (front, program) = (scene.program(), scene.program());
+    let mut holder = front.start();
+    holder.until("cycle.finished").await;
+    scene.sim.inject(Fault::html(429).retry_after(RetryAfter::Seconds(60)).times(1));
+    holder.until("harvest.throttled").await;
+    holder.signal("-STOP");
+    let mut rival = program.start();
+    rival.until("lease.acquired").await;
+    holder.signal("-CONT");
+    holder.until("lease.lost").await;
+    holder.until_said("standing by").await;
+    assert_eq!(state(&front).await, (200, "standby".to_owned()));
 }

@@ -287,3 +287,21 @@ async fn duplicated_rows_across_pages_are_one_record() {
     world.expect_mirror_equals_source().await;
     world.expect_outbox_replays_to_the_mirror().await;
 }
+
+/// A promotion between the look at history and the write: not one event goes out under the old stream's name.
+#[tokio::test]
+async fn a_server_that_was_promoted_in_mid_cycle_tells_nothing_under_the_old_stream() {
+    let mut world = World::new().await;
+    world.store.follow_history().await.unwrap();
+    world.cycle().await;
+    let old = world.news().await[0].payload["stream_id"].clone();
+    let promoted = "UPDATE roster.outbox_head SET timeline_id = timeline_id - 1";
+    sqlx::raw_sql(promoted).execute(world.store.pool()).await.unwrap();
+    world.sim.hire("Nora", "Next");
+    assert!(matches!(world.try_cycle().await.outcome, Err(CycleError::Store(_))));
+    assert!(world.news().await.is_empty());
+    world.store.follow_history().await.unwrap();
+    world.cycle().await;
+    assert_ne!(world.only_event().await.payload["stream_id"], old);
+    world.expect_mirror_equals_source().await;
+}

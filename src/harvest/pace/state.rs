@@ -125,6 +125,10 @@ impl State {
         idle
     }
 
+    pub(super) fn is_within(&mut self, now: Instant) -> bool {
+        self.window.used(now) <= self.held
+    }
+
     pub(super) fn lose(&mut self, permits: u32) {
         self.held = self.held.saturating_sub(permits);
     }
