@@ -38,6 +38,7 @@ mod reading;
 mod replicas;
 mod roles;
 mod scene;
+mod schema;
 mod settling;
 mod stopping;
 mod tls;
