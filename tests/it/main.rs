@@ -20,6 +20,7 @@ mod deploy;
 mod directory;
 mod forget;
 mod front;
+mod guide;
 mod held;
 mod late;
 mod layers;
