@@ -106,5 +106,12 @@ BEGIN
     LOOP
         EXECUTE format('GRANT %s TO roster_consumer', thing);
     END LOOP;
+    -- Who was an administrator then? The auditor's question.
+    FOR thing IN
+        SELECT pg_proc.oid::regprocedure::text FROM pg_proc JOIN pg_namespace AS space ON space.oid = pronamespace
+         WHERE nspname = 'directory' AND proname IN ('users_as_of', 'assignments_as_of')
+    LOOP
+        EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO roster_auditor', thing);
+    END LOOP;
 END
 $$;

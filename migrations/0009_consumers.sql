@@ -5,7 +5,8 @@ CREATE TABLE roster.consumers (
     acked_seq  bigint      NOT NULL DEFAULT 0,
     acked_id   uuid,
     stream_id  uuid        NOT NULL,
-    updated_at timestamptz NOT NULL DEFAULT now()
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    owner      name        NOT NULL DEFAULT session_user
 );
 
 COMMENT ON TABLE roster.consumers IS 'Who follows the outbox by roster.outbox_fetch, and how far they are';
@@ -14,11 +15,23 @@ COMMENT ON COLUMN roster.consumers.acked_seq IS 'The last event that is dealt wi
 COMMENT ON COLUMN roster.consumers.acked_id IS 'Its id: another event in its place means that history was rewound; null for none';
 COMMENT ON COLUMN roster.consumers.stream_id IS 'The history that it follows: roster.outbox_head.stream_id at its start';
 COMMENT ON COLUMN roster.consumers.updated_at IS 'When it last moved';
+COMMENT ON COLUMN roster.consumers.owner IS 'Who registered it: a login, and whoever is a member of it, may move it';
 
 CREATE FUNCTION roster.snapshot_position(OUT seq bigint, OUT stream_id uuid)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
 $$ SELECT head.seq, head.stream_id FROM roster.outbox_head AS head $$;
 COMMENT ON FUNCTION roster.snapshot_position IS 'Where the outbox stands in this snapshot: copy tables and call it in one REPEATABLE READ transaction, then follow with outbox_start(name, seq)';
+
+-- A name is no secret: nobody moves another one's consumer. session_user is the login, whoever owns the function.
+CREATE FUNCTION roster.check_owner(consumer text, owner name) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF to_regrole(quote_ident(owner)) IS NULL OR NOT pg_has_role(session_user, owner, 'MEMBER') THEN
+        RAISE EXCEPTION 'consumer % is %''s', consumer, owner
+            USING ERRCODE = '42501', HINT = 'Take another name, or let that login give it up.';
+    END IF;
+END $$;
+COMMENT ON FUNCTION roster.check_owner IS 'Refuses whoever is no member of the consumer''s owner';
 
 CREATE FUNCTION roster.outbox_position(consumer text) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -33,6 +46,7 @@ BEGIN
         INSERT INTO roster.consumers (name, stream_id) VALUES (consumer, head.stream_id) ON CONFLICT DO NOTHING;
         SELECT * INTO STRICT mine FROM roster.consumers WHERE name = consumer;
     END IF;
+    PERFORM roster.check_owner(consumer, mine.owner);
     IF mine.stream_id <> head.stream_id THEN
         trouble := 'history was rewound, and a new stream has begun';
     ELSIF mine.acked_seq < head.floor_seq THEN
@@ -43,7 +57,7 @@ BEGIN
     END IF;
     IF trouble IS NOT NULL THEN
         RAISE EXCEPTION 'consumer % cannot go on: %', consumer, trouble
-            USING ERRCODE = 'RS001', HINT = 'Load afresh (roster.snapshot_position), then call outbox_start.';
+            USING ERRCODE = 'RS001', HINT = 'Load afresh (snapshot_position), then call outbox_start.';
     END IF;
     RETURN mine.acked_seq;
 END $$;
@@ -55,6 +69,8 @@ DECLARE
     mine bigint := roster.outbox_position(consumer);
 BEGIN
     RETURN QUERY SELECT * FROM roster.outbox WHERE seq > mine ORDER BY seq LIMIT max;
+    -- Again: what was removed between the two looks is missed by nobody.
+    PERFORM roster.outbox_position(consumer);
 END $$;
 COMMENT ON FUNCTION roster.outbox_fetch IS 'The next events of a consumer, in order, the same ones until it acks; registers a new consumer at 0; SQLSTATE RS001 where events were lost to it';
 
@@ -89,6 +105,7 @@ BEGIN
         RAISE EXCEPTION 'consumer % cannot start after event %: there are % to %', consumer, after, head.floor_seq, head.seq
             USING ERRCODE = '22023';
     END IF;
+    PERFORM roster.check_owner(consumer, owner) FROM roster.consumers WHERE name = consumer;
     INSERT INTO roster.consumers AS mine (name, acked_seq, acked_id, stream_id)
     VALUES (consumer, after, (SELECT id FROM roster.outbox WHERE outbox.seq = after), head.stream_id)
     ON CONFLICT (name) DO UPDATE
@@ -109,6 +126,7 @@ DECLARE
     mine bigint := roster.outbox_position(consumer);
 BEGIN
     RETURN QUERY SELECT * FROM directory.events WHERE seq > mine ORDER BY seq LIMIT max;
+    PERFORM roster.outbox_position(consumer);
 END $$;
 COMMENT ON FUNCTION directory.outbox_fetch IS 'As roster.outbox_fetch, without pay';
 

@@ -117,6 +117,19 @@ async fn the_daemon_runs_with_the_writers_role_alone_and_everybody_else_sees_wha
     place.run_roles(Some("owner")).await;
     assert_eq!(place.rights().await, rights, "to run it once more changes nothing");
 
+    // A consumer is moved by whoever registered it, and the past is an auditor's question too.
+    for (user, statement, may) in [
+        ("consumer", "SELECT FROM roster.outbox_fetch('payroll', 1)", true),
+        ("reader", "SELECT directory.outbox_ack('payroll', 1)", false),
+        ("reader", "SELECT directory.outbox_start('payroll', 1)", false),
+        ("consumer", "SELECT roster.outbox_ack('payroll', 1)", true),
+        ("reader", "SELECT FROM directory.outbox_fetch('bi', 1)", true),
+        ("auditor", "SELECT FROM directory.users_as_of(now())", true),
+        ("stranger", "SELECT FROM directory.users_as_of(now())", false),
+    ] {
+        assert_eq!(place.may(user, statement).await, may, "{user}: {statement}");
+    }
+
     // What a later migration brings.
     place
         .try_as(
