@@ -40,6 +40,7 @@ mod replicas;
 mod roles;
 mod scene;
 mod schema;
+mod service;
 mod settling;
 mod stopping;
 mod tls;
