@@ -358,6 +358,11 @@ impl IdentityError {
         }
     }
 
+    /// Whether anything came back, so that nothing can be under way any more.
+    pub fn is_answer(&self) -> bool {
+        !matches!(self, Self::Http(HttpError::Network(_)))
+    }
+
     /// Only a person can help.
     pub fn is_credentials(&self) -> bool {
         self.refusal().is_some()

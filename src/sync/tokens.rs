@@ -69,6 +69,8 @@ pub struct Known {
     tokens: Option<Tokens>,
     /// Asked for and got, but not stored yet, in place of those.
     unstored: Option<(Tokens, Credential)>,
+    /// Whether somebody goes on trying to store them.
+    is_storing: bool,
     /// When the last ones came in place of some that were refused.
     renewed_at: Option<Instant>,
     /// When, and for what, none came for want of an authorization.
@@ -123,7 +125,7 @@ impl Keeper {
             Ok(token) => return Ok(token),
             Err(error) => error,
         };
-        if known.unstored.is_some() {
+        if known.unstored.is_some() && !std::mem::replace(&mut known.is_storing, true) {
             self.renewals.spawn(self.clone().store_at_last());
         }
         let Some(token) = known.good(self, refused) else { return Err(error) };
@@ -163,8 +165,11 @@ impl Keeper {
                     }
                     Err(error) => {
                         known.refused = error.refusal().map(|error| (Instant::now(), kept, error));
-                        // Where that fails the claim ends by itself.
-                        let _ = self.store.drop_claim(self.account, self.replica).await;
+                        // A question without an answer may be under way yet: then, and where this fails, the claim ends
+                        // by itself.
+                        if error.is_answer() {
+                            let _ = self.store.drop_claim(self.account, self.replica).await;
+                        }
                         return Err(error.of(self.account));
                     }
                 }
@@ -221,6 +226,7 @@ impl Keeper {
             sleep(LOOK * 5).await;
             let mut known = self.known.lock().await;
             if self.store_unstored(&mut known).await.is_ok() {
+                known.is_storing = false;
                 return;
             }
         }
