@@ -91,8 +91,11 @@ enum Command {
         after_help = "Examples:\n  rosterd deletions list\n  rosterd deletions accept --account 123456"
     )]
     Deletions(deletions::Command),
-    /// The outbox of events
-    #[command(subcommand, after_help = "Example:\n  rosterd outbox new-stream")]
+    /// The outbox of events: print them, follow them, or begin a new stream
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  rosterd outbox tail --follow --type 'user.*'\n  rosterd outbox new-stream"
+    )]
     Outbox(outbox::Command),
     /// Erases a person, all pay or an account from mirror, rejected records and events
     #[command(

@@ -1,15 +1,32 @@
 //! `rosterd outbox`: the stream of events.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use super::{PATIENCE, output, require_schema, with_app};
-use crate::app::Failure;
+use super::{PATIENCE, output, require_schema, signals, with_app};
+use crate::app::{App, Exit, Failure};
 use crate::settings::Settings;
+use crate::store::requests::Bell;
+use crate::store::{Store, StoreError};
+use crate::telemetry::chain;
+
+/// How often one who follows looks when no bell rings; a bell may be lost, or not be heard behind a pooler.
+const LOOK: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Prints events as JSON lines, in order, with the pay that is in them
+    #[command(
+        after_help = "Without --from it begins with the oldest event that is kept. Number one more than the last that was \
+                      printed goes on where it ended.\n\n\
+                      Examples:\n  rosterd outbox tail --from 1021\n  rosterd outbox tail --follow --type '*.deleted'"
+    )]
+    Tail(TailOptions),
     /// Begins a new stream, after a restore that rewound history without a trace: consumers load afresh
     #[command(
         after_help = "A restore by PostgreSQL's own means, or a fail-over, is noticed without this; a volume that was set \
@@ -19,10 +36,24 @@ pub(super) enum Command {
     NewStream,
 }
 
+#[derive(Args, Debug)]
+pub(super) struct TailOptions {
+    /// Begins with this number
+    #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(i64).range(1..))]
+    from: Option<i64>,
+    /// Waits for more, until it is stopped
+    #[arg(long)]
+    follow: bool,
+    /// Only these types: * stands for anything, ? for one letter
+    #[arg(long = "type", value_name = "GLOB")]
+    kind: Option<String>,
+}
+
 pub(super) async fn outbox(settings: Settings, command: Command) -> Result<ExitCode, Failure> {
     with_app(settings, PATIENCE, async |app| {
         require_schema(app).await?;
         match command {
+            Command::Tail(options) => tail(app, &options).await?,
             Command::NewStream => {
                 let stream = app.store.new_stream().await?;
                 output::line(format_args!("the new stream is {stream}; everything is read again"))?;
@@ -31,4 +62,113 @@ pub(super) async fn outbox(settings: Settings, command: Command) -> Result<ExitC
         Ok(ExitCode::SUCCESS)
     })
     .await
+}
+
+async fn tail(app: &App, options: &TailOptions) -> Result<(), Failure> {
+    let (floor, stream) = app.store.outbox_floor().await?;
+    let like = options.kind.as_deref().map(like);
+    let mut tail =
+        Tail { store: &app.store, like, after: options.from.map_or(floor, |from| from - 1), stream };
+    if !options.follow {
+        return tail.print().await.map(drop);
+    }
+    let stop = CancellationToken::new();
+    signals::stop_on_signal(stop.clone())?;
+    stop.run_until_cancelled(Box::pin(tail.follow())).await.unwrap_or(Ok(()))
+}
+
+struct Tail<'a> {
+    store: &'a Store,
+    like: Option<String>,
+    after: i64,
+    stream: Uuid,
+}
+
+impl Tail<'_> {
+    /// Prints all there is; false when nobody reads on.
+    async fn print(&mut self) -> Result<bool, Failure> {
+        loop {
+            let (floor, stream) = self.store.outbox_floor().await?;
+            let lines = self.store.lines(self.after, self.like.as_deref()).await?;
+            if stream != self.stream {
+                return Err(lost("history was rewound, and a new stream has begun"));
+            }
+            // Numbers have no gap: what is missing was removed.
+            if self.after < floor || lines.first().is_some_and(|line| line.seq != self.after + 1) {
+                return Err(lost(&format!("the events after {} were removed", self.after)));
+            }
+            if lines.is_empty() {
+                return Ok(true);
+            }
+            for line in lines {
+                if let Some(json) = line.json
+                    && !output::is_read(json)?
+                {
+                    return Ok(false);
+                }
+                self.after = line.seq;
+            }
+        }
+    }
+
+    /// Prints what comes, for ever; a database that is away is waited for.
+    async fn follow(&mut self) -> Result<(), Failure> {
+        let (mut bell, mut said): (Option<Bell>, bool) = (None, false);
+        loop {
+            if bell.is_none() {
+                bell = self.store.doorbell().await.unwrap_or_default();
+            }
+            match self.print().await {
+                Ok(false) => return Ok(()),
+                Ok(true) => said = false,
+                Err(failure) if failure.exit == Exit::Unavailable => {
+                    if !std::mem::replace(&mut said, true) {
+                        tracing::warn!("{failure}; waiting for it, and going on after event {}", self.after);
+                    }
+                    bell = None;
+                }
+                Err(failure) => return Err(failure),
+            }
+            match &mut bell {
+                // A bell that is broken is asked for anew.
+                Some(rung) => {
+                    if let Ok(Err(error)) = timeout(LOOK, rung.rung()).await {
+                        bell = self.without_bell(&error);
+                    }
+                }
+                None => sleep(LOOK).await,
+            }
+        }
+    }
+
+    fn without_bell(&self, error: &StoreError) -> Option<Bell> {
+        tracing::debug!(error = %chain(error), after = self.after, "the doorbell is broken");
+        None
+    }
+}
+
+fn lost(what: &str) -> Failure {
+    let advice = "load afresh, and follow from where that was taken (docs/CONSUMING.md)";
+    Failure::new(Exit::Differences, format!("{what}; {advice}"))
+}
+
+/// A glob as a pattern for `LIKE`.
+fn like(glob: &str) -> String {
+    glob.chars()
+        .map(|c| match c {
+            '*' => "%".to_owned(),
+            '?' => "_".to_owned(),
+            '%' | '_' | '\\' => format!("\\{c}"),
+            c => c.to_string(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_glob_is_a_pattern_and_its_letters_are_letters() {
+        assert_eq!(super::like("user.*"), "user.%");
+        assert_eq!(super::like("user_assignment.?reated"), "user\\_assignment._reated");
+    }
 }

@@ -10,9 +10,24 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::error::ensure_rows;
-use super::requests::ring;
+use super::requests::{Bell, ring};
 use super::{Store, StoreError};
 use crate::roster::{AccountId, Event, Resource};
+
+/// The doorbell; the payload is the new head.
+const DOORBELL: &str = "roster_outbox";
+
+/// Events that are read at a time.
+const READ: i64 = 1000;
+
+/// An event as a reader sees it.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// Its place.
+    pub seq: i64,
+    /// The row as a JSON object; `None` for one that was not asked for.
+    pub json: Option<String>,
+}
 
 /// Appends events and rings the doorbell (`NOTIFY roster_outbox`), which is never the delivery.
 pub(super) async fn append(
@@ -65,7 +80,7 @@ pub(super) async fn append(
     .execute(&mut *connection)
     .await?;
     ensure_rows("roster.outbox", events.len(), written.rows_affected())?;
-    sqlx::query!("SELECT pg_notify('roster_outbox', $1) AS rung", head.seq.to_string())
+    sqlx::query!("SELECT pg_notify($1, $2) AS rung", DOORBELL, head.seq.to_string())
         .fetch_one(connection)
         .await?;
     Ok(())
@@ -94,6 +109,31 @@ impl Store {
         let told: HashMap<String, i64> = rows.into_iter().map(|row| (row.aggregateid, row.version)).collect();
         let by_id = ids.iter().zip(&aggregates);
         Ok(by_id.filter_map(|(id, aggregate)| Some((*id, *told.get(aggregate)?))).collect())
+    }
+
+    /// The next events after `after`, of all types or of those that are `LIKE` the pattern.
+    pub async fn lines(&self, after: i64, like: Option<&str>) -> Result<Vec<Line>, StoreError> {
+        let lines = sqlx::query_as!(
+            Line,
+            "SELECT seq, CASE WHEN $2::text IS NULL OR type LIKE $2 THEN row_to_json(event)::text END AS json
+               FROM roster.outbox AS event WHERE seq > $1 ORDER BY seq LIMIT $3",
+            after,
+            like,
+            READ,
+        );
+        Ok(lines.fetch_all(&self.pool).await?)
+    }
+
+    /// Where the outbox begins (the highest number that is gone), and which stream it is.
+    pub async fn outbox_floor(&self) -> Result<(i64, Uuid), StoreError> {
+        let head =
+            sqlx::query!("SELECT floor_seq, stream_id FROM roster.outbox_head").fetch_one(&self.pool).await?;
+        Ok((head.floor_seq, head.stream_id))
+    }
+
+    /// Listens for new events; `None` where that cannot be.
+    pub async fn doorbell(&self) -> Result<Option<Bell>, StoreError> {
+        self.bell_of(DOORBELL).await
     }
 
     /// Begins a new stream by hand, as after the restore of a volume's snapshot, which no server can tell from its own past;

@@ -167,9 +167,14 @@ impl Store {
     /// Listens for the bell, on a connection of its own, which comes back by itself. `None` where none is left for it:
     /// requests are then looked for now and then.
     pub async fn bell(&self) -> Result<Option<Bell>, StoreError> {
+        self.bell_of(BELL).await
+    }
+
+    /// The same for another channel.
+    pub(super) async fn bell_of(&self, channel: &str) -> Result<Option<Bell>, StoreError> {
         let Some(listening) = &self.listening else { return Ok(None) };
         let mut listener = PgListener::connect_with(listening.sessions()).await?;
-        listener.listen(BELL).await?;
+        listener.listen(channel).await?;
         Ok(Some(Bell(listener)))
     }
 }
@@ -184,7 +189,7 @@ pub(super) async fn ring(
     Ok(())
 }
 
-/// Rings when somebody asks for something.
+/// Rings when somebody asks for something, or when there are events.
 pub struct Bell(PgListener);
 
 impl Bell {

@@ -43,6 +43,7 @@ mod schema;
 mod service;
 mod settling;
 mod stopping;
+mod tail;
 mod tls;
 mod trouble;
 mod wire;
