@@ -4,6 +4,7 @@ mod accounts;
 mod auth;
 mod check;
 mod deletions;
+mod explain;
 mod forget;
 mod health;
 mod migrate;
@@ -91,6 +92,12 @@ enum Command {
         after_help = "Examples:\n  rosterd deletions list\n  rosterd deletions accept --account 123456"
     )]
     Deletions(deletions::Command),
+    /// Why a row is as it is: its versions, what changed when, in which cycle, and which events told of it
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  rosterd explain user 1001\n  rosterd explain assignment 290021 --json"
+    )]
+    Explain(explain::Command),
     /// The outbox of events: print them, follow them, or begin a new stream
     #[command(
         subcommand,
@@ -141,6 +148,7 @@ impl Cli {
             Command::Status(options) => status::status(settings, options).await,
             Command::Verify(options) => verify::verify(settings, options).await,
             Command::Deletions(command) => deletions::deletions(settings, command).await,
+            Command::Explain(command) => explain::explain(settings, command).await,
             Command::Outbox(command) => outbox::outbox(settings, command).await,
             Command::Forget(command) => forget::forget(settings, command).await,
             Command::Auth(command) => auth::auth(settings, command).await,

@@ -8,6 +8,7 @@ pub mod census;
 pub mod credentials;
 pub mod deletions;
 pub mod error;
+pub mod explain;
 pub mod forget;
 pub mod lease;
 pub mod local;

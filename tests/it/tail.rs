@@ -62,3 +62,31 @@ async fn whoever_follows_is_woken_goes_on_after_an_outage_and_is_told_of_a_new_s
     assert_eq!(ended.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&ended.stderr).contains("a new stream has begun"));
 }
+
+#[tokio::test]
+async fn a_row_is_explained_by_its_versions_cycles_and_events() {
+    let scene = Scene::new().await;
+    let program = scene.program();
+    let user = scene.sim.hire("Xenia", "Explained");
+    program.call(&["sync"]).await.expect(0);
+    scene.sim.set_email(user, "x@example.com");
+    program.call(&["sync"]).await.expect(0);
+    scene.sim.deactivate(user);
+    program.call(&["sync"]).await.expect(0);
+    let said = program.call(&["explain", "user", &user.to_string()]).await.expect(0).stdout();
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines.len(), 3, "{said}");
+    assert!(
+        lines[0].contains("version 1 ") && lines[0].contains("user.created (everything; event "),
+        "{said}"
+    );
+    assert!(lines[1].contains("user.updated (email; event 62, incremental cycle "), "{said}");
+    assert!(lines[2].contains("user.deactivated (is_active; event 63"), "{said}");
+    assert!(!said.contains("Xenia") && !said.contains("example.com"), "{said}");
+    let json = program.call(&["explain", "user", &user.to_string(), "--json"]).await.expect(0).stdout();
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["versions"][1]["changed"], serde_json::json!(["email"]));
+    let place = scene.sim.assignment_ids()[0].to_string();
+    assert!(program.call(&["explain", "assignment", &place]).await.expect(0).stdout().contains(".created"));
+    program.call(&["explain", "user", "1"]).await.expect(1);
+}

@@ -1,0 +1,104 @@
+//! Why a row is as it is: its versions, what changed with each, in which cycle, and which events told of it.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+use crate::roster::{AccountId, Resource};
+
+/// One version of a record.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the names are the words of `rosterd explain --json`")]
+pub struct Version {
+    pub account_id: i64,
+    pub version: i64,
+    pub r#type: String,
+    /// When the mirror came to have it.
+    pub valid_from: DateTime<Utc>,
+    /// When it had another.
+    pub valid_to: Option<DateTime<Utc>>,
+    /// Harvest's time of the change.
+    pub occurred_at: Option<DateTime<Utc>>,
+    /// Names of the fields; `None` where the event is no longer kept.
+    pub changed: Option<Vec<String>>,
+    pub event_seq: Option<i64>,
+    pub event_id: Option<Uuid>,
+    pub cycle_id: Option<Uuid>,
+    pub mode: Option<String>,
+    pub cycle_started_at: Option<DateTime<Utc>>,
+    pub cycle_requests: Option<i64>,
+}
+
+/// What else is known of a record.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the names are the words of `rosterd explain --json`")]
+pub struct Trouble {
+    pub account_id: i64,
+    /// `held` or `rejected`.
+    pub what: String,
+    pub since: DateTime<Utc>,
+    /// The reason, or the error; names no person.
+    pub why: String,
+}
+
+impl Store {
+    /// The versions of a record, oldest first, of every account or of one.
+    pub async fn versions(
+        &self,
+        resource: Resource,
+        id: i64,
+        only: Option<AccountId>,
+    ) -> Result<Vec<Version>, StoreError> {
+        let versions = sqlx::query_as!(
+            Version,
+            r#"SELECT past.account_id AS "account_id!", past.version AS "version!", past.type AS "type!",
+                      past.valid_from AS "valid_from!", past.valid_to, past.occurred_at,
+                      CASE WHEN event.seq IS NOT NULL THEN
+                          ARRAY (SELECT jsonb_object_keys(event.payload -> 'changed') ORDER BY 1) END AS changed,
+                      event.seq AS "event_seq?", event.id AS "event_id?",
+                      (event.payload ->> 'cycle_id')::uuid AS cycle_id, event.payload ->> 'mode' AS mode,
+                      cycle.started_at AS "cycle_started_at?", cycle.requests AS "cycle_requests?"
+                 FROM (SELECT 'user' AS aggregate, account_id, id, version, type, valid_from, valid_to, occurred_at
+                         FROM roster.user_history
+                       UNION ALL
+                       SELECT 'user_assignment', account_id, id, version, type, valid_from, valid_to, occurred_at
+                         FROM roster.user_assignment_history) AS past
+                 LEFT JOIN roster.outbox AS event
+                        ON (event.account_id, event.aggregatetype, event.aggregateid, event.version)
+                         = (past.account_id, past.aggregate, past.account_id || '/' || past.id, past.version)
+                 LEFT JOIN roster.cycles AS cycle ON cycle.id = (event.payload ->> 'cycle_id')::uuid
+                WHERE past.aggregate = $1 AND past.id = $2 AND past.account_id = coalesce($3, past.account_id)
+                ORDER BY past.account_id, past.version"#,
+            resource.aggregate(),
+            id,
+            only.map(|account| account.0),
+        );
+        Ok(versions.fetch_all(&self.pool).await?)
+    }
+
+    /// Deletions of it that are held back, and readings of it that failed.
+    pub async fn troubles(
+        &self,
+        resource: Resource,
+        id: i64,
+        only: Option<AccountId>,
+    ) -> Result<Vec<Trouble>, StoreError> {
+        let troubles = sqlx::query_as!(
+            Trouble,
+            r#"SELECT account_id AS "account_id!", 'held' AS "what!", found_at AS "since!",
+                      concat_ws(', ', reason, decision) AS "why!"
+                 FROM roster.held_deletions
+                WHERE resource = $1 AND record_id = $2 AND account_id = coalesce($3, account_id)
+               UNION ALL
+               SELECT account_id, 'rejected', first_seen_at, error
+                 FROM roster.rejected_records
+                WHERE resource = $1 AND record_id = $2 AND account_id = coalesce($3, account_id)
+                ORDER BY 1, 3"#,
+            resource.name(),
+            id,
+            only.map(|account| account.0),
+        );
+        Ok(troubles.fetch_all(&self.pool).await?)
+    }
+}
