@@ -33,7 +33,6 @@ pub use failure::{Exit, Failure};
 const SOON: Duration = Duration::from_secs(1);
 /// How long closing the connections may take.
 const CLOSING: Duration = Duration::from_secs(1);
-
 /// How long the answer of a renewal that is under way may take to be stored when the process ends.
 const RENEWALS: Duration = Duration::from_secs(8);
 
@@ -218,7 +217,7 @@ impl App {
     /// Closes the connections and, where nobody else uses it, stops the private PostgreSQL.
     pub async fn close(self) {
         self.renewals.close();
-        if tokio::time::timeout(RENEWALS, self.renewals.wait()).await.is_err() {
+        if timeout(RENEWALS, self.renewals.wait()).await.is_err() {
             tracing::warn!(
                 "the OAuth2 tokens that Harvest gave last could not be stored: they may have to be asked for anew"
             );

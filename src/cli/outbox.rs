@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::{PATIENCE, output, require_schema, signals, with_app};
 use crate::app::{App, Exit, Failure};
 use crate::settings::Settings;
+use crate::store::Store;
 use crate::store::requests::Bell;
-use crate::store::{Store, StoreError};
 use crate::telemetry::chain;
 
 /// How often one who follows looks when no bell rings; a bell may be lost, or not be heard behind a pooler.
@@ -130,20 +130,17 @@ impl Tail<'_> {
                 Err(failure) => return Err(failure),
             }
             match &mut bell {
-                // A bell that is broken is asked for anew.
-                Some(rung) => {
-                    if let Ok(Err(error)) = timeout(LOOK, rung.rung()).await {
-                        bell = self.without_bell(&error);
+                Some(ringing) => {
+                    let rung = timeout(LOOK, ringing.rung()).await;
+                    // One that is broken is asked for anew.
+                    if let Ok(Err(error)) = rung {
+                        tracing::debug!(error = %chain(&error), after = self.after, "the doorbell is broken");
+                        bell = None;
                     }
                 }
                 None => sleep(LOOK).await,
             }
         }
-    }
-
-    fn without_bell(&self, error: &StoreError) -> Option<Bell> {
-        tracing::debug!(error = %chain(error), after = self.after, "the doorbell is broken");
-        None
     }
 }
 

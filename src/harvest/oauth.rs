@@ -16,14 +16,14 @@ use oauth2::{
     EndpointSet, HttpRequest, HttpResponse, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken,
     TokenResponse, TokenUrl,
 };
-use reqwest::header::{AUTHORIZATION, RETRY_AFTER};
+use reqwest::header::AUTHORIZATION;
 use reqwest::{StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::auth::Token;
-use super::pace::{Permit, Throttle};
-use super::transport::{BodyError, Options, http_client, read_body};
+use super::pace::Permit;
+use super::transport::{BodyError, Options, heard, http_client, read_body, retry_after, server_time};
 use super::{HarvestError, pages};
 use crate::clock::Clock;
 use crate::roster::AccountId;
@@ -197,30 +197,16 @@ impl Application {
                 token if token.is_empty() => Err(IdentityError::Unreadable("it holds no token".to_owned())),
                 _ => Ok(answer),
             });
-        let mut status = Some(StatusCode::OK);
+        let (status, silence) = match &answer {
+            Ok(_) => (Some(StatusCode::OK), None),
+            Err(IdentityError::Http(HttpError::Network(_))) => (None, None),
+            Err(IdentityError::Http(HttpError::Status { status, silence })) => (Some(*status), *silence),
+            Err(error) => (error.is_credentials().then_some(StatusCode::BAD_REQUEST), None),
+        };
         match &answer {
-            Err(IdentityError::Http(HttpError::Status { status: code, silence })) => {
-                status = Some(*code);
-                match (*code, silence) {
-                    (StatusCode::TOO_MANY_REQUESTS, _) => {
-                        meters::throttled();
-                        permit.throttled(Throttle::TooMany, *silence);
-                    }
-                    (StatusCode::SERVICE_UNAVAILABLE, Some(_)) => {
-                        permit.throttled(Throttle::Unavailable, *silence);
-                    }
-                    _ => permit.answered(),
-                }
-            }
-            Err(IdentityError::Http(HttpError::Network(_))) => {
-                status = None;
-                drop(permit);
-            }
-            Err(error) => {
-                status = error.is_credentials().then_some(StatusCode::BAD_REQUEST);
-                permit.answered();
-            }
-            Ok(_) => permit.answered(),
+            // It may be under way yet.
+            Err(error) if !error.is_answer() => drop(permit),
+            _ => heard(permit, status.unwrap_or_default(), silence),
         }
         meters::request(account.0, "oauth2/token", status.map(|status| status.as_u16()));
         Ok(Tokens::of(&answer?, Some(refresh.secret()), asked_at))
@@ -264,8 +250,8 @@ async fn read(response: reqwest::Result<reqwest::Response>) -> Result<HttpRespon
     let response = response.map_err(|error| HttpError::Network(error.without_url()))?;
     let status = response.status();
     if status.is_server_error() || status.is_redirection() || status == StatusCode::TOO_MANY_REQUESTS {
-        let silence = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        return Err(HttpError::Status { status, silence: silence.map(Duration::from_secs) });
+        let now = server_time(response.headers(), Duration::ZERO).unwrap_or_default();
+        return Err(HttpError::Status { status, silence: retry_after(response.headers(), now) });
     }
     let body = read_body(response).await.map_err(|error| match error {
         BodyError::Network(error) => HttpError::Network(error.without_url()),
@@ -347,17 +333,6 @@ impl From<BasicRequestTokenError<HttpError>> for IdentityError {
 }
 
 impl IdentityError {
-    /// The same once more, where only a person can help.
-    pub fn refusal(&self) -> Option<Self> {
-        match self {
-            Self::Refused(code) => Some(Self::Refused(code.clone())),
-            Self::Application(code) => Some(Self::Application(code.clone())),
-            Self::NothingToRenewWith => Some(Self::NothingToRenewWith),
-            Self::Sealed => Some(Self::Sealed),
-            Self::NoLeave | Self::Http(_) | Self::Unreadable(_) => None,
-        }
-    }
-
     /// Whether anything came back, so that nothing can be under way any more.
     pub fn is_answer(&self) -> bool {
         !matches!(self, Self::Http(HttpError::Network(_)))
@@ -365,7 +340,10 @@ impl IdentityError {
 
     /// Only a person can help.
     pub fn is_credentials(&self) -> bool {
-        self.refusal().is_some()
+        match self {
+            Self::Refused(_) | Self::Application(_) | Self::NothingToRenewWith | Self::Sealed => true,
+            Self::NoLeave | Self::Http(_) | Self::Unreadable(_) => false,
+        }
     }
 
     /// As a request of this account's reports it.

@@ -11,7 +11,7 @@ use reqwest::{Response, StatusCode, Url, redirect, retry};
 
 use super::HarvestError;
 use super::auth::{Auth, Token};
-use super::pace::{self, Lane, Pace, Throttle};
+use super::pace::{self, Lane, Pace, Permit, Throttle};
 use crate::clock::Clock;
 use crate::roster::AccountId;
 use crate::roster::watermark::ReadStart;
@@ -146,15 +146,9 @@ impl Transport {
         meters::request(self.account.0, what, Some(status.as_u16()));
         tracing::debug!(account_id = self.account.0, status = status.as_u16(), "asked Harvest for {what}");
         let silence = retry_after(response.headers(), start.server.unwrap_or(local));
-        match (status, silence) {
-            // The pace says `harvest.throttled` in the log.
-            (StatusCode::TOO_MANY_REQUESTS, _) => {
-                meters::throttled();
-                permit.throttled(Throttle::TooMany, silence);
-                return Err(HarvestError::Throttled { what: what.to_owned() });
-            }
-            (StatusCode::SERVICE_UNAVAILABLE, Some(_)) => permit.throttled(Throttle::Unavailable, silence),
-            _ => permit.answered(),
+        heard(permit, status, silence);
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            return Err(HarvestError::Throttled { what: what.to_owned() });
         }
         if status.is_server_error() {
             return Err(HarvestError::Status { what: what.to_owned(), status });
@@ -198,13 +192,25 @@ fn is_loopback(url: &Url) -> bool {
     })
 }
 
+/// Tells the pace what an answer's status line says. It says `harvest.throttled` in the log.
+pub(super) fn heard(permit: Permit, status: StatusCode, silence: Option<Duration>) {
+    match (status, silence) {
+        (StatusCode::TOO_MANY_REQUESTS, _) => {
+            meters::throttled();
+            permit.throttled(Throttle::TooMany, silence);
+        }
+        (StatusCode::SERVICE_UNAVAILABLE, Some(_)) => permit.throttled(Throttle::Unavailable, silence),
+        _ => permit.answered(),
+    }
+}
+
 /// Harvest's clock when the request was sent: its `Date` less the time the answer took.
-fn server_time(headers: &HeaderMap, elapsed: Duration) -> Option<DateTime<Utc>> {
+pub(super) fn server_time(headers: &HeaderMap, elapsed: Duration) -> Option<DateTime<Utc>> {
     let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
     Some(DateTime::<Utc>::from(date) - TimeDelta::from_std(elapsed).ok()?)
 }
 
-fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     pace::retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, now)
 }
 

@@ -4,9 +4,8 @@ use std::collections::HashMap;
 
 use sqlx::PgConnection;
 
-use super::Connections;
-use super::StoreError;
 use super::error::ensure_rows;
+use super::{Connections, StoreError};
 use crate::roster::{AccountId, Field, Project};
 
 /// Those of the projects whose name or code the mirror does not have so; what is not said is kept.

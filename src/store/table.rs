@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 use std::future::Future;
 
+use super::{Connections, StoreError};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use sqlx::PgConnection;
 
-use super::Connections;
-use super::StoreError;
 use crate::roster::{AccountId, Mirrored, Record, Write};
 
 /// As much of a row as tells whether it needs to be looked at.

@@ -4,10 +4,9 @@ use std::collections::HashMap;
 
 use sqlx::PgConnection;
 
-use super::Connections;
-use super::StoreError;
 use super::error::ensure_rows;
 use super::table::{Fingerprint, Table, to_json};
+use super::{Connections, StoreError};
 use crate::roster::{AccountId, Field, Mirrored, User, Write};
 
 impl Table for User {

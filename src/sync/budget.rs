@@ -192,7 +192,7 @@ impl Keeper {
         let hold = self.limits.hold(self.ttl);
         let beat = permits::beat(&self.pool, &self.replica, self.ttl, hold, &chunks);
         let Some(Beat { was_alive, kept }) = self.database.ask(beat).await else { return };
-        self.database.is_back();
+        self.database.recovered();
         // Registered anew: those who may have lost their account by it look first, and send with the next heartbeat.
         let is_back = !was_alive && self.standing.borrow().registrations > 0;
         for Held { pace, chunks, yielding, .. } in &mut self.held {
@@ -324,7 +324,7 @@ impl Database {
     }
 
     /// The heartbeat says so: a server that is read-only answers mere questions.
-    fn is_back(&mut self) {
+    fn recovered(&mut self) {
         if self.failing.take().is_some() {
             info!(event = "budget.recovered", "the database answers again: requests go on");
         }

@@ -49,7 +49,8 @@ impl fmt::Display for Doubt {
 pub(super) type Totals = HashMap<Resource, u64>;
 
 impl<S: Sink> Cycle<'_, S> {
-    /// Asks for each list's total. A list that does not answer is left out: reading it will meet the same trouble.
+    /// Asks for each list's total. A list that does not answer is left out: reading it will meet the same trouble. Without a
+    /// token nothing will answer.
     pub(super) async fn totals(&self, lane: Lane) -> Result<Totals, CycleError> {
         let mut totals = Totals::new();
         if self.rules.count_probe {
@@ -62,7 +63,7 @@ impl<S: Sink> Cycle<'_, S> {
 
     async fn total(&self, resource: Resource, lane: Lane) -> Result<Option<u64>, CycleError> {
         match self.unless_stopped(self.client.total(resource, lane)).await {
-            Err(CycleError::Harvest(error)) => {
+            Err(CycleError::Harvest(error)) if !error.is_without_token() => {
                 tracing::debug!(
                     account_id = self.client.account().0,
                     error = %crate::telemetry::chain(&error),

@@ -73,8 +73,6 @@ pub struct Known {
     is_storing: bool,
     /// When the last ones came in place of some that were refused.
     renewed_at: Option<Instant>,
-    /// When, and for what, none came for want of an authorization.
-    refused: Option<(Instant, Credential, IdentityError)>,
 }
 
 impl Known {
@@ -148,13 +146,6 @@ impl Keeper {
             if let Some(token) = known.fresh(self, refused) {
                 return Ok(token);
             }
-            if let Some((at, refused, error)) = &known.refused
-                && at.elapsed() < SOON
-                && *refused == kept
-                && let Some(error) = error.refusal()
-            {
-                return Err(error.of(self.account));
-            }
             let claim = self.store.claim_renewal(self.account, &kept, self.replica, hold);
             if claim.await.map_err(|error| self.keeping(error))? {
                 match self.ask(&kept).await {
@@ -164,7 +155,6 @@ impl Keeper {
                         known.renewed_at = refused.map(|_| Instant::now());
                     }
                     Err(error) => {
-                        known.refused = error.refusal().map(|error| (Instant::now(), kept, error));
                         // A question without an answer may be under way yet: then, and where this fails, the claim ends
                         // by itself.
                         if error.is_answer() {
