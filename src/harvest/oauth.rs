@@ -97,6 +97,7 @@ impl Tokens {
             refresh_token: answer
                 .refresh_token()
                 .map(|token| token.secret().as_str())
+                .filter(|token| !token.is_empty())
                 .or(old)
                 .map(str::to_owned),
             expires_at: life.and_then(at),
