@@ -140,6 +140,8 @@ pub struct Outbox {
 #[expect(missing_docs, reason = "see config/default.toml")]
 pub struct Retention {
     pub cycles: Duration,
+    /// None: for ever.
+    pub history: Option<Duration>,
 }
 
 /// `[http]`

@@ -68,8 +68,11 @@ impl App {
             tasks.spawn(worker.run(workers.clone()));
         }
         probes.spawn(service::turning(health.clone()));
-        let kept =
-            Retention { outbox: self.settings.outbox.retention, cycles: self.settings.retention.cycles };
+        let kept = Retention {
+            outbox: self.settings.outbox.retention,
+            cycles: self.settings.retention.cycles,
+            history: self.settings.retention.history,
+        };
         probes.spawn(retention::keep(self.store.clone(), kept));
         let lease_ttl = self.settings.lease.ttl;
         probes.spawn(wake::wake(self.store.clone(), bells, budgets.standing(), lease_ttl)?);

@@ -73,16 +73,16 @@ impl<'a> Reader<'a> {
     }
 
     pub fn duration(&mut self, key: &'static str, at_least: Duration) -> Duration {
-        let advice = || {
-            let least = humantime::format_duration(at_least);
-            format!("give a duration of at least {least}, such as \"60s\"")
-        };
-        self.text(key, |text| match humantime::parse_duration(text) {
-            Ok(duration) if duration > LONGEST => Err("give a duration of less than ten years".to_owned()),
-            Ok(duration) if duration >= at_least => Ok(duration),
-            _ => Err(advice()),
+        self.text(key, |text| duration(text, at_least)).unwrap_or(at_least)
+    }
+
+    /// `None` where it is `"forever"`.
+    pub fn duration_or_ever(&mut self, key: &'static str, at_least: Duration) -> Option<Duration> {
+        self.text(key, |text| match text {
+            "forever" => Ok(None),
+            text => duration(text, at_least).map(Some).map_err(|advice| format!("{advice}, or \"forever\"")),
         })
-        .unwrap_or(at_least)
+        .flatten()
     }
 
     /// Text that `parse` understands; its error says what to give instead.
@@ -148,6 +148,17 @@ impl<'a> Reader<'a> {
             return None;
         };
         read(&value.kind).map_err(|advice| self.refuse_value(key, advice)).ok()
+    }
+}
+
+fn duration(text: &str, at_least: Duration) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration > LONGEST => Err("give a duration of less than ten years".to_owned()),
+        Ok(duration) if duration >= at_least => Ok(duration),
+        _ => {
+            let least = humantime::format_duration(at_least);
+            Err(format!("give a duration of at least {least}, such as \"60s\""))
+        }
     }
 }
 

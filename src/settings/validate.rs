@@ -46,7 +46,10 @@ pub(super) fn read(
         lease: Lease { ttl: reader.duration("lease.ttl", 3 * SECOND) },
         rates: Rates { mirror: reader.flag("rates.mirror"), histories: reader.flag("rates.histories") },
         outbox: Outbox { retention: reader.duration("outbox.retention", SECOND) },
-        retention: Retention { cycles: reader.duration("retention.cycles", SECOND) },
+        retention: Retention {
+            cycles: reader.duration("retention.cycles", SECOND),
+            history: reader.duration_or_ever("retention.history", SECOND),
+        },
         http: Http { listen: reader.text("http.listen", listen).flatten() },
         log: Log {
             format: choice(reader, "log.format", [("json", LogFormat::Json), ("pretty", LogFormat::Pretty)]),

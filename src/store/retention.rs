@@ -84,6 +84,53 @@ impl Store {
         Ok(laggards.fetch_all(&self.pool).await?)
     }
 
+    /// Drops a batch of versions that ended longer ago than that, of one account, whose history is whole only after them; false
+    /// where there are none. The account is locked first, as by everybody who writes it.
+    pub async fn trim_history(&self, older_than: Duration) -> Result<bool, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let account = sqlx::query!(
+            r#"SELECT account.account_id FROM roster.accounts AS account
+                WHERE account_id IN (
+                    (SELECT account_id FROM roster.user_history
+                      WHERE valid_to < clock_timestamp() - make_interval(secs => $1) ORDER BY valid_to LIMIT 1)
+                    UNION ALL
+                    (SELECT account_id FROM roster.user_assignment_history
+                      WHERE valid_to < clock_timestamp() - make_interval(secs => $1) ORDER BY valid_to LIMIT 1))
+                LIMIT 1 FOR NO KEY UPDATE"#,
+            older_than.as_secs_f64(),
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(account) = account else { return Ok(false) };
+        sqlx::query!(
+            r#"WITH people AS (
+                   DELETE FROM roster.user_history
+                    WHERE (account_id, id, version) IN (
+                        SELECT account_id, id, version FROM roster.user_history
+                         WHERE account_id = $1 AND valid_to < clock_timestamp() - make_interval(secs => $2)
+                         ORDER BY valid_to LIMIT $3)
+                   RETURNING valid_to
+               ), places AS (
+                   DELETE FROM roster.user_assignment_history
+                    WHERE (account_id, id, version) IN (
+                        SELECT account_id, id, version FROM roster.user_assignment_history
+                         WHERE account_id = $1 AND valid_to < clock_timestamp() - make_interval(secs => $2)
+                         ORDER BY valid_to LIMIT $3)
+                   RETURNING valid_to
+               )
+               UPDATE roster.accounts
+                  SET history_since = greatest(history_since, (SELECT max(valid_to) FROM people), (SELECT max(valid_to) FROM places))
+                WHERE account_id = $1"#,
+            account.account_id,
+            older_than.as_secs_f64(),
+            BATCH,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
     /// Drops what is older than that of cycles and of records that could not be read.
     pub async fn forget_old_cycles(&self, older_than: Duration) -> Result<(), StoreError> {
         let secs = older_than.as_secs_f64();

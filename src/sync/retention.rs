@@ -17,11 +17,14 @@ pub struct Retention {
     pub outbox: Duration,
     /// Cycles, and records that could not be read.
     pub cycles: Duration,
+    /// Versions in the history that have ended; `None`: for ever.
+    pub history: Option<Duration>,
 }
 
 /// Looks after it for ever.
 pub async fn keep(store: Store, retention: Retention) {
-    let look = LOOK.min(retention.outbox / 10).min(retention.cycles / 10).max(Duration::from_millis(100));
+    let shortest = retention.outbox.min(retention.cycles).min(retention.history.unwrap_or(Duration::MAX));
+    let look = LOOK.min(shortest / 10).max(Duration::from_millis(100));
     loop {
         tokio::time::sleep(look).await;
         if let Err(error) = drop_old(&store, retention).await {
@@ -47,5 +50,9 @@ async fn drop_old(store: &Store, retention: Retention) -> Result<(), StoreError>
     if events > 0 {
         tracing::info!(event = "outbox.trimmed", events, floor_seq, "the oldest events were dropped");
     }
-    store.forget_old_cycles(retention.cycles).await
+    store.forget_old_cycles(retention.cycles).await?;
+    if let Some(history) = retention.history {
+        while store.trim_history(history).await? {}
+    }
+    Ok(())
 }

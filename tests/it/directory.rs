@@ -1,5 +1,7 @@
 //! What readers get: people, teams and their past, as they are, and no pay anywhere.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
@@ -104,11 +106,26 @@ async fn the_past_is_what_a_replay_to_that_moment_says() {
             sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(world.store.pool()).await.unwrap(),
         );
     }
+    expect_past_equals_replay(&world, &moments).await;
+    let open = "SELECT id FROM roster.user_history WHERE valid_to IS NULL";
+    assert_eq!(ids(&world, open).await, ids(&world, "SELECT id FROM roster.users").await);
+
+    // What has ended is dropped, and the account says from when on the past is known.
+    let last = moments.pop().unwrap();
+    while world.store.trim_history(Duration::ZERO).await.unwrap() {}
+    expect_past_equals_replay(&world, &[last]).await;
+    let told = "SELECT count(*) FROM roster.accounts
+                 WHERE history_since = (SELECT max(recorded_at) FROM roster.outbox WHERE version > 1)";
+    assert_eq!(ids(&world, told).await, [1]);
+    assert!(rows(&world, "SELECT * FROM roster.user_history WHERE valid_to IS NOT NULL").await.is_empty());
+}
+
+async fn expect_past_equals_replay(world: &World, moments: &[DateTime<Utc>]) {
     for (what, aggregate, fields) in [
         ("users", "user", "first_name, last_name, email, is_active, roles, weekly_capacity"),
         ("assignments", "user_assignment", "user_id, project_id, is_active, is_project_manager"),
     ] {
-        for moment in &moments {
+        for moment in moments {
             let past =
                 format!("SELECT id, version, {fields} FROM directory.{what}_as_of('{moment}') ORDER BY id");
             let image = fields.split(", ").map(|field| format!("payload -> 'after' -> '{field}' AS {field}"));
@@ -120,11 +137,9 @@ async fn the_past_is_what_a_replay_to_that_moment_says() {
                   WHERE type <> '{aggregate}.deleted' ORDER BY 1",
                 image.collect::<Vec<_>>().join(", ")
             );
-            let (past, replayed) = (rows(&world, &past).await, rows(&world, &replayed).await);
+            let (past, replayed) = (rows(world, &past).await, rows(world, &replayed).await);
             assert!(!past.is_empty());
             assert_eq!(past, replayed, "{what} at {moment}");
         }
     }
-    let open = "SELECT id FROM roster.user_history WHERE valid_to IS NULL";
-    assert_eq!(ids(&world, open).await, ids(&world, "SELECT id FROM roster.users").await);
 }

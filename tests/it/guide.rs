@@ -313,14 +313,19 @@ async fn its_queries_find_their_rows_by_an_index_at_scale() {
         ["users", "user_assignments", "outbox", "user_history", "user_assignment_history"];
     let database = TestDatabase::new().await;
     let mut connection = PgConnection::connect(database.url()).await.unwrap();
-    sqlx::raw_sql(include_str!("scale.sql")).execute(&mut connection).await.unwrap();
-    let queries = blocks("sql").into_iter().filter(|block| block.is("indexed"));
-    for query in queries.map(|block| block.text.trim_end().trim_end_matches(';')) {
+    // By themselves, since a vacuum takes no transaction; autovacuum does it elsewhere.
+    for statements in [include_str!("scale.sql"), "VACUUM ANALYZE"] {
+        sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
+    }
+    for block in blocks("sql").into_iter().filter(|block| block.is("indexed") || block.is("everybody")) {
+        let query = block.text.trim_end().trim_end_matches(';');
         let explain = AssertSqlSafe(format!("EXPLAIN {query}"));
         let plan: Vec<String> = sqlx::query_scalar(explain).fetch_all(&mut connection).await.unwrap();
         for line in plan.iter().filter_map(|line| line.split_once("Seq Scan on ")) {
             let table = line.1.split(' ').next().unwrap();
-            assert!(!LARGE.contains(&table), "{query}\n{}", plan.join("\n"));
+            // A question about everybody goes through the people, and through nothing that is larger.
+            let may = block.is("everybody") && table == "users";
+            assert!(may || !LARGE.contains(&table), "{query}\n{}", plan.join("\n"));
         }
         let found = sqlx::query(AssertSqlSafe(query.to_owned())).fetch_all(&mut connection).await.unwrap();
         assert!(!found.is_empty(), "nothing found by\n{query}");

@@ -18,6 +18,7 @@ fn the_defaults_stand_alone() {
     assert_eq!(settings.sync.full_interval, Duration::from_hours(1));
     assert_eq!((settings.sync.deletion_guard.fraction, settings.sync.deletion_guard.at_least), (0.1, 5));
     assert_eq!(settings.outbox.retention, Duration::from_hours(30 * 24));
+    assert_eq!(settings.retention.history, None);
     assert_eq!(settings.http.listen, Some(SocketAddr::from(([127, 0, 0, 1], 8080))));
     assert_eq!((settings.log.format, settings.log.level.as_str()), (LogFormat::Json, "info"));
     assert!(settings.warnings.is_empty() && settings.accounts().is_empty());

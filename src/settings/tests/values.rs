@@ -18,6 +18,7 @@ fn nonsense_is_refused_with_its_source_and_what_is_allowed() {
         ("lease.ttl", "2s", "give a duration of at least 3s, such as \"60s\""),
         ("outbox.retention", "100years", "give a duration of less than ten years"),
         ("retention.cycles", "0s", SECOND),
+        ("retention.history", "never", "give a duration of at least 1s, such as \"60s\", or \"forever\""),
         ("harvest.request_timeout", "0s", "give a duration of at least 100ms, such as \"60s\""),
         ("rate_limit.window", "15", "give a duration of at least 100ms, such as \"60s\""),
         ("rate_limit.scope", "tokens", "give \"process\" or \"token\""),
