@@ -44,6 +44,8 @@ mod service;
 mod settling;
 mod stopping;
 mod tail;
+mod tap;
+mod tapping;
 mod tls;
 mod trouble;
 mod wire;
