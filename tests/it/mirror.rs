@@ -65,6 +65,25 @@ impl Mirror {
         rows.into_iter().collect()
     }
 
+    /// Every row version of the tables that hold data, by its place and its transaction: whatever is written moves
+    /// one of them.
+    pub async fn physical(&self) -> Vec<String> {
+        let mut places = Vec::new();
+        for table in
+            ["users", "user_assignments", "projects", "outbox", "outbox_head", "cycles", "rejected_records"]
+        {
+            let statement =
+                format!("SELECT '{table}' || ctid::text || xmin::text || xmax::text FROM roster.{table}");
+            let rows: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(statement))
+                .fetch_all(self.store.pool())
+                .await
+                .unwrap();
+            places.extend(rows);
+        }
+        places.sort();
+        places
+    }
+
     /// Every field of every record equals Harvest's, and nothing else is alive.
     pub async fn expect_mirror_equals_source(&self) {
         let users = self.sim.users_json();

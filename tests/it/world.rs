@@ -165,25 +165,6 @@ impl World {
         sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_one(self.store.pool()).await.unwrap()
     }
 
-    /// Every row version of the tables that hold data, by its place and its transaction: whatever is written moves
-    /// one of them.
-    pub async fn physical(&self) -> Vec<String> {
-        let mut places = Vec::new();
-        for table in
-            ["users", "user_assignments", "projects", "outbox", "outbox_head", "cycles", "rejected_records"]
-        {
-            let statement =
-                format!("SELECT '{table}' || ctid::text || xmin::text || xmax::text FROM roster.{table}");
-            let rows: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(statement))
-                .fetch_all(self.store.pool())
-                .await
-                .unwrap();
-            places.extend(rows);
-        }
-        places.sort();
-        places
-    }
-
     pub async fn watermarks(&self) -> Vec<(String, Option<DateTime<Utc>>)> {
         sqlx::query_as("SELECT resource, watermark FROM roster.watermarks ORDER BY resource")
             .fetch_all(self.store.pool())
@@ -218,6 +199,11 @@ impl World {
 
 /// A client whose pace lets everything through: the stories are not about the rate limit.
 pub fn client(sim: &Sim, with_pay: bool, clock: Arc<dyn Clock>) -> Client {
+    client_with(sim, 2000, with_pay, clock)
+}
+
+/// The same with pages of another size.
+pub fn client_with(sim: &Sim, per_page: u32, with_pay: bool, clock: Arc<dyn Clock>) -> Client {
     let limits = Limits {
         requests: 1_000_000,
         window: Duration::from_secs(1),
@@ -231,7 +217,7 @@ pub fn client(sim: &Sim, with_pay: bool, clock: Arc<dyn Clock>) -> Client {
     };
     let token = Token::new(&SecretString::from(sim.token())).unwrap();
     let (account, auth) = (AccountId(sim.account_id()), Auth::Personal(token));
-    Client::new(&options, account, auth, 2000, with_pay, Pace::local(limits), clock).unwrap()
+    Client::new(&options, account, auth, per_page, with_pay, Pace::local(limits), clock).unwrap()
 }
 
 /// Another process takes the account, as if the holder were dead: in the stories nobody's heartbeat is registered.
