@@ -14,6 +14,10 @@
 -- roster_reader    the schema directory: people and teams without pay, and its functions for following their events
 -- roster_consumer  a reader that also follows the outbox itself, pay included, by its functions
 -- roster_auditor   reads everything, and changes nothing
+--
+-- An engine that reads the log (docs/ENGINES.md) is a consumer with REPLICATION, which no role passes on:
+--
+--     CREATE ROLE engine LOGIN REPLICATION PASSWORD '…' IN ROLE roster_consumer;
 
 DO $$
 DECLARE
