@@ -23,19 +23,23 @@ const LOGINS: &str = "CREATE ROLE reader LOGIN PASSWORD 'secret' IN ROLE roster_
                       CREATE SCHEMA review AUTHORIZATION reader";
 
 /// What stands in a fence: the words after its language, and its text.
-struct Block {
+pub struct Block {
     words: Vec<&'static str>,
-    text: &'static str,
+    pub text: &'static str,
 }
 
 impl Block {
-    fn is(&self, word: &str) -> bool {
+    pub fn is(&self, word: &str) -> bool {
         self.words.contains(&word)
     }
 }
 
 fn blocks(language: &str) -> Vec<Block> {
-    let fenced = GUIDE.split("\n```").skip(1).step_by(2).map(|fenced| fenced.split_once('\n').unwrap());
+    blocks_of(GUIDE, language)
+}
+
+pub fn blocks_of(guide: &'static str, language: &str) -> Vec<Block> {
+    let fenced = guide.split("\n```").skip(1).step_by(2).map(|fenced| fenced.split_once('\n').unwrap());
     fenced
         .map(|(info, text)| (info.split(' ').collect::<Vec<_>>(), text))
         .filter(|(info, _)| info[0] == language)
@@ -44,7 +48,7 @@ fn blocks(language: &str) -> Vec<Block> {
 }
 
 /// A mirror that others read, on a server where roles can be made.
-struct House {
+pub struct House {
     cluster: Cluster,
     sim: Sim,
     program: Program,
@@ -52,7 +56,7 @@ struct House {
 
 impl House {
     /// A small company, read once.
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let house = Self::of(Company::seeded(5, 20, 40)).await;
         house.program.call(&["sync"]).await.expect(0);
         house
@@ -69,19 +73,19 @@ impl House {
         Self { cluster, sim, program }
     }
 
-    fn url(&self, user: &str) -> String {
+    pub fn url(&self, user: &str) -> String {
         let mut url = Url::parse(self.cluster.url()).unwrap();
         url.set_username(user).unwrap();
         url.set_password(Some("secret")).unwrap();
         url.into()
     }
 
-    async fn run(&self, user: &str, statements: &str) -> sqlx::Result<()> {
+    pub async fn run(&self, user: &str, statements: &str) -> sqlx::Result<()> {
         let mut connection = PgConnection::connect(&self.url(user)).await?;
         sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&mut connection).await.map(drop)
     }
 
-    async fn lines(&self, query: &str) -> BTreeSet<String> {
+    pub async fn lines(&self, query: &str) -> BTreeSet<String> {
         let mut connection = PgConnection::connect(self.cluster.url()).await.unwrap();
         let lines: Vec<_> =
             sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_all(&mut connection).await.unwrap();
@@ -89,7 +93,7 @@ impl House {
     }
 
     /// One of each change that people make.
-    async fn stir(&self) {
+    pub async fn stir(&self) {
         let users = self.sim.user_ids();
         self.sim.hire("Nora", "Next");
         self.sim.rename(users[3], "Round", "Robin");
@@ -188,7 +192,7 @@ async fn it_names_everything_that_readers_and_consumers_get() {
 }
 
 /// A program that follows events; ended with the test.
-struct Follower(Child);
+pub struct Follower(pub Child);
 
 impl Drop for Follower {
     fn drop(&mut self) {
@@ -197,13 +201,14 @@ impl Drop for Follower {
     }
 }
 
-/// A Python that has psycopg: this machine's, or one of the tests' own.
-fn python() -> Option<String> {
+/// A Python that has these modules, of these packages: this machine's, or one of the tests' own under this name.
+pub fn python(name: &str, modules: &str, packages: &[&str]) -> Option<String> {
+    let import = format!("import {modules}");
     let has = |python: &str| {
-        let call = Command::new(python).args(["-c", "import psycopg"]).stderr(Stdio::null()).status();
+        let call = Command::new(python).args(["-c", &import]).stderr(Stdio::null()).status();
         call.is_ok_and(|status| status.success())
     };
-    let home = concat!(env!("CARGO_MANIFEST_DIR"), "/target/guide-venv");
+    let home = &format!("{}/target/{name}-venv", env!("CARGO_MANIFEST_DIR"));
     let own = format!("{home}/bin/python");
     if has("python3") {
         return Some("python3".to_owned());
@@ -211,14 +216,15 @@ fn python() -> Option<String> {
     if !has(&own) {
         let run = |program: &str, arguments: &[&str]| Command::new(program).args(arguments).output();
         let _ = run("python3", &["-m", "venv", home]);
-        let _ = run(&own, &["-m", "pip", "install", "--quiet", "psycopg[binary]>=3.2"]);
+        let _ = run(&own, &[&["-m", "pip", "install", "--quiet"], packages].concat());
     }
     has(&own).then_some(own)
 }
 
 #[tokio::test]
 async fn its_python_follows_a_daemon_that_is_killed_and_is_killed_itself() {
-    let Some(python) = tokio::task::spawn_blocking(python).await.unwrap() else {
+    let found = || python("guide", "psycopg", &["psycopg[binary]>=3.2"]);
+    let Some(python) = tokio::task::spawn_blocking(found).await.unwrap() else {
         let said = "SKIPPED: the guide's Python recipe, for want of python3 with psycopg 3\n";
         std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes()).unwrap();
         return;
