@@ -10,7 +10,7 @@ pub mod oauth;
 pub mod pace;
 pub mod pages;
 pub mod transport;
-mod unicode;
+pub mod unicode;
 pub mod wire;
 
 pub use auth::{Auth, Token};

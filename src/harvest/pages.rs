@@ -20,6 +20,8 @@ use crate::roster::watermark::ReadStart;
 
 /// No list is longer; a server that pages for ever is not believed for ever.
 const MOST_PAGES: usize = 20_000;
+/// Twice what can be asked for.
+const MOST_RECORDS: usize = 4000;
 
 /// One page of a list.
 pub struct Page<R> {
@@ -154,7 +156,15 @@ fn is_numbered(url: &Url) -> bool {
 }
 
 /// Where the list goes on.
-fn next_url(current: &Url, base: &Url, link: Option<&str>, page: Option<u64>) -> Result<Option<Url>, String> {
+///
+/// # Errors
+/// For a link that leads away from `base`.
+pub fn next_url(
+    current: &Url,
+    base: &Url,
+    link: Option<&str>,
+    page: Option<u64>,
+) -> Result<Option<Url>, String> {
     if let Some(link) = link {
         let next = current.join(link).map_err(|_| "its next link is no address".to_owned())?;
         if next.origin() != base.origin() || !next.username().is_empty() || next.password().is_some() {
@@ -183,11 +193,15 @@ pub(super) fn not_as_expected(error: &serde_json::Error) -> String {
 }
 
 /// A page as it is on the wire: the records' text is left alone, so that a bad one spoils nothing.
-struct Envelope<'a> {
-    records: Vec<&'a RawValue>,
-    total: Option<u64>,
-    next_link: Option<String>,
-    next_page: Option<u64>,
+pub struct Envelope<'a> {
+    /// Each record's text.
+    pub records: Vec<&'a RawValue>,
+    /// How many rows the list has.
+    pub total: Option<u64>,
+    /// Where it goes on.
+    pub next_link: Option<String>,
+    /// The number of the page where it goes on.
+    pub next_page: Option<u64>,
 }
 
 /// How many rows a list says it has.
@@ -196,7 +210,11 @@ pub(super) fn total_of(body: &[u8], list: &str) -> Result<Option<u64>, String> {
 }
 
 impl<'a> Envelope<'a> {
-    fn parse(body: &'a [u8], list: &str) -> Result<Self, String> {
+    /// Reads a page of the list of that name.
+    ///
+    /// # Errors
+    /// Why it is none, without quoting it.
+    pub fn parse(body: &'a [u8], list: &str) -> Result<Self, String> {
         #[derive(Default, Deserialize)]
         struct Links {
             next: Option<String>,
@@ -210,8 +228,12 @@ impl<'a> Envelope<'a> {
             Some(raw) => serde_json::from_str::<Option<Links>>(raw.get()).map_err(bad)?.unwrap_or_default(),
             None => Links::default(),
         };
+        let records: Vec<&RawValue> = serde_json::from_str(records.get()).map_err(bad)?;
+        if records.len() > MOST_RECORDS {
+            return Err(format!("it holds {} records, more than was asked for", records.len()));
+        }
         Ok(Self {
-            records: serde_json::from_str(records.get()).map_err(bad)?,
+            records,
             total: number("total_entries"),
             next_link: links.next,
             next_page: number("next_page"),

@@ -80,6 +80,23 @@ fn pages_in_a_circle_end_the_walk() {
 }
 
 #[test]
+fn pages_without_end_end_the_walk() {
+    let mut walk = Walk::default();
+    let page = |n: usize| url(&format!("{CURRENT}&cursor={n}"));
+    let mut walked = (0..=MOST_PAGES).map(|n| walk.step(&page(n), None, 0, Some(&page(n + 1))));
+    assert!(walked.by_ref().take(MOST_PAGES).all(|step| step.is_ok()));
+    assert!(walked.next().expect("one more").is_err());
+}
+
+#[test]
+fn a_page_of_more_records_than_can_be_asked_for_is_refused() {
+    let page = |count: usize| format!(r#"{{"users":[{}0]}}"#, "0,".repeat(count - 1));
+    assert!(Envelope::parse(page(MOST_RECORDS).as_bytes(), "users").is_ok());
+    let problem = Envelope::parse(page(MOST_RECORDS + 1).as_bytes(), "users").err();
+    assert_eq!(problem.as_deref(), Some("it holds 4001 records, more than was asked for"));
+}
+
+#[test]
 fn a_numbered_list_that_moves_under_the_walk_is_not_trusted() {
     let (first, second) = (url(CURRENT), url(&format!("{CURRENT}&page=2")));
     let mut shrunk = Walk { seen: HashSet::from([1, 2]), ..Walk::default() };

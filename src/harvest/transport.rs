@@ -17,8 +17,9 @@ use crate::roster::AccountId;
 use crate::roster::watermark::ReadStart;
 use crate::telemetry::meters;
 
-/// 2,000 users are 1.5 MB. Counted after decompression, so that a small bomb is a bomb.
-const MOST_BYTES: usize = 64 << 20;
+/// 2,000 users are 1.5 MB. Counted after decompression, so that a small bomb is a bomb. In memory a page may become two
+/// dozen times as much until it is stored.
+const MOST_BYTES: usize = 8 << 20;
 
 /// How requests are made; handed in by `app`.
 #[derive(Clone)]
@@ -162,7 +163,10 @@ impl Transport {
             BodyError::Network(source) => no_answer(source),
             BodyError::TooLong => HarvestError::Protocol {
                 what: what.to_owned(),
-                problem: format!("it is longer than {} MiB", MOST_BYTES >> 20),
+                problem: format!(
+                    "it is longer than {} MiB; a smaller harvest.per_page asks for less",
+                    MOST_BYTES >> 20
+                ),
             },
         })?;
         Ok(Answer { status, json, body, start, token })
@@ -205,7 +209,7 @@ pub(super) fn heard(permit: Permit, status: StatusCode, silence: Option<Duration
 }
 
 /// Harvest's clock when the request was sent: its `Date` less the time the answer took.
-pub(super) fn server_time(headers: &HeaderMap, elapsed: Duration) -> Option<DateTime<Utc>> {
+pub fn server_time(headers: &HeaderMap, elapsed: Duration) -> Option<DateTime<Utc>> {
     let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
     Some(DateTime::<Utc>::from(date) - TimeDelta::from_std(elapsed).ok()?)
 }

@@ -6,7 +6,7 @@ use std::fmt::Write;
 /// The body with each byte that is no UTF-8 written as the JSON escape of a lone surrogate (`\udc80` to `\udcff`, the
 /// way Python names such bytes): inside a text it spoils that text's record and nothing else, anywhere else it is no
 /// JSON.
-pub(super) fn escaped(body: &[u8]) -> Cow<'_, [u8]> {
+pub fn escaped(body: &[u8]) -> Cow<'_, [u8]> {
     if std::str::from_utf8(body).is_ok() {
         return Cow::Borrowed(body);
     }

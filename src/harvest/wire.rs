@@ -22,6 +22,10 @@ const DECODER: u64 = 1;
 /// The fields that tell pay, left out of everything where `rates.mirror = false`.
 const PAY: [&str; 4] = ["default_hourly_rate", "cost_rate", "hourly_rate", "budget"];
 
+/// The longest record that is looked into: taken apart, a text of numbers is thirty times as long.
+const LONGEST_RECORD: usize = 1 << 20;
+/// The most roles that are believed: lists are compared as sets, each item with each.
+const MOST_ITEMS: usize = 1000;
 /// The longest text of a record that is believed; names and roles are nowhere near.
 const LONGEST_TEXT: usize = 64 << 10;
 /// The longest address: mail knows 320 bytes, and an index of PostgreSQL's ends at 2,700.
@@ -73,19 +77,22 @@ pub struct Read<R> {
 
 /// Reads one object.
 pub fn read<R: Decode>(raw: &RawValue, with_pay: bool) -> Result<Read<R>, Rejected> {
-    let mut object: Map<String, Json> = match serde_json::from_str(raw.get()) {
-        Ok(object) => object,
-        Err(error) => {
-            let id = only_id(raw);
-            let reason = match id {
-                Some(_) => "holds text that is no Unicode, or is nested too deep".to_owned(),
-                None => format!("not a JSON object that can be read ({:?})", error.classify()),
-            };
-            // Pay cannot be taken out of what cannot be read: then nothing of it is kept.
-            let raw = if with_pay { raw } else { RawValue::NULL };
-            return Err(Rejected { id, raw: raw.to_owned(), reason });
-        }
+    // Pay cannot be taken out of what is not read: then nothing of it is kept.
+    let unread = |id, reason| {
+        let raw = if with_pay { raw } else { RawValue::NULL };
+        Rejected { id, raw: raw.to_owned(), reason }
     };
+    if raw.get().len() > LONGEST_RECORD {
+        return Err(unread(only_id(raw), "is longer than 1 MiB".to_owned()));
+    }
+    let mut object: Map<String, Json> = serde_json::from_str(raw.get()).map_err(|error| {
+        let id = only_id(raw);
+        let reason = match id {
+            Some(_) => "holds text that is no Unicode, or is nested too deep".to_owned(),
+            None => format!("not a JSON object that can be read ({:?})", error.classify()),
+        };
+        unread(id, reason)
+    })?;
     let mut raw = raw.to_owned();
     if !with_pay && PAY.iter().any(|key| object.contains_key(*key)) {
         object.retain(|key, _| !PAY.contains(&key.as_str()));
@@ -206,8 +213,9 @@ impl Object<'_> {
     }
 
     fn texts(&self, key: &str) -> Result<Field<Vec<String>>, String> {
-        self.take(key, "a list of texts", |value| {
-            value.as_array()?.iter().map(|item| item.as_str().map(ToOwned::to_owned)).collect()
+        self.take(key, "a list of up to 1,000 texts", |value| {
+            let items = value.as_array().filter(|items| items.len() <= MOST_ITEMS)?;
+            items.iter().map(|item| item.as_str().map(ToOwned::to_owned)).collect()
         })
     }
 

@@ -134,7 +134,7 @@ fn a_bad_record_is_rejected_by_field_name_and_never_by_value() {
         ("weekly_capacity", json!(99_999_999_999_i64), "weekly_capacity is not a number of seconds"),
         ("cost_rate", json!("plenty"), "cost_rate is not an amount of up to 28 digits"),
         ("updated_at", json!("yesterday"), "updated_at is not a time such as 2024-05-01T22:34:41Z"),
-        ("roles", json!(["x", 5]), "roles is not a list of texts"),
+        ("roles", json!(["x", 5]), "roles is not a list of up to 1,000 texts"),
         ("email", json!("a\u{0}b"), "holds a NUL character, which PostgreSQL cannot store"),
         ("new_in_2027", json!({"a": ["\u{0}"]}), "holds a NUL character, which PostgreSQL cannot store"),
         ("new_in_2027", digits("1e999999"), "holds a number that is out of all proportion"),
@@ -177,6 +177,26 @@ fn a_record_that_cannot_be_read_as_a_whole_still_tells_its_id() {
             (Some(7), "holds text that is no Unicode, or is nested too deep")
         );
     }
+}
+
+/// In memory it would be thirty times as long.
+#[test]
+fn a_record_longer_than_a_mebibyte_is_not_taken_apart() {
+    let long = format!(r#"{{"notes":[{}1],"cost_rate":91743.57,"id":7}}"#, "1,".repeat(1 << 19));
+    for with_pay in [true, false] {
+        let rejected = super::read::<User>(&raw(&long), with_pay).err().expect("rejected");
+        assert_eq!((rejected.id, rejected.reason.as_str()), (Some(7), "is longer than 1 MiB"));
+        assert_eq!(rejected.raw.get().contains("91743.57"), with_pay);
+    }
+}
+
+/// Each would be compared with each.
+#[test]
+fn lists_beyond_belief_are_refused() {
+    let roles = |count: usize| today_with("roles", (0..count).map(|n| n.to_string()).collect());
+    assert!(read_as::<User>(&roles(1000)).is_ok());
+    let rejected = read_as::<User>(&roles(1001)).err().expect("rejected");
+    assert_eq!(rejected.reason, "roles is not a list of up to 1,000 texts");
 }
 
 #[test]
