@@ -205,9 +205,10 @@ impl Settings {
     pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Self, SettingsError> {
         let mut faults = Vec::new();
         let layers = layers::merge(file, env, &mut faults);
-        let accounts = accounts::read(layers.accounts.as_ref(), env, &mut faults);
+        let mut warnings = Vec::new();
+        let accounts = accounts::read(layers.accounts.as_ref(), env, &mut faults, &mut warnings);
         let mut reader = reader::Reader::new(&layers.values, faults);
-        let settings = validate::read(&mut reader, env, accounts);
+        let settings = validate::read(&mut reader, env, accounts, warnings);
         match reader.into_faults() {
             faults if faults.is_empty() => Ok(settings),
             faults => Err(SettingsError { faults }),

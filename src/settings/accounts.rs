@@ -38,6 +38,7 @@ pub(super) fn read(
     file: Option<&(String, Value)>,
     env: &BTreeMap<String, String>,
     faults: &mut Vec<String>,
+    warnings: &mut Vec<String>,
 ) -> (Vec<Account>, Option<Credential>) {
     let mut described = file.map(|(source, value)| in_file(source, value, faults)).unwrap_or_default();
     if let Some(one) = in_environment(env, faults) {
@@ -51,7 +52,7 @@ pub(super) fn read(
     let home = env.get("HOME").map(String::as_str);
     let mut unnumbered = None;
     let accounts = described.into_iter().filter_map(|one| {
-        let (id, credential) = (one.id, one.credential(home, faults)?);
+        let (id, credential) = (one.id, one.credential(home, faults, warnings)?);
         if id.is_none() {
             unnumbered = Some(credential);
             return None;
@@ -156,7 +157,12 @@ fn in_environment(env: &BTreeMap<String, String>, faults: &mut Vec<String>) -> O
 }
 
 impl Described {
-    fn credential(mut self, home: Option<&str>, faults: &mut Vec<String>) -> Option<Credential> {
+    fn credential(
+        mut self,
+        home: Option<&str>,
+        faults: &mut Vec<String>,
+        warnings: &mut Vec<String>,
+    ) -> Option<Credential> {
         let who = match self.id {
             Some(id) => format!("account {id} (from {})", self.source),
             None => format!("the OAuth2 application (from {})", self.source),
@@ -164,16 +170,16 @@ impl Described {
         let oauth = self.credential.keys().any(|key| key.starts_with("oauth."));
         let token = self.credential.keys().any(|key| key.starts_with("access_token"));
         match (token, oauth) {
-            (true, false) => {
-                self.secret("access_token", "access_token_file", home, faults).map(Credential::Token)
-            }
+            (true, false) => self
+                .secret("access_token", "access_token_file", home, faults, warnings)
+                .map(Credential::Token),
             (false, true) => {
                 let client_id = self.credential.remove("oauth.client_id").map(|given| given.text);
                 let secret_given = self.credential.keys().any(|key| key.starts_with("oauth.client_secret"));
                 let client_secret =
-                    self.secret("oauth.client_secret", "oauth.client_secret_file", home, faults);
+                    self.secret("oauth.client_secret", "oauth.client_secret_file", home, faults, warnings);
                 let refresh_token =
-                    self.secret("oauth.refresh_token", "oauth.refresh_token_file", home, faults);
+                    self.secret("oauth.refresh_token", "oauth.refresh_token_file", home, faults, warnings);
                 if client_id.is_none() || !secret_given {
                     let missing = if client_id.is_none() { "client id" } else { "client secret" };
                     faults.push(format!("{who} has no OAuth2 {missing}; give client id and client secret"));
@@ -202,13 +208,14 @@ impl Described {
         file: &str,
         home: Option<&str>,
         faults: &mut Vec<String>,
+        warnings: &mut Vec<String>,
     ) -> Option<SecretString> {
         let read = match (self.credential.remove(plain), self.credential.remove(file)) {
             (Some(plain), Some(file)) => {
                 Err(format!("{} and {} are both given; keep one of them", plain.name, file.name))
             }
             (Some(plain), None) => header_safe(&plain.name, SecretString::from(plain.text)),
-            (None, Some(file)) => secrets::from_file(&file.name, &file.text, home)
+            (None, Some(file)) => secrets::from_file(&file.name, &file.text, home, warnings)
                 .and_then(|secret| header_safe(&format!("the secret that {} names", file.name), secret)),
             (None, None) => return None,
         };

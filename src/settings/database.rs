@@ -47,8 +47,12 @@ pub(super) fn checked(
         .query_pairs()
         .map(|(key, value)| (key.into_owned(), value.into_owned()))
         .partition(|(key, _)| PARAMETERS.contains(&key.as_str()) || key.starts_with("options["));
+    // With an @ in it, what follows the ? may well be the end of a password.
+    let unsure = url.query().is_some_and(|query| query.contains('@'));
+    let shown = |text: &str| if unsure { "(not repeated here)".to_owned() } else { format!("{text:?}") };
     for (key, _) in &others {
-        warnings.push(format!("{name} has the parameter {key:?}, which means nothing here and is left out"));
+        let key = shown(key);
+        warnings.push(format!("{name} has the parameter {key}, which means nothing here and is left out"));
     }
     let last = |names: &[&str]| {
         parameters
@@ -59,7 +63,8 @@ pub(super) fn checked(
     };
     let mode = last(&["sslmode", "ssl-mode"]).map(str::to_ascii_lowercase);
     if let Some(mode) = mode.as_deref().filter(|mode| !is_mode(mode)) {
-        return Err(format!("{name} has sslmode={mode}; give require, verify-ca, verify-full or disable"));
+        let mode = shown(mode);
+        return Err(format!("{name} has sslmode {mode}; give require, verify-ca, verify-full or disable"));
     }
     let set = |variable: &str| env.get(variable).filter(|value| !value.is_empty()).map(String::as_str);
     // A sslmode that PostgreSQL's own variable asks for is not absent; a broken one is, for sqlx.

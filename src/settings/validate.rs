@@ -21,8 +21,8 @@ pub(super) fn read(
     reader: &mut Reader,
     env: &BTreeMap<String, String>,
     accounts: (Vec<Account>, Option<Credential>),
+    mut warnings: Vec<String>,
 ) -> Settings {
-    let mut warnings = Vec::new();
     let database = database(reader, env, &mut warnings);
     let settings = Settings {
         database,
@@ -131,7 +131,7 @@ fn database_url(
         (Some(url), _) => ("database.url", Ok(SecretString::from(url))),
         (None, Some(path)) => {
             let key = "database.url_file";
-            (key, secrets::from_file(&format!("{key} (from {})", reader.source(key)), path, home))
+            (key, secrets::from_file(&format!("{key} (from {})", reader.source(key)), path, home, warnings))
         }
         (None, None) => return None,
     };

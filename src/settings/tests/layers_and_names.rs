@@ -29,7 +29,7 @@ fn every_key_of_the_reference_is_read_and_every_key_read_is_in_the_reference() {
     let mut faults = Vec::new();
     let layers = layers::merge(None, &variables(&[]), &mut faults);
     let mut reader = Reader::new(&layers.values, faults);
-    validate::read(&mut reader, &variables(&[]), (Vec::new(), None));
+    validate::read(&mut reader, &variables(&[]), (Vec::new(), None), Vec::new());
     let documented: Vec<_> = layers.values.keys().map(String::as_str).collect();
     assert_eq!(reader.asked().iter().copied().collect::<Vec<_>>(), documented);
     assert!(reader.into_faults().is_empty());

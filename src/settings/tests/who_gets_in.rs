@@ -278,6 +278,19 @@ fn a_parameter_that_would_be_logged_with_its_value_is_left_out_with_a_warning() 
     assert_eq!(url.expose_secret(), "postgres://localhost/roster?application_name=rosterd-2");
 }
 
+/// A password with a `?` ends the URL's front part.
+#[test]
+fn the_end_of_a_password_is_no_parameter_to_be_repeated() {
+    for password in ["12?canary", "12?a=canary", "12?canary&x=", "12?sslmode=canary", "12#canary"] {
+        let url = format!("postgres://me:{password}@db.test/roster");
+        let said = match load("", &[("DATABASE_URL", &url)]) {
+            Ok(settings) => settings.warnings.join("\n"),
+            Err(refused) => refused.to_string(),
+        };
+        assert!(!said.contains("canary"), "{said}");
+    }
+}
+
 #[test]
 fn what_is_no_database_is_refused_unseen() {
     for url in ["mysql://me:canary@db/x", "canary", "host=db password=canary"] {
@@ -291,7 +304,7 @@ fn what_is_no_database_is_refused_unseen() {
     refused(
         "",
         &[("DATABASE_URL", "postgres://me:canary@db/x?sslmode=on")],
-        "database.url (from DATABASE_URL) has sslmode=on; give require, verify-ca, verify-full or disable",
+        "database.url (from DATABASE_URL) has sslmode \"on\"; give require, verify-ca, verify-full or disable",
     );
 }
 
