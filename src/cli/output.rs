@@ -1,6 +1,6 @@
 //! Printing that never panics: a reader that has gone away (`| head`) or a full disk is no fault of ours.
 
-use std::fmt::Display;
+use std::fmt::{self, Display, Formatter, Write as _};
 use std::io::{ErrorKind, Write};
 
 use crate::app::{Exit, Failure};
@@ -12,7 +12,7 @@ pub(super) fn line(text: impl Display) -> Result<(), Failure> {
 
 /// The same; tells whether anybody reads on.
 pub(super) fn is_read(text: impl Display) -> Result<bool, Failure> {
-    match writeln!(std::io::stdout().lock(), "{text}") {
+    match writeln!(std::io::stdout().lock(), "{}", Tame(text)) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => {
@@ -23,5 +23,47 @@ pub(super) fn is_read(text: impl Display) -> Result<bool, Failure> {
 
 /// Says something to a person on stderr, if it can be said.
 pub(super) fn say(text: impl Display) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", Tame(text));
+}
+
+/// Text of whatever origin that does nothing to a terminal: what steers one, or turns the direction in which it is read,
+/// is spelt as JSON spells it, so that what is JSON stays the same JSON.
+struct Tame<T>(T);
+
+impl<T: Display> Display for Tame<T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(Spelling(f), "{}", self.0)
+    }
+}
+
+/// Unicode's marks, embeddings, overrides and isolates of direction.
+const TURNS: [char; 12] = [
+    '\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}',
+    '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}',
+];
+
+struct Spelling<'a, 'f>(&'a mut Formatter<'f>);
+
+impl fmt::Write for Spelling<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|c| match c {
+            '\n' => self.0.write_char(c),
+            c if c.is_control() || TURNS.contains(&c) => write!(self.0, "\\u{:04x}", u32::from(c)),
+            c => self.0.write_char(c),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_printed_steers_a_terminal() {
+        let name = "\u{1b}[2J\u{1b}]0;x\u{7}\u{9b}31m\u{202e}eman\u{7f}\r ü→\n";
+        let tame = Tame(name).to_string();
+        assert_eq!(tame, "\\u001b[2J\\u001b]0;x\\u0007\\u009b31m\\u202eeman\\u007f\\u000d ü→\n");
+        let json = serde_json::to_string(name).unwrap();
+        assert_eq!(serde_json::from_str::<String>(&Tame(json).to_string()).unwrap(), name);
+    }
 }
