@@ -1,0 +1,225 @@
+//! What comes in from outside, and what must hold of it whatever it is. `fuzz/` throws inputs at the same functions.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta};
+use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use rosterd::harvest::pace::{Lane, Limits, Pace, Throttle, retry_after};
+use rosterd::harvest::pages::{Envelope, next_url};
+use rosterd::harvest::transport::server_time;
+use rosterd::harvest::{Decode, unicode, wire};
+use rosterd::roster::event::Telling;
+use rosterd::roster::watermark::{ReadStart, Watermark};
+use rosterd::roster::{
+    AccountId, Assignment, BillableRate, Change, CostRate, Event, Fetched, Mirrored, Reading, Resource, User,
+    plan,
+};
+use rosterd::settings::Settings;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use url::Url;
+use uuid::Uuid;
+
+/// Stands in what nobody may repeat.
+const CANARY: &str = "zxq";
+
+#[track_caller]
+fn hush(said: &str) {
+    assert!(!said.contains(CANARY), "{said}");
+}
+
+/// A page of any list, with the records on it.
+pub fn page(body: &[u8]) {
+    let body = unicode::escaped(body);
+    for list in [Resource::Users, Resource::Assignments, Resource::BillableRates, Resource::CostRates] {
+        let envelope = match Envelope::parse(&body, list.name()) {
+            Ok(envelope) => envelope,
+            Err(problem) => {
+                hush(&problem);
+                continue;
+            }
+        };
+        if let Some(next) = &envelope.next_link {
+            link(next.as_bytes());
+        }
+        for raw in envelope.records {
+            match list {
+                Resource::Users => record::<User>(raw),
+                Resource::Assignments => record::<Assignment>(raw),
+                Resource::BillableRates => record::<BillableRate>(raw),
+                Resource::CostRates => record::<CostRate>(raw),
+            }
+        }
+    }
+}
+
+fn record<R: Decode>(raw: &RawValue) {
+    for with_pay in [true, false] {
+        match wire::read::<R>(raw, with_pay) {
+            Ok(read) => {
+                expect_no_pay(&read.fetched.raw, with_pay);
+                expect_same(&read.fetched, with_pay);
+            }
+            Err(rejected) => {
+                hush(&format!("{rejected:?}"));
+                assert!(rejected.id.is_none_or(|id| id > 0));
+                expect_no_pay(&rejected.raw, with_pay);
+            }
+        }
+    }
+}
+
+fn expect_no_pay(raw: &RawValue, with_pay: bool) {
+    let object: BTreeMap<String, &RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
+    for key in ["default_hourly_rate", "cost_rate", "hourly_rate", "budget"] {
+        assert!(with_pay || !object.contains_key(key), "{key}");
+    }
+}
+
+/// What is kept reads as what was read, is no news to itself, and can be told.
+fn expect_same<R: Decode>(read: &Fetched<R>, with_pay: bool) {
+    let record = &read.record;
+    assert!(record.id() > 0);
+    let Ok(again) = wire::read::<R>(&read.raw, with_pay).map(|again| again.fetched) else {
+        panic!("reads no more")
+    };
+    assert_eq!((again.hash, again.raw.get()), (read.hash, read.raw.get()));
+    assert!(again.record.fields() == record.fields() && again.record.quiet() == record.quiet());
+    assert!(Change::edit(record.clone(), record.clone(), 2).changed().is_empty());
+    let mirrored = Mirrored { record: record.clone(), version: 1, hash: read.hash, deleted: false };
+    let written = plan(&HashMap::from([(record.id(), mirrored)]), vec![again], Reading::Full);
+    assert!(written.iter().all(|write| write.change.is_none()));
+    let telling = Telling {
+        account: AccountId(1),
+        stream: Uuid::nil(),
+        cycle: Uuid::nil(),
+        mode: "full",
+        now: DateTime::UNIX_EPOCH,
+    };
+    let event = Event::new(&Change::creation(record.clone(), 1), &telling);
+    hush(&format!("{event:?}"));
+    let told: Value = serde_json::from_str(&event.payload.0).expect("JSON");
+    let image: Vec<String> = record.fields().into_iter().map(|(_, value)| value.to_string()).collect();
+    for ((name, _), value) in record.fields().iter().zip(image) {
+        assert_eq!(told["after"][name].to_string(), value, "{name}");
+    }
+}
+
+/// Where a list goes on: at the same host, without a user or password of somebody's choosing.
+pub fn link(link: &[u8]) {
+    let link = String::from_utf8_lossy(link);
+    for base in ["https://api.harvestapp.com/v2", "http://[::1]:8080/v2"] {
+        let base: Url = base.parse().expect("a URL");
+        let current = format!("{base}/users?per_page=2000").parse().expect("a URL");
+        match next_url(&current, &base, Some(&link), None) {
+            Err(problem) => hush(&problem),
+            Ok(next) => {
+                let next = next.expect("a link leads on");
+                let as_sent: Url = next.as_str().parse().expect("a URL");
+                for url in [next, as_sent] {
+                    assert_eq!(url.origin(), base.origin(), "{url}");
+                    assert!(url.username().is_empty() && url.password().is_none(), "{url}");
+                }
+            }
+        }
+    }
+}
+
+/// `Date` and `Retry-After`, a line each.
+pub fn headers(lines: &[u8]) {
+    let mut lines = lines.splitn(2, |byte| *byte == b'\n');
+    let mut headers = HeaderMap::new();
+    for name in [DATE, RETRY_AFTER] {
+        if let Ok(value) = HeaderValue::from_bytes(lines.next().unwrap_or_default()) {
+            headers.insert(name, value);
+        }
+    }
+    let local = DateTime::from_timestamp(1_772_000_000, 0).expect("a time");
+    let buffer = TimeDelta::seconds(60);
+    for elapsed in [Duration::ZERO, Duration::from_mins(10)] {
+        let start = ReadStart { local, server: server_time(&headers, elapsed) };
+        let mark = Watermark::after(&start);
+        assert!(mark.at <= local && start.server.is_none_or(|server| mark.at <= server), "{start:?}");
+        assert!(mark.updated_since(buffer) < mark.at && !mark.clock_moved(&start, buffer), "{start:?}");
+        let header = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        if let Some(silence) = header.and_then(|it| retry_after(it, start.server.unwrap_or(local))) {
+            expect_silence(silence);
+        }
+    }
+}
+
+/// As long as was asked for, but no longer than five minutes.
+fn expect_silence(asked: Duration) {
+    let limits =
+        Limits { requests: 1000, window: Duration::from_secs(1), reserve: 0, grace: Duration::from_secs(1) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let waited = runtime.expect("a runtime").block_on(async {
+        let pace = Pace::local(limits);
+        let permit = pace.permit(Lane::Poll).await;
+        let asked_at = tokio::time::Instant::now();
+        permit.throttled(Throttle::TooMany, Some(asked));
+        pace.room(Lane::Poll, 1).await;
+        asked_at.elapsed()
+    });
+    let least = asked.min(Duration::from_mins(5));
+    assert!((least..least + Duration::from_secs(1)).contains(&waited), "{asked:?}: {waited:?}");
+}
+
+/// A settings file and, after a line `---`, variables. Secrets get a canary at their end.
+pub fn settings(text: &[u8]) {
+    let text = String::from_utf8_lossy(text).replace(CANARY, "");
+    let (file, variables) = text.split_once("\n---\n").unwrap_or((&text, ""));
+    let mut env = BTreeMap::from([("HOME".to_owned(), "/home/jo".to_owned())]);
+    for (name, value) in variables.lines().filter_map(|line| line.split_once('=')) {
+        let value = match name {
+            "DATABASE_URL" | "ROSTERD__DATABASE__URL" => {
+                format!("postgres://rosterd:{value}{CANARY}@db.test/roster")
+            }
+            "HARVEST_ACCESS_TOKEN" | "HARVEST_OAUTH_CLIENT_SECRET" | "HARVEST_OAUTH_REFRESH_TOKEN" => {
+                format!("{value}{CANARY}")
+            }
+            _ => value.to_owned(),
+        };
+        env.insert(name.to_owned(), value);
+    }
+    let account = format!("accounts = [{{ id = 7, access_token = \"{CANARY}\" }}]\n");
+    let account = if file.contains("accounts") { "" } else { account.as_str() };
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("rosterd.toml");
+    std::fs::write(&path, format!("{account}{file}")).expect("a file");
+    match Settings::load(Some(&path), &env) {
+        Ok(settings) => {
+            hush(&settings.warnings.concat());
+            hush(&format!("{settings:?}"));
+            expect_valid(&settings);
+        }
+        Err(refused) => {
+            hush(&format!("{refused} {refused:?}"));
+            assert!(!refused.faults().is_empty());
+            for fault in refused.faults() {
+                let named = fault.contains("rosterd.toml") || env.keys().any(|name| fault.contains(name));
+                assert!(named, "from where? {fault}");
+            }
+        }
+    }
+}
+
+fn expect_valid(settings: &Settings) {
+    let Settings { harvest, rate_limit, sync, rates, .. } = settings;
+    for url in [&harvest.base_url, &harvest.identity_url] {
+        let host = url.host_str().unwrap_or_default();
+        let here = ["localhost", "[::1]"].contains(&host) || host.starts_with("127.");
+        assert!(url.scheme() == "https" || here || harvest.allow_plain_http, "{url}");
+        assert!(url.username().is_empty() && url.password().is_none() && url.query().is_none(), "{url}");
+    }
+    assert!(rate_limit.reserve < rate_limit.requests && rate_limit.window >= Duration::from_millis(100));
+    assert!(sync.full_interval >= sync.poll_interval && (rates.mirror || !rates.histories));
+    assert!((0.0..=1.0).contains(&sync.deletion_guard.fraction));
+    let mut ids: Vec<i64> = settings.accounts().iter().map(|account| account.id).collect();
+    assert!(ids.iter().all(|id| *id > 0));
+    let count = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), count);
+}
