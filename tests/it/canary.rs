@@ -129,7 +129,7 @@ impl Aviary {
             (418, "cycle.failed"),
             (422, "cycle.finished"),
         ] {
-            self.front.answer_once("updated_since", status, &headers, &html);
+            self.front.answer_once("updated_since", status, &headers, html.clone());
             self.says(event).await;
             self.recovers().await;
         }
@@ -141,7 +141,7 @@ impl Aviary {
         );
         self.says("harvest.throttled").await;
         let elsewhere = format!("http://zxq.example.net/v2/users?access_token={TOKEN}");
-        self.front.answer_once("updated_since", 302, &[("location", &elsewhere)], &html);
+        self.front.answer_once("updated_since", 302, &[("location", &elsewhere)], html.clone());
         self.says("cycle.failed").await;
         self.recovers().await;
         let answers: [(Fault, &str); 5] = [
@@ -248,6 +248,9 @@ async fn nothing_of_anybodys_is_in_any_line() {
         &["check"],
     ] {
         aviary.call(arguments).await;
+    }
+    for path in ["/livez", "/readyz", "/metrics"] {
+        expect_no_canary(&aviary.program.probe(path).await.1, &aviary.password);
     }
     aviary.daemon.signal("-TERM");
     assert_eq!(aviary.daemon.ended().await, Some(0));

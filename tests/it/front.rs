@@ -36,7 +36,7 @@ struct Instead {
     path: String,
     status: u16,
     headers: Vec<(&'static str, String)>,
-    body: String,
+    body: Body,
 }
 
 impl Front {
@@ -65,9 +65,15 @@ impl Front {
     }
 
     /// Answers the next request whose path and query contain this.
-    pub fn answer_once(&self, path: &str, status: u16, headers: &[(&'static str, &str)], body: &str) {
+    pub fn answer_once(
+        &self,
+        path: &str,
+        status: u16,
+        headers: &[(&'static str, &str)],
+        body: impl Into<Body>,
+    ) {
         let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        let instead = Instead { path: path.to_owned(), status, headers, body: body.to_owned() };
+        let instead = Instead { path: path.to_owned(), status, headers, body: body.into() };
         self.door.instead.lock().unwrap().push(instead);
     }
 
@@ -101,7 +107,7 @@ async fn pass(State(door): State<Arc<Door>>, request: Request) -> Response {
         let answer = headers.fold(Response::builder().status(instead.status), |answer, (name, value)| {
             answer.header(*name, value)
         });
-        return answer.body(instead.body.into()).unwrap();
+        return answer.body(instead.body).unwrap();
     }
     let sim = door.sims.iter().find(|sim| sim.account_id() == account).unwrap();
     let there = sim.base_url().trim_end_matches("/v2");

@@ -44,6 +44,7 @@ mod replicas;
 mod roles;
 mod scene;
 mod schema;
+mod security;
 mod seeds;
 mod service;
 mod settling;

@@ -239,9 +239,12 @@ async fn login(program: &Program, arguments: &[&str]) -> (Called, String) {
     let (page, stdout) = read.await.unwrap();
     let mut answer = String::new();
     if !page.is_empty() {
-        // Somebody else's answer first: it is none of ours.
         let page: url::Url = page.trim().parse().unwrap();
-        let back = page.query_pairs().find(|(key, _)| key == "redirect_uri").unwrap().1.into_owned();
+        let asked = |key: &str| page.query_pairs().find(|(name, _)| name == key).unwrap().1.into_owned();
+        // The simulator holds us to it when the code is redeemed.
+        assert_eq!((asked("code_challenge_method").as_str(), asked("code_challenge").len()), ("S256", 43));
+        // Somebody else's answer first: it is none of ours.
+        let back = asked("redirect_uri");
         let forged = reqwest::get(format!("{back}?code=forged&state=forged")).await.unwrap();
         assert_eq!(forged.status(), 400);
         answer = reqwest::get(page).await.unwrap().text().await.unwrap();
