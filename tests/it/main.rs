@@ -9,6 +9,7 @@
 
 mod accounts;
 mod bad_records;
+mod battery;
 mod canary;
 mod cluster;
 mod command;

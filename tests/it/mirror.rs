@@ -6,6 +6,7 @@ use chrono::DateTime;
 use harvest_sim::Sim;
 use rosterd::store::Store;
 use serde_json::Value;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// An event as a consumer reads it.
@@ -35,34 +36,14 @@ pub struct Mirror {
 impl Mirror {
     /// The events after this one.
     pub async fn events_since(&self, seq: i64) -> Vec<Told> {
-        let rows: Vec<(i64, Uuid, String, String, i64, Value)> = sqlx::query_as(
-            "SELECT seq, id, type, aggregateid, version, payload FROM roster.outbox WHERE seq > $1 ORDER BY seq",
-        )
-        .bind(seq)
-        .fetch_all(self.store.pool())
-        .await
-        .unwrap();
-        rows.into_iter()
-            .map(|(seq, id, r#type, aggregateid, version, payload)| Told {
-                seq,
-                id,
-                r#type,
-                aggregateid,
-                version,
-                payload,
-            })
-            .collect()
+        let mut snapshot = self.store.pool().snapshot().await.unwrap();
+        events_since(&mut snapshot, seq).await
     }
 
     /// The rows of a table as JSON by id, with the columns' own names.
     pub async fn rows(&self, table: &str) -> BTreeMap<i64, Value> {
-        let statement = format!("SELECT id, to_jsonb(t) FROM roster.{table} AS t WHERE account_id = $1");
-        let rows: Vec<(i64, Value)> = sqlx::query_as(sqlx::AssertSqlSafe(statement))
-            .bind(self.sim.account_id())
-            .fetch_all(self.store.pool())
-            .await
-            .unwrap();
-        rows.into_iter().collect()
+        let mut snapshot = self.store.pool().snapshot().await.unwrap();
+        rows(&mut snapshot, self.sim.account_id(), table).await
     }
 
     /// Every row version of the tables that hold data, by its place and its transaction: whatever is written moves
@@ -109,26 +90,17 @@ impl Mirror {
 
     /// The outbox, replayed from empty, is the mirror; its numbers have no gap; versions run 1, 2, 3 ….
     pub async fn expect_outbox_replays_to_the_mirror(&self) {
-        let mut replayed: BTreeMap<(String, i64), (i64, Value, bool)> = BTreeMap::new();
-        for (at, event) in self.events_since(0).await.into_iter().enumerate() {
-            assert_eq!(event.seq, i64::try_from(at).unwrap() + 1, "seq has no gap");
-            assert_eq!(event.id, documented_id(&event), "ids can be computed by consumers");
-            if event.payload["account_id"] != self.sim.account_id() {
-                continue;
-            }
-            let aggregate = event.r#type.split('.').next().unwrap().to_owned();
-            let key = (aggregate, event.payload["id"].as_i64().unwrap());
-            let before = replayed.get(&key).cloned().unwrap_or((0, Value::Null, true));
-            assert_eq!(event.version, before.0 + 1, "versions run 1, 2, 3 …");
-            let live = if before.2 { Value::Null } else { before.1.clone() };
-            assert_eq!(event.payload["before"], live, "before is what was left");
-            assert_ne!(event.payload["after"], live, "an event without a change is none");
-            let deleted = event.r#type.ends_with(".deleted");
-            let mut image = event.payload[if deleted { "before" } else { "after" }].clone();
-            if deleted && image.get("is_active").is_some() {
-                image["is_active"] = false.into();
-            }
-            replayed.insert(key, (event.version, image, deleted));
+        self.expect_replay(&mut Replay::default()).await;
+    }
+
+    /// The same of a replay that has come as far as it has; tells the events that it had not seen. All of it is of one
+    /// moment, whoever writes meanwhile.
+    pub async fn expect_replay(&self, replay: &mut Replay) -> Vec<Told> {
+        let mut snapshot = self.store.pool().snapshot().await.unwrap();
+        let news = events_since(&mut snapshot, replay.seq).await;
+        let account = self.sim.account_id();
+        for event in &news {
+            replay.follow(event, account);
         }
         let mut mirrored = 0;
         let tables = [
@@ -138,8 +110,8 @@ impl Mirror {
             ("cost_rates", "cost_rate"),
         ];
         for (table, aggregate) in tables {
-            for (id, row) in self.rows(table).await {
-                let (version, image, deleted) = &replayed[&(aggregate.to_owned(), id)];
+            for (id, row) in rows(&mut snapshot, account, table).await {
+                let (version, image, deleted) = &replay.rows[&(aggregate.to_owned(), id)];
                 assert_eq!(row["version"], Value::from(*version));
                 assert_eq!(row["deleted_at"].is_null(), !deleted, "{aggregate} {id}");
                 for (field, value) in image.as_object().unwrap() {
@@ -148,8 +120,92 @@ impl Mirror {
                 mirrored += 1;
             }
         }
-        assert_eq!(replayed.len(), mirrored);
+        assert_eq!(replay.rows.len(), mirrored);
+        let wrong: i64 = sqlx::query_scalar(WRONG_PAST).fetch_one(&mut *snapshot).await.unwrap();
+        assert_eq!(wrong, 0, "the past is what the events have told");
+        news
     }
+}
+
+/// What a consumer makes of the events, from the first on.
+#[derive(Default)]
+pub struct Replay {
+    seq: i64,
+    rows: BTreeMap<(String, i64), (i64, Value, bool)>,
+}
+
+impl Replay {
+    fn follow(&mut self, event: &Told, account: i64) {
+        self.seq += 1;
+        assert_eq!(event.seq, self.seq, "seq has no gap");
+        assert_eq!(event.id, documented_id(event), "ids can be computed by consumers");
+        if event.payload["account_id"] != account {
+            return;
+        }
+        let aggregate = event.r#type.split('.').next().unwrap().to_owned();
+        let key = (aggregate, event.payload["id"].as_i64().unwrap());
+        let before = self.rows.get(&key).cloned().unwrap_or((0, Value::Null, true));
+        assert_eq!(event.version, before.0 + 1, "versions run 1, 2, 3 …");
+        let live = if before.2 { Value::Null } else { before.1 };
+        assert_eq!(event.payload["before"], live, "before is what was left");
+        assert_ne!(event.payload["after"], live, "an event without a change is none");
+        let deleted = event.r#type.ends_with(".deleted");
+        let mut image = event.payload[if deleted { "before" } else { "after" }].clone();
+        if deleted && image.get("is_active").is_some() {
+            image["is_active"] = false.into();
+        }
+        self.rows.insert(key, (event.version, image, deleted));
+    }
+}
+
+/// Versions without their event, events without their version, versions that do not follow each other, and rows whose
+/// last version is another one.
+const WRONG_PAST: &str = "
+    WITH past AS (SELECT 'user' AS kind, account_id, id, version, type, valid_from, valid_to FROM roster.user_history
+                   UNION ALL
+                  SELECT 'user_assignment', account_id, id, version, type, valid_from, valid_to
+                    FROM roster.user_assignment_history),
+         present AS (SELECT 'user' AS kind, account_id, id, version FROM roster.users
+                      UNION ALL
+                     SELECT 'user_assignment', account_id, id, version FROM roster.user_assignments),
+         chain AS (SELECT version <> row_number() OVER run
+                          OR valid_to IS DISTINCT FROM lead(valid_from) OVER run AS is_broken
+                     FROM past WINDOW run AS (PARTITION BY kind, account_id, id ORDER BY version))
+    SELECT (SELECT count(*) FROM chain WHERE is_broken)
+         + (SELECT count(*) FROM present FULL JOIN (SELECT * FROM past WHERE valid_to IS NULL) AS last
+                                             USING (kind, account_id, id, version)
+             WHERE present.version IS NULL OR last.version IS NULL)
+         + (SELECT count(*) FROM roster.outbox AS event
+              LEFT JOIN past ON (past.kind, past.account_id, past.account_id || '/' || past.id, past.version)
+                              = (event.aggregatetype, event.account_id, event.aggregateid, event.version)
+             WHERE event.aggregatetype IN ('user', 'user_assignment')
+               AND (past.type, past.valid_from) IS DISTINCT FROM (event.type, event.recorded_at))";
+
+async fn events_since(snapshot: &mut PgConnection, seq: i64) -> Vec<Told> {
+    let rows: Vec<(i64, Uuid, String, String, i64, Value)> = sqlx::query_as(
+        "SELECT seq, id, type, aggregateid, version, payload FROM roster.outbox WHERE seq > $1 ORDER BY seq",
+    )
+    .bind(seq)
+    .fetch_all(snapshot)
+    .await
+    .unwrap();
+    rows.into_iter()
+        .map(|(seq, id, r#type, aggregateid, version, payload)| Told {
+            seq,
+            id,
+            r#type,
+            aggregateid,
+            version,
+            payload,
+        })
+        .collect()
+}
+
+async fn rows(snapshot: &mut PgConnection, account: i64, table: &str) -> BTreeMap<i64, Value> {
+    let statement = format!("SELECT id, to_jsonb(t) FROM roster.{table} AS t WHERE account_id = $1");
+    let rows: Vec<(i64, Value)> =
+        sqlx::query_as(sqlx::AssertSqlSafe(statement)).bind(account).fetch_all(snapshot).await.unwrap();
+    rows.into_iter().collect()
 }
 
 /// `UUIDv5` of `STREAM_ID/AGGREGATETYPE/ACCOUNT/ID/VERSION`.

@@ -139,6 +139,12 @@ impl Daemon {
         }
     }
 
+    /// All that it has said until now.
+    pub fn log(&mut self) -> String {
+        self.said.extend(self.log.try_iter());
+        self.said.join("\n")
+    }
+
     /// All that it says to its end, which it has met.
     pub fn rest(&mut self) -> &[String] {
         self.said.extend(self.log.iter());

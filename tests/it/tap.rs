@@ -164,7 +164,9 @@ pub struct Held {
 
 impl Held {
     /// As if nothing had happened. Of a process that was killed meanwhile these were the last words.
-    pub fn go_on(self) {}
+    pub fn go_on(self) {
+        drop(self);
+    }
 
     /// Goes on to the next statement of this connection whose text contains this.
     pub fn then(self, when: When, text: &str) -> Catch {
@@ -298,7 +300,7 @@ impl Conversation {
         let _ = sprung.send(held);
         let _ = decided.await;
         if self.cut.is_cancelled() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -107,9 +107,9 @@ async fn any_statement_can_be_held_by_its_number_alone() {
     add(&tap, 1).await.unwrap().unwrap();
     let statements = tap.count();
     for (nth, when) in (1..=statements).flat_map(|nth| [(nth, When::Before), (nth, When::After)]) {
-        let trap = tap.catch(when, nth, "");
+        let statement = tap.catch(when, nth, "");
         let adding = add(&tap, 2);
-        trap.caught().await.cut();
+        statement.caught().await.cut();
         adding.await.unwrap().unwrap_err();
         let is_done = (nth, when) == (statements, When::After);
         assert_eq!(kept(&database).await.len(), 1 + usize::from(is_done), "{when:?} {nth}");
