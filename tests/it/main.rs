@@ -21,6 +21,7 @@ mod deletions;
 mod deploy;
 mod directory;
 mod doors;
+mod endurance;
 mod engines;
 mod forget;
 mod front;

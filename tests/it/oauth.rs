@@ -21,6 +21,8 @@ fn program(scene: &Scene, first: &str) -> Program {
         .set("HARVEST_OAUTH_CLIENT_SECRET", &scene.sim.oauth().client_secret())
         .set("HARVEST_OAUTH_REFRESH_TOKEN", first)
         .set("ROSTERD__HARVEST__IDENTITY_URL", scene.sim.identity_url())
+        // For so long and a little a renewal is waited for whose process was killed in the midst of it.
+        .set("ROSTERD__HARVEST__REQUEST_TIMEOUT", "5s")
         .set("RUST_LOG", "trace");
     program
 }
