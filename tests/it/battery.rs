@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use harvest_sim::{Company, Fault, Limit, Options, RetryAfter, Sim};
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -178,6 +179,8 @@ impl Field {
         let sim = &self.mirror.sim;
         let mut program = Program::new(sim, url.as_str());
         program
+            // One that was killed may find its port taken when it is back.
+            .set("ROSTERD__HTTP__LISTEN", "127.0.0.1:0")
             .set("HARVEST_ACCESS_TOKEN", "")
             .set("HARVEST_OAUTH_CLIENT_ID", &sim.oauth().client_id())
             .set("HARVEST_OAUTH_CLIENT_SECRET", &sim.oauth().client_secret())
@@ -197,6 +200,15 @@ impl Field {
 
     fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.rng.random_range(0..of.len())]
+    }
+
+    /// The next of a shuffled deck: each has its turn before any has its second.
+    fn draw<T: Clone>(&mut self, deck: &mut Vec<T>, all: &[T]) -> T {
+        if deck.is_empty() {
+            deck.extend_from_slice(all);
+            deck.shuffle(&mut self.rng);
+        }
+        deck.pop().unwrap()
     }
 
     /// The company goes on.

@@ -27,9 +27,33 @@ const NOT_ONE: &str = "
          + (SELECT count(*) FROM (SELECT epoch < lag(epoch) OVER (ORDER BY seq) AS is_old FROM public.written) AS told
              WHERE is_old)";
 
+/// What happens to the holder.
+#[derive(Clone, Copy)]
+enum Blow {
+    Killed,
+    KilledInCommit,
+    Asleep,
+    AsleepInCommit,
+    /// What it has read is old when it comes to write it.
+    AsleepAtTheLock,
+    NetworkStill,
+    NetworkCut,
+}
+
+const BLOWS: [Blow; 7] = [
+    Blow::Killed,
+    Blow::KilledInCommit,
+    Blow::Asleep,
+    Blow::AsleepInCommit,
+    Blow::AsleepAtTheLock,
+    Blow::NetworkStill,
+    Blow::NetworkCut,
+];
+
 struct Team {
     field: Field,
     replicas: Vec<Replica>,
+    blows: Vec<Blow>,
 }
 
 impl Team {
@@ -40,7 +64,7 @@ impl Team {
         for nth in 1..=size {
             replicas.push(field.replica(&format!("replica_{nth}")).await);
         }
-        Self { field, replicas }
+        Self { field, replicas, blows: Vec::new() }
     }
 
     async fn run(mut self) {
@@ -93,37 +117,43 @@ impl Team {
 
     async fn round(&mut self, holder: usize) {
         let (when, name) = *self.field.pick(&[(When::Before, "before"), (When::After, "after")]);
-        match self.field.rng.random_range(0..7) {
-            0 => {
+        match self.field.draw(&mut self.blows, &BLOWS) {
+            Blow::Killed => {
                 self.field.diary.note("holder killed");
-                self.replicas[holder].daemon.signal("-KILL");
-                self.replicas[holder].daemon.ended().await;
-                self.replicas[holder].start();
+                self.kill(holder).await;
             }
-            1 => {
+            Blow::KilledInCommit => {
                 self.field.diary.note(format!("holder killed {name} a page's commit"));
-                let held = self.in_a_page(holder, when).await;
-                self.replicas[holder].daemon.signal("-KILL");
-                self.replicas[holder].daemon.ended().await;
-                drop(held);
-                self.replicas[holder].start();
+                let _last_words = self.in_commit(holder, when).await;
+                self.kill(holder).await;
             }
-            2 => {
+            Blow::Asleep => {
                 self.field.diary.note("holder asleep");
-                self.asleep(holder, None).await;
+                self.asleep(holder, None, false).await;
             }
-            3 | 4 => {
+            Blow::AsleepInCommit => {
                 self.field.diary.note(format!("holder asleep {name} a page's commit"));
-                let held = self.in_a_page(holder, when).await;
-                self.asleep(holder, Some(held)).await;
+                let held = self.in_commit(holder, when).await;
+                let is_late = self.field.rng.random_bool(0.5);
+                self.asleep(holder, Some(held), is_late).await;
             }
-            5 => {
+            Blow::AsleepAtTheLock => {
+                self.field.diary.note("holder asleep before it has the account's lock");
+                let held = self.at(holder, When::Before, "FOR UPDATE OF account").await;
+                // Nor does it learn by its heartbeat what it has missed.
+                let beat = self.replicas[holder].tap.catch(When::Before, 1, "WITH before AS MATERIALIZED");
+                self.replicas[holder].daemon.log();
+                self.asleep(holder, Some(held), true).await;
+                self.replicas[holder].daemon.until("lease.lost").await;
+                drop(beat);
+            }
+            Blow::NetworkStill => {
                 self.field.diary.note("holder's network still");
                 self.replicas[holder].wire.hold();
                 sleep(LONG).await;
                 self.replicas[holder].wire.mend();
             }
-            _ => {
+            Blow::NetworkCut => {
                 self.field.diary.note("holder's network cut");
                 self.replicas[holder].wire.cut().await;
                 sleep(LONG).await;
@@ -132,32 +162,41 @@ impl Team {
         }
     }
 
-    async fn in_a_page(&self, holder: usize, when: When) -> Held {
-        let insert = self.replicas[holder].tap.catch(When::Before, 1, "INSERT INTO roster.outbox (");
-        let insert = self.field.nudging(insert.caught()).await;
+    async fn kill(&mut self, holder: usize) {
+        self.replicas[holder].daemon.signal("-KILL");
+        self.replicas[holder].daemon.ended().await;
+        self.replicas[holder].start();
+    }
+
+    async fn at(&self, holder: usize, when: When, text: &str) -> Held {
+        self.field.nudging(self.replicas[holder].tap.catch(when, 1, text).caught()).await
+    }
+
+    async fn in_commit(&self, holder: usize, when: When) -> Held {
+        let insert = self.at(holder, When::Before, "INSERT INTO roster.outbox (").await;
         insert.then(when, "COMMIT").caught().await
     }
 
-    /// For long enough to be followed; what it was about to hear or to say comes before it wakes, or never.
-    async fn asleep(&mut self, holder: usize, held: Option<Held>) {
+    /// For long enough to be followed. What it was about to say or to hear comes before that, or too late.
+    async fn asleep(&mut self, holder: usize, mut held: Option<Held>, is_late: bool) {
         let epoch = self.field.mirror.number("SELECT epoch FROM roster.accounts").await;
         self.replicas[holder].daemon.signal("-STOP");
         sleep(LONG).await;
-        match held {
-            Some(held) if self.field.rng.random_bool(0.5) => held.cut(),
-            held => drop(held),
+        if !is_late {
+            held.take();
         }
         self.field.until(format!("SELECT epoch > {epoch} FROM roster.accounts")).await;
+        drop(held);
         self.replicas[holder].daemon.signal("-CONT");
     }
 }
 
 #[tokio::test]
 async fn two_processes_are_one_writer() {
-    Team::new("replicas::two_processes_are_one_writer", 4, false, 2).await.run().await;
+    Team::new("replicas::two_processes_are_one_writer", 7, false, 2).await.run().await;
 }
 
 #[tokio::test]
 async fn three_processes_are_one_writer() {
-    Team::new("replicas::three_processes_are_one_writer", 4, true, 3).await.run().await;
+    Team::new("replicas::three_processes_are_one_writer", 7, true, 3).await.run().await;
 }
