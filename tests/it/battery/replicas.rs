@@ -140,11 +140,10 @@ impl Team {
             Blow::AsleepAtTheLock => {
                 self.field.diary.note("holder asleep before it has the account's lock");
                 let held = self.at(holder, When::Before, "FOR UPDATE OF account").await;
-                // Nor does it learn by its heartbeat what it has missed.
+                // Nor does it learn by its heartbeat what it has missed, before it had the time to do harm.
                 let beat = self.replicas[holder].tap.catch(When::Before, 1, "WITH before AS MATERIALIZED");
-                self.replicas[holder].daemon.log();
                 self.asleep(holder, Some(held), true).await;
-                self.replicas[holder].daemon.until("lease.lost").await;
+                sleep(Duration::from_secs(1)).await;
                 drop(beat);
             }
             Blow::NetworkStill => {
