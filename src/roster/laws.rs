@@ -209,6 +209,20 @@ proptest! {
     }
 
     #[test]
+    fn a_full_read_overrides_even_a_newer_stamp(before in images(), images in images()) {
+        let mut mirror = Mirror::new();
+        page(&mut mirror, &before, Reading::Full);
+        page(&mut mirror, &images, Reading::Full);
+        for image in &images {
+            let stamps = images.iter().filter(|other| other.id == image.id).map(Record::updated_at);
+            let stamps: Option<Vec<_>> = stamps.collect();
+            if let (Some(stamps), Some(row)) = (stamps, mirror.get(&image.id)) {
+                prop_assert_eq!(row.record.updated_at(), stamps.into_iter().max());
+            }
+        }
+    }
+
+    #[test]
     fn an_absent_key_never_overwrites(before in images(), images in images(), reading in reading()) {
         let mut mirror = Mirror::new();
         page(&mut mirror, &before, Reading::Full);
