@@ -148,7 +148,6 @@ impl Story {
         let before = self.physical().await;
         self.expect_good_cycle().await;
         assert_eq!(self.physical().await, before, "a look that finds nothing writes nothing");
-        self.expect_history().await;
         self.tally.events = self.events_since(self.before).await.len().try_into().unwrap();
         self.tally.requests = self.sim.requests().len().try_into().unwrap();
     }
@@ -291,22 +290,6 @@ impl Story {
             let told = format!("{} {}", event.r#type, event.payload["id"]);
             assert!(!there.contains(&told), "{told}, which is there");
         }
-    }
-
-    /// Each event has its version in the history, true from when it was told.
-    async fn expect_history(&self) {
-        let missing = self.number(
-            "SELECT count(*) FROM roster.outbox AS event
-               LEFT JOIN (SELECT 'user' AS kind, account_id, id, version, type, valid_from FROM roster.user_history
-                          UNION ALL
-                          SELECT 'user_assignment', account_id, id, version, type, valid_from
-                            FROM roster.user_assignment_history) AS past
-                 ON (past.kind, past.account_id, past.id, past.version, past.type, past.valid_from)
-                  = (event.aggregatetype, event.account_id, (event.payload ->> 'id')::bigint, event.version,
-                     event.type, event.recorded_at)
-              WHERE past.id IS NULL",
-        );
-        assert_eq!(missing.await, 0, "events without their version in the history");
     }
 }
 
