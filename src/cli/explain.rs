@@ -73,12 +73,13 @@ fn told(version: &Version) -> String {
         Some(fields) => fields.join(", "),
     };
     let event = version.event_seq.map(|seq| format!("; event {seq}")).unwrap_or_default();
+    let request = version.request.as_deref().map(|request| format!("; {request}")).unwrap_or_default();
     let cycle = version.cycle_id.map(|cycle| {
         let mode = version.mode.as_deref().unwrap_or("one");
         format!(", {mode} cycle {cycle}")
     });
     format!(
-        "account {} version {} at {}: {} ({changed}{event}{})",
+        "account {} version {} at {}: {} ({changed}{event}{}{request})",
         version.account_id,
         version.version,
         version.valid_from.to_rfc3339_opts(SecondsFormat::Millis, true),

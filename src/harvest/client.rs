@@ -17,7 +17,7 @@ use super::transport::{Answer, Options, Transport};
 use super::unicode;
 use super::wire::{self, Decode, Read};
 use crate::clock::Clock;
-use crate::roster::{ADMINISTRATOR, AccountId, Assignment, Resource, User};
+use crate::roster::{ADMINISTRATOR, AccountId, Assignment, Request, Resource, User};
 
 /// What Harvest allowed until 2022, and what a server that answers 422 to more is asked for.
 const OLD_PER_PAGE: u32 = 100;
@@ -78,8 +78,8 @@ pub enum Lookup<R> {
     Found(Box<Read<R>>),
     /// It is there and cannot be read.
     Unreadable(wire::Rejected),
-    /// Harvest's own JSON 404: it is gone.
-    Gone,
+    /// Harvest's own JSON 404 to this: it is gone.
+    Gone(Request),
     /// 403, or a 404 of somebody else's making: nothing is said.
     Unclear,
 }
@@ -182,25 +182,27 @@ impl Client {
         self.lookup(&format!("projects/{project}/user_assignments/{id}"), lane).await
     }
 
-    /// Whether a project is gone for sure, and with it all its assignments.
-    pub async fn project_is_gone(&self, id: i64, lane: Lane) -> Result<bool, HarvestError> {
+    /// The request that says for sure that a project is gone, and with it all its assignments.
+    pub async fn gone_project(&self, id: i64, lane: Lane) -> Result<Option<Request>, HarvestError> {
         let what = format!("projects/{id}");
-        let answer = self.transport.get(&self.url(&what), &what, lane).await?;
+        let url = self.url(&what);
+        let answer = self.transport.get(&url, &what, lane).await?;
         match answer.status {
             StatusCode::UNAUTHORIZED => Err(HarvestError::Refused { account: self.account(), what }),
-            _ => Ok(is_gone(&answer)),
+            _ => Ok(is_gone(&answer).then(|| request(&url, 1))),
         }
     }
 
     async fn lookup<R: Decode>(&self, what: &str, lane: Lane) -> Result<Lookup<R>, HarvestError> {
-        let answer = self.transport.get(&self.url(what), what, lane).await?;
+        let url = self.url(what);
+        let answer = self.transport.get(&url, what, lane).await?;
         match answer.status {
-            _ if is_gone(&answer) => Ok(Lookup::Gone),
+            _ if is_gone(&answer) => Ok(Lookup::Gone(request(&url, 1))),
             StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => Ok(Lookup::Unclear),
             _ => {
                 let answer = self.expect_json(answer, what)?;
                 let body = unicode::escaped(&answer.body);
-                Ok(match wire::read(parse(&body, what)?, self.with_pay) {
+                Ok(match wire::read(parse(&body, what)?, self.with_pay, &request(&url, 1)) {
                     Ok(read) => Lookup::Found(Box::new(read)),
                     Err(rejected) => Lookup::Unreadable(rejected),
                 })
@@ -269,6 +271,15 @@ impl Client {
             status => Err(HarvestError::Status { what, status }),
         }
     }
+}
+
+/// How events name a request: by its question, and by the page's place in the walk, since a cursor tells nobody anything.
+pub(super) fn request(url: &Url, page: usize) -> Request {
+    let told = url.query_pairs().filter(|(key, _)| ["updated_since", "user_id"].contains(&key.as_ref()));
+    let told: Vec<String> = told.map(|(key, value)| format!("{key}={value}")).collect();
+    let question = if told.is_empty() { String::new() } else { format!("?{}", told.join("&")) };
+    let page = if page > 1 { format!(", page {page}") } else { String::new() };
+    format!("GET {}{question}{page}", url.path()).into()
 }
 
 /// Harvest's own 404, `{"status":404,"error":"Not Found"}`. A page of HTML, or a gateway's JSON, comes from elsewhere and

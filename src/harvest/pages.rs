@@ -12,10 +12,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::HarvestError;
-use super::client::Client;
+use super::client::{Client, request};
 use super::pace::Lane;
 use super::unicode;
 use super::wire::{self, Decode, Read, Rejected};
+use crate::roster::Request;
 use crate::roster::watermark::ReadStart;
 
 /// No list is longer; a server that pages for ever is not believed for ever.
@@ -73,8 +74,9 @@ impl<'a, R: Decode> Pages<'a, R> {
             start: answer.start,
             last: false,
         };
+        let request = self.named(&url);
         for raw in envelope.records {
-            match wire::read::<R>(raw, self.client.with_pay()) {
+            match wire::read::<R>(raw, self.client.with_pay(), &request) {
                 Ok(read) if self.walk.seen.contains(&read.fetched.record.id()) => page.repeats.push(read),
                 Ok(read) => page.records.push(read),
                 Err(rejected) => page.rejected.push(rejected),
@@ -92,6 +94,15 @@ impl<'a, R: Decode> Pages<'a, R> {
         }
         self.walk.step(&url, page.total, page.repeats.len(), self.next.as_ref()).map_err(drifted)?;
         Ok(Some(page))
+    }
+
+    /// What the next page is asked for with.
+    pub fn request(&self) -> Option<Request> {
+        self.next.as_ref().map(|url| self.named(url))
+    }
+
+    fn named(&self, url: &Url) -> Request {
+        request(url, self.walk.asked.len() + 1)
     }
 
     /// Every id that the walk has shown so far, those of records that cannot be read included; and how many rows the

@@ -12,7 +12,7 @@ use serde_json::{Map, Value as Json};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::roster::{
-    ADMINISTRATOR, Assignment, BillableRate, CostRate, Fetched, Field, Project, Record, User,
+    ADMINISTRATOR, Assignment, BillableRate, CostRate, Fetched, Field, Project, Record, Request, User,
 };
 
 /// Part of each content hash. A release that reads more of a record than the one before raises it, so that
@@ -73,10 +73,12 @@ pub struct Read<R> {
     pub fetched: Fetched<R>,
     /// The project, for assignments.
     pub project: Option<Project>,
+    /// What brought it.
+    pub request: Request,
 }
 
-/// Reads one object.
-pub fn read<R: Decode>(raw: &RawValue, with_pay: bool) -> Result<Read<R>, Rejected> {
+/// Reads one object, which this request brought.
+pub fn read<R: Decode>(raw: &RawValue, with_pay: bool, request: &Request) -> Result<Read<R>, Rejected> {
     // Pay cannot be taken out of what is not read: then nothing of it is kept.
     let unread = |id, reason| {
         let raw = if with_pay { raw } else { RawValue::NULL };
@@ -116,7 +118,7 @@ pub fn read<R: Decode>(raw: &RawValue, with_pay: bool) -> Result<Read<R>, Reject
     R::keep_own(&mut object);
     // A Map is sorted by key, so its text does not depend on the order in which Harvest sent the keys.
     let hash = xxh3_64_with_seed(to_raw(&object).get().as_bytes(), DECODER).cast_signed();
-    Ok(Read { fetched: Fetched { record, raw, hash }, project })
+    Ok(Read { fetched: Fetched { record, raw, hash }, project, request: request.clone() })
 }
 
 /// The id of a record that cannot be read otherwise: it was there, so it is not missing.

@@ -29,7 +29,7 @@ fn raw(text: &str) -> Box<RawValue> {
 }
 
 fn read_as<R: Decode>(text: &str) -> Result<Read<R>, Rejected> {
-    read(&raw(text), true)
+    read(&raw(text), true, &"".into())
 }
 
 fn user(text: &str) -> User {
@@ -184,7 +184,7 @@ fn a_record_that_cannot_be_read_as_a_whole_still_tells_its_id() {
 fn a_record_longer_than_a_mebibyte_is_not_taken_apart() {
     let long = format!(r#"{{"notes":[{}1],"cost_rate":91743.57,"id":7}}"#, "1,".repeat(1 << 19));
     for with_pay in [true, false] {
-        let rejected = super::read::<User>(&raw(&long), with_pay).err().expect("rejected");
+        let rejected = read::<User>(&raw(&long), with_pay, &"".into()).err().expect("rejected");
         assert_eq!((rejected.id, rejected.reason.as_str()), (Some(7), "is longer than 1 MiB"));
         assert_eq!(rejected.raw.get().contains("91743.57"), with_pay);
     }
@@ -232,9 +232,9 @@ fn an_escaped_backslash_before_u0000_is_no_nul() {
 
 #[test]
 fn without_pay_no_pay_is_kept_anywhere() {
-    let read = read::<User>(&raw(TODAY), false).expect("a user").fetched;
+    let read = read::<User>(&raw(TODAY), false, &"".into()).expect("a user").fetched;
     assert!(read.record.cost_rate == Field::Absent && read.record.default_hourly_rate == Field::Absent);
     assert!(!read.raw.get().contains("60.25") && read.raw.get().contains("new_in_2027"));
-    let read = super::read::<Assignment>(&raw(ASSIGNMENT), false).expect("an assignment").fetched;
+    let read = super::read::<Assignment>(&raw(ASSIGNMENT), false, &"".into()).expect("an assignment").fetched;
     assert!(!read.raw.get().contains("10.1") && read.record.budget == Field::Absent);
 }

@@ -1,5 +1,7 @@
 //! The contract with consumers: what the outbox says of a change.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -46,9 +48,12 @@ impl std::fmt::Debug for Payload {
     }
 }
 
+/// What Harvest was asked, such as `GET /v2/users/1001`, for whoever wonders where a change comes from.
+pub type Request = Arc<str>;
+
 /// Where and when an event is told.
 #[derive(Clone, Copy, Debug)]
-pub struct Telling {
+pub struct Telling<'a> {
     /// The account.
     pub account: AccountId,
     /// The outbox's history (`roster.outbox_head.stream_id`).
@@ -57,6 +62,8 @@ pub struct Telling {
     pub cycle: Uuid,
     /// That cycle's mode: `incremental` or `full`.
     pub mode: &'static str,
+    /// The [`Request`] whose answer showed the change, where there was one.
+    pub request: Option<&'a str>,
     /// Stands in where Harvest sent no stamp.
     pub now: DateTime<Utc>,
 }
@@ -100,6 +107,7 @@ struct Document<'a> {
     after: Option<Image<'a>>,
     cycle_id: Uuid,
     mode: &'static str,
+    request: Option<&'a str>,
     stream_id: Uuid,
 }
 
@@ -134,6 +142,7 @@ fn payload<R: Record>(change: &Change<R>, telling: &Telling, r#type: &str) -> Pa
         after: change.after.as_ref().map(|record| Image(record.fields())),
         cycle_id: telling.cycle,
         mode: telling.mode,
+        request: telling.request,
         stream_id: telling.stream,
     };
     Payload(serde_json::to_string(&document).expect("an event is JSON"))
@@ -150,12 +159,13 @@ mod tests {
         text.parse().expect("a time")
     }
 
-    fn telling() -> Telling {
+    fn telling() -> Telling<'static> {
         Telling {
             account: AccountId(123_456),
             stream: Uuid::from_u128(1),
             cycle: Uuid::from_u128(2),
             mode: "incremental",
+            request: Some("GET /v2/users?updated_since=2026-02-28T08:59:00Z, page 2"),
             now: time("2026-03-01T10:00:00.25Z"),
         }
     }

@@ -70,12 +70,13 @@ fn fetched(record: &User) -> Fetched<User> {
     Fetched { record: record.clone(), raw, hash: xxhash_rust::xxh3::xxh3_64(text.as_bytes()).cast_signed() }
 }
 
-fn telling() -> Telling {
+fn telling() -> Telling<'static> {
     Telling {
         account: AccountId(7),
         stream: Uuid::nil(),
         cycle: Uuid::nil(),
         mode: "full",
+        request: None,
         now: DateTime::UNIX_EPOCH,
     }
 }

@@ -16,7 +16,7 @@ mod laws;
 
 pub use change::{Change, Kind};
 pub use diff::{Fetched, Mirrored, Reading, Write, bury, plan, unstorable};
-pub use event::Event;
+pub use event::{Event, Request};
 pub use field::{Field, Value};
 pub use guard::{Candidate, Guard, Miss, Reason, Standing};
 pub use model::{

@@ -1,4 +1,5 @@
-//! Why a row is as it is: its versions, what changed with each, in which cycle, and which events told of it.
+//! Why a row is as it is: its versions, what changed with each, in which cycle, by which request, and which events told of
+//! it.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -26,6 +27,8 @@ pub struct Version {
     pub event_id: Option<Uuid>,
     pub cycle_id: Option<Uuid>,
     pub mode: Option<String>,
+    /// What Harvest was asked, as far as its event is kept.
+    pub request: Option<String>,
     pub cycle_started_at: Option<DateTime<Utc>>,
     pub cycle_requests: Option<i64>,
 }
@@ -58,6 +61,7 @@ impl Store {
                           ARRAY (SELECT jsonb_object_keys(event.payload -> 'changed') ORDER BY 1) END AS changed,
                       event.seq AS "event_seq?", event.id AS "event_id?",
                       (event.payload ->> 'cycle_id')::uuid AS cycle_id, event.payload ->> 'mode' AS mode,
+                      event.payload ->> 'request' AS request,
                       cycle.started_at AS "cycle_started_at?", cycle.requests AS "cycle_requests?"
                  FROM (SELECT 'user' AS aggregate, account_id, id, version, type, valid_from, valid_to, occurred_at
                          FROM roster.user_history

@@ -10,7 +10,7 @@ use super::sink::{Batch, LastPage};
 use crate::harvest::Decode;
 use crate::harvest::wire::Read;
 use crate::roster::event::Telling;
-use crate::roster::{Event, Fetched, Project, Reading, Resource, plan, unstorable};
+use crate::roster::{Event, Fetched, Project, Reading, Record, Request, Resource, plan, unstorable};
 use crate::store::rejected::Rejection;
 use crate::store::{Fence, Fingerprint, Page, Store, StoreError, Table};
 use crate::telemetry::meters;
@@ -30,10 +30,23 @@ pub struct Writer<'a> {
     pub thorough: bool,
 }
 
+/// A record that may differ.
+struct Suspect<R> {
+    image: Fetched<R>,
+    /// How far it is to be believed.
+    reading: Reading,
+    request: Request,
+}
+
+impl<R: Record> Suspect<R> {
+    fn id(&self) -> i64 {
+        self.image.record.id()
+    }
+}
+
 /// What a page brings that the database does not have.
 struct News<R> {
-    /// Records that may differ, and how far they are to be believed.
-    suspects: Vec<(Fetched<R>, Reading)>,
+    suspects: Vec<Suspect<R>>,
     projects: Vec<Project>,
     rejections: Vec<Rejection>,
     /// Ids on the rejected list that have been read well now.
@@ -109,18 +122,19 @@ impl Writer<'_> {
                 raw: rejected.raw.get().to_owned(),
                 reason: rejected.reason,
             }));
-            for Read { fetched, project } in batch.images {
+            let reading = batch.reading;
+            for Read { fetched: image, project, request } in batch.images {
                 projects.extend(project.map(|project| (project.id, project)));
-                let id = fetched.record.id();
-                match unstorable(&fetched.record) {
+                let id = image.record.id();
+                match unstorable(&image.record) {
                     Some(reason) if known.get(&id).is_none_or(|row| row.deleted) => {
                         rejections.push(Rejection {
                             id: Some(id),
-                            raw: fetched.raw.get().to_owned(),
+                            raw: image.raw.get().to_owned(),
                             reason: reason.to_owned(),
                         });
                     }
-                    _ if differing.contains(&id) => suspects.push((fetched, batch.reading)),
+                    _ if differing.contains(&id) => suspects.push(Suspect { image, reading, request }),
                     _ => {}
                 }
             }
@@ -155,31 +169,31 @@ impl Writer<'_> {
         let refused = match self.try_commit(&news, &HashMap::new(), report).await {
             Err(error) if error.is_refusal() && !news.suspects.is_empty() => error,
             Err(error) if error.is_told_before() => {
-                let ids: Vec<i64> = news.suspects.iter().map(|(image, _)| image.record.id()).collect();
+                let ids: Vec<i64> = news.suspects.iter().map(Suspect::id).collect();
                 let told = self.store.versions_told(self.fence.account, R::RESOURCE, &ids).await?;
                 return self.try_commit(&news, &told, report).await;
             }
             done => return done,
         };
-        if news.suspects.iter().all(|(image, _)| image.record.id() == news.suspects[0].0.record.id()) {
-            let refused_id = news.suspects[0].0.record.id();
-            let rejections = news.suspects.drain(..).map(|(image, _)| Rejection {
-                id: Some(image.record.id()),
-                raw: image.raw.get().to_owned(),
+        let first = news.suspects[0].id();
+        if news.suspects.iter().all(|suspect| suspect.id() == first) {
+            let rejections = news.suspects.drain(..).map(|suspect| Rejection {
+                id: Some(first),
+                raw: suspect.image.raw.get().to_owned(),
                 reason: refused.refusal(),
             });
             news.rejections.extend(rejections.take(1));
-            news.forgiven.retain(|id| *id != refused_id);
+            news.forgiven.retain(|id| *id != first);
             report.of(R::RESOURCE).rejected += 1;
             tell_of_rejections::<R>(&news.rejections, report);
             return self.try_commit(&news, &HashMap::new(), report).await;
         }
-        news.suspects.sort_by_key(|(image, _)| image.record.id());
-        let middle = news.suspects[news.suspects.len() / 2].0.record.id();
-        let first = news.suspects[0].0.record.id();
-        let cut = news.suspects.partition_point(|(image, _)| {
-            image.record.id() < middle || first == middle && image.record.id() == middle
-        });
+        news.suspects.sort_by_key(Suspect::id);
+        let middle = news.suspects[news.suspects.len() / 2].id();
+        let first = news.suspects[0].id();
+        let cut = news
+            .suspects
+            .partition_point(|suspect| suspect.id() < middle || first == middle && suspect.id() == middle);
         let front = News {
             suspects: news.suspects.drain(..cut).collect(),
             projects: Vec::new(),
@@ -201,17 +215,22 @@ impl Writer<'_> {
         let mut page = self.store.begin(&self.fence).await?;
         let telling = self.telling(&page, report);
         let (mut events, mut refreshed) = (Vec::new(), 0);
-        for suspects in news.suspects.chunk_by(|(_, a), (_, b)| a == b) {
-            let ids: Vec<i64> = suspects.iter().map(|(image, _)| image.record.id()).collect();
-            let images = suspects.iter().map(|(image, _)| image.clone()).collect();
-            let mut writes = plan(&page.rows::<R>(&ids).await?, images, suspects[0].1);
+        for suspects in news.suspects.chunk_by(|a, b| a.reading == b.reading) {
+            let ids: Vec<i64> = suspects.iter().map(Suspect::id).collect();
+            let images = suspects.iter().map(|suspect| suspect.image.clone()).collect();
+            let requests: HashMap<i64, &str> =
+                suspects.iter().map(|suspect| (suspect.id(), &*suspect.request)).collect();
+            let mut writes = plan(&page.rows::<R>(&ids).await?, images, suspects[0].reading);
             for write in &mut writes {
                 told.get(&write.record.id()).into_iter().for_each(|told| write.continue_after(*told));
             }
             page.write(&writes).await?;
             let before = events.len();
             let changes = writes.iter().filter_map(|write| write.change.as_ref());
-            events.extend(changes.map(|change| Event::new(change, &telling)));
+            events.extend(changes.map(|change| {
+                let request = requests.get(&change.id()).copied();
+                Event::new(change, &Telling { request, ..telling })
+            }));
             refreshed += writes.len() - (events.len() - before);
         }
         page.write_projects(&news.projects).await?;
@@ -237,12 +256,13 @@ impl Writer<'_> {
     }
 
     /// Where and when the events of this transaction are told.
-    pub(super) fn telling(&self, page: &Page, report: &Report) -> Telling {
+    pub(super) fn telling(&self, page: &Page, report: &Report) -> Telling<'static> {
         Telling {
             account: self.fence.account,
             stream: page.stream(),
             cycle: report.id,
             mode: report.mode.name(),
+            request: None,
             now: page.now(),
         }
     }

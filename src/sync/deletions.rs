@@ -3,7 +3,7 @@
 //! No list is ever believed about who left: of nine kinds of trouble simulated, the question by id together with a look
 //! at the token let no false deletion through; a bound on their number alone let 23 % of the runs through.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -111,10 +111,10 @@ impl<S: Sink> Cycle<'_, S> {
         let live = |resource| census.get(&resource).map_or(0, |census| census.live);
         (users.live, assignments.live) = (live(Resource::Users), live(Resource::Assignments));
         let mut round = Round::new(lane, self.harvest_now().await?);
-        let (mut gone, mut cut) = (HashSet::new(), false);
+        let (mut gone, mut cut) = (HashMap::new(), false);
         loop {
             let people = self.judge_users(&missing.users, users, &mut round).await?;
-            gone.extend(&people.verdicts.gone);
+            gone.extend(people.verdicts.gone.iter().cloned());
             let places = self
                 .judge_assignments(&missing.assignments, &gone, &people.waiting, assignments, &mut round)
                 .await?;
@@ -126,7 +126,7 @@ impl<S: Sink> Cycle<'_, S> {
                 return Ok(true);
             }
             // What a person has accepted is not left for the next cycle, however much it is; all else is.
-            let vacated: HashSet<i64> = places.verdicts.gone.iter().copied().collect();
+            let vacated: HashSet<i64> = places.verdicts.gone.iter().map(|(id, _)| *id).collect();
             let left = |resource, it: &Candidate| {
                 it.standing == Standing::Accepted && !round.asked.contains(&(resource, it.id))
             };

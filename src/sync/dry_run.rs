@@ -141,7 +141,7 @@ impl Sink for DryRun<'_> {
     ) -> Result<(), StoreError> {
         let aggregate = R::RESOURCE.aggregate();
         let Verdicts { gone, held, missed } = verdicts;
-        for id in &gone {
+        for (id, _) in &gone {
             (self.print)(&format!("{aggregate} {id} would delete"));
         }
         for (id, reason) in &held {

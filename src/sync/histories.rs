@@ -153,7 +153,9 @@ impl<S: Sink> Cycle<'_, S> {
         lane: Lane,
         report: &mut Report,
     ) -> Result<(), CycleError> {
-        let seen = match self.take_all(self.client.rates_of::<R>(user, lane), user, report).await {
+        let pages = self.client.rates_of::<R>(user, lane);
+        let request = pages.request();
+        let seen = match self.take_all(pages, user, report).await {
             Ok(seen) => seen,
             // Of somebody who has just gone: whether for good is not asked here.
             Err(CycleError::Harvest(HarvestError::UnknownAccount { .. })) => return Ok(()),
@@ -162,7 +164,8 @@ impl<S: Sink> Cycle<'_, S> {
         known.retain(|id| !seen.ids.contains(id));
         // One that tells no id may be any of them.
         if seen.nameless.is_empty() && !known.is_empty() {
-            self.sink.conclude::<R>(Verdicts { gone: known, ..Verdicts::default() }, report).await?;
+            let gone = known.into_iter().map(|id| (id, request.clone())).collect();
+            self.sink.conclude::<R>(Verdicts { gone, ..Verdicts::default() }, report).await?;
         }
         Ok(())
     }

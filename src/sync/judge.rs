@@ -10,7 +10,7 @@ use crate::harvest::client::Lookup;
 use crate::harvest::pace::Lane;
 use crate::harvest::wire::Read;
 use crate::harvest::{HarvestError, Rejected};
-use crate::roster::{Assignment, Candidate, Miss, Reason, Record, Resource, Standing, User};
+use crate::roster::{Assignment, Candidate, Miss, Reason, Record, Request, Resource, Standing, User};
 
 /// So many questions in a row without an answer, and the rest is left for the next cycle: Harvest is in trouble. After
 /// so many such cycles in a row, for the next full read by the clock.
@@ -42,8 +42,8 @@ pub(super) struct Round {
     pub unanswered: bool,
     /// Who has been asked for.
     pub asked: HashSet<(Resource, i64)>,
-    /// Which projects have been asked for, and whether they are gone.
-    projects: HashMap<i64, bool>,
+    /// Which projects have been asked for, and by which answer those are gone that are.
+    projects: HashMap<i64, Option<Request>>,
 }
 
 impl Round {
@@ -126,16 +126,20 @@ impl<S: Sink> Cycle<'_, S> {
     pub(super) async fn judge_assignments(
         &mut self,
         candidates: &[Candidate],
-        gone_users: &HashSet<i64>,
+        gone_users: &HashMap<i64, Option<Request>>,
         waiting_users: &HashSet<i64>,
         walk: Walk,
         round: &mut Round,
     ) -> Result<Answers<Assignment>, CycleError> {
         let mut answers = Answers::default();
-        let (with_user, mut rest): (Vec<_>, Vec<_>) = candidates
-            .iter()
-            .partition(|it| it.user_is_gone || it.user_id.is_some_and(|user| gone_users.contains(&user)));
-        answers.verdicts.gone.extend(with_user.iter().map(|it| it.id));
+        let mut rest: Vec<_> = candidates.iter().collect();
+        let gone = &mut answers.verdicts.gone;
+        rest.retain(|it| {
+            let user = it.user_id.and_then(|user| gone_users.get(&user));
+            let is_gone = it.user_is_gone || user.is_some();
+            gone.extend(is_gone.then(|| (it.id, user.cloned().flatten())));
+            !is_gone
+        });
         let waiting = rest.extract_if(.., |it| it.user_id.is_some_and(|user| waiting_users.contains(&user)));
         answers.verdicts.missed.extend(waiting.filter(|it| it.missed.is_none()).map(|it| it.id));
         if walk.empty {
@@ -144,9 +148,12 @@ impl<S: Sink> Cycle<'_, S> {
         }
         self.ask_for_projects(&rest, walk, round).await?;
         let projects = &round.projects;
-        let with_project = rest
-            .extract_if(.., |it| it.project_id.is_some_and(|project| projects.get(&project) == Some(&true)));
-        answers.verdicts.gone.extend(with_project.map(|it| it.id));
+        rest.retain(|it| {
+            let project = it.project_id.and_then(|project| projects.get(&project)?.clone());
+            let is_gone = project.is_some();
+            answers.verdicts.gone.extend(project.map(|request| (it.id, Some(request))));
+            !is_gone
+        });
         let client = self.client;
         for candidate in self.guarded(rest, walk, &mut answers.verdicts) {
             // Without its project an assignment cannot be asked for.
@@ -176,9 +183,9 @@ impl<S: Sink> Cycle<'_, S> {
             if round.is_over() {
                 break;
             }
-            let question = self.client.project_is_gone(project, round.lane);
-            let is_gone = round.answered(self.unless_stopped(question).await)?;
-            round.projects.extend(is_gone.map(|is_gone| (project, is_gone)));
+            let question = self.client.gone_project(project, round.lane);
+            let gone = round.answered(self.unless_stopped(question).await)?;
+            round.projects.extend(gone.map(|gone| (project, gone)));
         }
         Ok(())
     }
@@ -219,8 +226,8 @@ impl<S: Sink> Cycle<'_, S> {
         }
         round.asked.insert((R::RESOURCE, candidate.id));
         match round.answered(self.unless_stopped(question).await)? {
-            Some(Lookup::Gone) => match candidate.one_more_404(round.now) {
-                Miss::Gone => answers.verdicts.gone.push(candidate.id),
+            Some(Lookup::Gone(request)) => match candidate.one_more_404(round.now) {
+                Miss::Gone => answers.verdicts.gone.push((candidate.id, Some(request))),
                 Miss::TooYoung => {
                     answers.waiting.insert(candidate.id);
                     answers.verdicts.missed.push(candidate.id);

@@ -40,7 +40,7 @@ impl Cycle<'_, Writer<'_>> {
         let batch = match self.unless_stopped(self.client.user(id, Lane::Poll)).await? {
             Lookup::Found(read) => Batch::<User> { images: vec![*read], ..Batch::default() },
             Lookup::Unreadable(rejected) => Batch { rejected: vec![rejected], ..Batch::default() },
-            Lookup::Gone => {
+            Lookup::Gone(_) => {
                 missing.users = store.candidates(account, Resource::Users, &[id], again_after).await?;
                 Batch::default()
             }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::report::Report;
 use crate::harvest::wire::Read;
 use crate::harvest::{Decode, Rejected};
-use crate::roster::{Candidate, Reading, Reason, Resource};
+use crate::roster::{Candidate, Reading, Reason, Request, Resource};
 use crate::store::census::Census;
 use crate::store::state::{AccountEnd, AccountState, Mark};
 use crate::store::{StoreError, Table};
@@ -55,8 +55,8 @@ impl Seen {
 /// What becomes of the candidates for deletion of one list.
 #[derive(Debug, Default)]
 pub struct Verdicts {
-    /// Harvest confirmed that they are gone.
-    pub gone: Vec<i64>,
+    /// Harvest confirmed that they are gone: by this answer, or by an earlier one about their person.
+    pub gone: Vec<(i64, Option<Request>)>,
     /// They wait for a person.
     pub held: Vec<(i64, Reason)>,
     /// A first 404, and too young for one.

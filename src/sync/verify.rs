@@ -184,8 +184,9 @@ impl Sink for Verify<'_> {
     ) -> Result<(), StoreError> {
         let aggregate = R::RESOURCE.aggregate();
         let Verdicts { gone, held, missed } = verdicts;
-        self.settled(R::RESOURCE, gone.iter().chain(&missed).copied().chain(held.iter().map(|(id, _)| *id)));
-        for id in gone.iter().chain(&missed) {
+        let gone: Vec<i64> = gone.iter().map(|(id, _)| *id).chain(missed).collect();
+        self.settled(R::RESOURCE, gone.iter().copied().chain(held.iter().map(|(id, _)| *id)));
+        for id in &gone {
             self.differs(&format!("{aggregate} {id}: in the mirror, gone at Harvest"));
         }
         for (id, reason) in held {

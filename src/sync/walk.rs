@@ -166,7 +166,7 @@ impl<S: Sink> Cycle<'_, S> {
             let batch = match self.unless_stopped(self.client.user(id, lane)).await {
                 Ok(Lookup::Found(read)) => Batch::<User> { images: vec![*read], ..Batch::default() },
                 Ok(Lookup::Unreadable(rejected)) => Batch { rejected: vec![rejected], ..Batch::default() },
-                Ok(Lookup::Gone | Lookup::Unclear) => Batch::default(),
+                Ok(Lookup::Gone(_) | Lookup::Unclear) => Batch::default(),
                 // One person who cannot be looked up must not hold up the page.
                 Err(error) if error.is_passing() => Batch::default(),
                 Err(error) => return Err(error),

@@ -9,7 +9,9 @@ use super::schedule::Mode;
 use super::sink::{Batch, LastPage, Seen, Sink, Verdicts};
 use crate::harvest::Decode;
 use crate::roster::event::Telling;
-use crate::roster::{BillableRate, Candidate, CostRate, Event, Resource, User, bury};
+use crate::roster::{
+    BillableRate, Candidate, Change, CostRate, Event, Record, Request, Resource, User, bury,
+};
 use crate::store::census::Census;
 use crate::store::rates::RateIds;
 use crate::store::state::{AccountEnd, AccountState};
@@ -56,8 +58,8 @@ impl Sink for Writer<'_> {
         report: &mut Report,
     ) -> Result<(), StoreError> {
         let Verdicts { gone, held, missed } = verdicts;
-        for ids in gone.chunks(MOST_BURIED) {
-            self.bury::<R>(ids, report).await?;
+        for gone in gone.chunks(MOST_BURIED) {
+            self.bury::<R>(gone, report).await?;
         }
         if held.is_empty() && missed.is_empty() {
             return Ok(());
@@ -125,17 +127,24 @@ impl Sink for Writer<'_> {
 
 impl Writer<'_> {
     /// Makes tombstones in one transaction; a person's rates go with the person.
-    async fn bury<R: Table>(&self, ids: &[i64], report: &mut Report) -> Result<(), StoreError> {
+    async fn bury<R: Table>(
+        &self,
+        gone: &[(i64, Option<Request>)],
+        report: &mut Report,
+    ) -> Result<(), StoreError> {
+        let ids = &gone.iter().map(|(id, _)| *id).collect::<Vec<_>>()[..];
+        let requests: HashMap<i64, &str> =
+            gone.iter().filter_map(|(id, request)| Some((*id, &**request.as_ref()?))).collect();
         let rates = match R::RESOURCE {
             Resource::Users => self.store.rates_of(self.fence.account, ids).await?,
             _ => RateIds::default(),
         };
         let mut page = self.store.begin(&self.fence).await?;
-        let telling = self.telling(&page, report);
-        let mut events = bury_in::<R>(&mut page, ids, &telling).await?;
+        let asked = (self.telling(&page, report), &requests);
+        let mut events = bury_in::<R>(&mut page, ids, asked, Change::id).await?;
         let buried = events.len() as u64;
-        events.extend(bury_in::<BillableRate>(&mut page, &rates.billable, &telling).await?);
-        events.extend(bury_in::<CostRate>(&mut page, &rates.cost, &telling).await?);
+        events.extend(bury_in::<BillableRate>(&mut page, &rates.billable, asked, person).await?);
+        events.extend(bury_in::<CostRate>(&mut page, &rates.cost, asked, person).await?);
         page.forgive(R::RESOURCE, ids).await?;
         page.release(R::RESOURCE, ids).await?;
         // The cycle's row tells of them too, if they happen.
@@ -152,17 +161,27 @@ impl Writer<'_> {
     }
 }
 
-/// Tombstones and their events, within a transaction.
+/// Whose rate it was.
+fn person<R: Record>(deletion: &Change<R>) -> i64 {
+    deletion.before.as_ref().and_then(Record::part_of_user).unwrap_or_default()
+}
+
+/// Tombstones and their events, within a transaction. `about`: the record, by id, whose request showed it.
 async fn bury_in<R: Table>(
     page: &mut Page,
     ids: &[i64],
-    telling: &Telling,
+    (telling, requests): (Telling<'_>, &HashMap<i64, &str>),
+    about: fn(&Change<R>) -> i64,
 ) -> Result<Vec<Event>, StoreError> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let deletions = bury(page.rows::<R>(ids).await?);
-    let ids: Vec<i64> = deletions.iter().map(crate::roster::Change::id).collect();
+    let ids: Vec<i64> = deletions.iter().map(Change::id).collect();
     page.bury::<R>(&ids).await?;
-    Ok(deletions.iter().map(|deletion| Event::new(deletion, telling)).collect())
+    let told = deletions.iter().map(|deletion| {
+        let request = requests.get(&about(deletion)).copied();
+        Event::new(deletion, &Telling { request, ..telling })
+    });
+    Ok(told.collect())
 }

@@ -56,7 +56,7 @@ pub fn page(body: &[u8]) {
 
 fn record<R: Decode>(raw: &RawValue) {
     for with_pay in [true, false] {
-        match wire::read::<R>(raw, with_pay) {
+        match wire::read::<R>(raw, with_pay, &"".into()) {
             Ok(read) => {
                 expect_no_pay(&read.fetched.raw, with_pay);
                 expect_same(&read.fetched, with_pay);
@@ -81,7 +81,7 @@ fn expect_no_pay(raw: &RawValue, with_pay: bool) {
 fn expect_same<R: Decode>(read: &Fetched<R>, with_pay: bool) {
     let record = &read.record;
     assert!(record.id() > 0);
-    let Ok(again) = wire::read::<R>(&read.raw, with_pay).map(|again| again.fetched) else {
+    let Ok(again) = wire::read::<R>(&read.raw, with_pay, &"".into()).map(|again| again.fetched) else {
         panic!("reads no more")
     };
     assert_eq!((again.hash, again.raw.get()), (read.hash, read.raw.get()));
@@ -95,6 +95,7 @@ fn expect_same<R: Decode>(read: &Fetched<R>, with_pay: bool) {
         stream: Uuid::nil(),
         cycle: Uuid::nil(),
         mode: "full",
+        request: None,
         now: DateTime::UNIX_EPOCH,
     };
     let event = Event::new(&Change::creation(record.clone(), 1), &telling);

@@ -97,8 +97,10 @@ fn tell_seed(seed: u64, full_reads: bool, runtime: &Runtime, shelf: &mut Shelf) 
     });
     if let Err(error) = told {
         let kind = if full_reads { "with" } else { "without" };
+        eprintln!("{error}");
+        // Short, so that nobody has to look for it behind the plan.
         panic!(
-            "seed {seed}, {kind} full reads: {error}\nand again: ROSTERD_SEED={seed} cargo test --locked --test it -- seeds::"
+            "seed {seed}, {kind} full reads; again: ROSTERD_SEED={seed} cargo test --locked --test it -- seeds::"
         );
     }
     tally.get()

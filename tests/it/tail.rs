@@ -64,7 +64,7 @@ async fn whoever_follows_is_woken_goes_on_after_an_outage_and_is_told_of_a_new_s
 }
 
 #[tokio::test]
-async fn a_row_is_explained_by_its_versions_cycles_and_events() {
+async fn a_row_is_explained_by_its_versions_cycles_requests_and_events() {
     let scene = Scene::new().await;
     let program = scene.program();
     let user = scene.sim.hire("Xenia", "Explained");
@@ -80,7 +80,9 @@ async fn a_row_is_explained_by_its_versions_cycles_and_events() {
         lines[0].contains("version 1 ") && lines[0].contains("user.created (everything; event "),
         "{said}"
     );
+    assert!(lines[0].ends_with("; GET /v2/users)"), "{said}");
     assert!(lines[1].contains("user.updated (email; event 62, incremental cycle "), "{said}");
+    assert!(lines[1].contains("; GET /v2/users?updated_since=2"), "{said}");
     assert!(lines[2].contains("user.deactivated (is_active; event 63"), "{said}");
     assert!(!said.contains("Xenia") && !said.contains("example.com"), "{said}");
     let json = program.call(&["explain", "user", &user.to_string(), "--json"]).await.expect(0).stdout();
@@ -89,4 +91,20 @@ async fn a_row_is_explained_by_its_versions_cycles_and_events() {
     let place = scene.sim.assignment_ids()[0].to_string();
     assert!(program.call(&["explain", "assignment", &place]).await.expect(0).stdout().contains(".created"));
     program.call(&["explain", "user", "1"]).await.expect(1);
+}
+
+#[tokio::test]
+async fn a_deletion_is_explained_by_the_question_that_confirmed_it() {
+    let scene = Scene::new().await;
+    let program = scene.program();
+    let user = scene.sim.user_ids().into_iter().find(|user| *user != scene.sim.token_owner()).unwrap();
+    let place = scene.sim.assign(user, scene.sim.project_ids()[0]);
+    program.call(&["sync"]).await.expect(0);
+    scene.sim.delete_user(user);
+    program.call(&["sync"]).await.expect(0);
+    for (kind, id) in [("user", user.0), ("assignment", place.0)] {
+        let said = program.call(&["explain", kind, &id.to_string()]).await.expect(0).stdout();
+        let told = said.lines().last().unwrap();
+        assert!(told.contains(".deleted ") && told.ends_with(&format!("; GET /v2/users/{user})")), "{said}");
+    }
 }
