@@ -16,8 +16,8 @@ use super::client::{Client, request};
 use super::pace::Lane;
 use super::unicode;
 use super::wire::{self, Decode, Read, Rejected};
-use crate::roster::Request;
 use crate::roster::watermark::ReadStart;
+use crate::roster::{Ids, Request};
 
 /// No list is longer; a server that pages for ever is not believed for ever.
 const MOST_PAGES: usize = 20_000;
@@ -77,14 +77,14 @@ impl<'a, R: Decode> Pages<'a, R> {
         let request = self.named(&url);
         for raw in envelope.records {
             match wire::read::<R>(raw, self.client.with_pay(), &request) {
-                Ok(read) if self.walk.seen.contains(&read.fetched.record.id()) => page.repeats.push(read),
+                Ok(read) if self.walk.seen.contains(read.fetched.record.id()) => page.repeats.push(read),
                 Ok(read) => page.records.push(read),
                 Err(rejected) => page.rejected.push(rejected),
             }
         }
         self.walk.seen.extend(page.records.iter().map(|read| read.fetched.record.id()));
         self.walk.seen.extend(page.rejected.iter().filter_map(|rejected| rejected.id));
-        self.walk.unreadable += page.rejected.iter().filter(|rejected| rejected.id.is_none()).count();
+        self.walk.unreadable += page.rejected.iter().filter(|rejected| rejected.id.is_none()).count() as u64;
         self.next = next_url(&url, self.client.base(), envelope.next_link.as_deref(), envelope.next_page)
             .map_err(protocol)?;
         page.last = self.next.is_none();
@@ -107,7 +107,7 @@ impl<'a, R: Decode> Pages<'a, R> {
 
     /// Every id that the walk has shown so far, those of records that cannot be read included; and how many rows the
     /// list has, where all its pages said the same.
-    pub fn into_seen(self) -> (HashSet<i64>, Option<u64>) {
+    pub fn into_seen(self) -> (Ids, Option<u64>) {
         let Walk { seen, last_total, moved, .. } = self.walk;
         (seen, last_total.filter(|_| !moved))
     }
@@ -117,8 +117,8 @@ impl<'a, R: Decode> Pages<'a, R> {
 #[derive(Default)]
 struct Walk {
     asked: HashSet<String>,
-    seen: HashSet<i64>,
-    unreadable: usize,
+    seen: Ids,
+    unreadable: u64,
     least_total: Option<u64>,
     last_total: Option<u64>,
     /// Two pages told different totals.
@@ -150,7 +150,7 @@ impl Walk {
         self.last_total = total.or(self.last_total);
         self.least_total = [self.least_total, total].into_iter().flatten().min();
         // Rows may be added or vanish while we read, but all that were there throughout must have been seen.
-        let seen = (self.seen.len() + self.unreadable) as u64;
+        let seen = self.seen.len() + self.unreadable;
         match self.least_total {
             Some(total) if next.is_none() && seen < total => {
                 Err(format!("only {seen} of {total} rows came up"))

@@ -8,6 +8,7 @@ pub mod diff;
 pub mod event;
 pub mod field;
 pub mod guard;
+mod ids;
 pub mod model;
 pub mod watermark;
 
@@ -19,6 +20,7 @@ pub use diff::{Fetched, Mirrored, Reading, Write, bury, plan, unstorable};
 pub use event::{Event, Request};
 pub use field::{Field, Value};
 pub use guard::{Candidate, Guard, Miss, Reason, Standing};
+pub use ids::Ids;
 pub use model::{
     ADMINISTRATOR, AccountId, Assignment, BillableRate, CostRate, Project, Record, Resource, User,
 };

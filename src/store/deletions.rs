@@ -1,7 +1,7 @@
 //! What is missing at Harvest: live rows that a full read did not show, `roster.held_deletions`, and
 //! `roster.missed_records`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::TryStreamExt;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 
 use super::{Store, StoreError};
-use crate::roster::{AccountId, Candidate, Reason, Resource, Standing};
+use crate::roster::{AccountId, Candidate, Ids, Reason, Resource, Standing};
 
 /// What a person says of held deletions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +50,10 @@ impl Store {
         &self,
         account: AccountId,
         resource: Resource,
-        seen: &HashSet<i64>,
+        seen: &Ids,
     ) -> Result<Vec<i64>, StoreError> {
         // A row at a time: a list may be long, and what is seen nearly always holds all of it.
-        let unseen = |id: i64| async move { Ok((!seen.contains(&id)).then_some(id)) };
+        let unseen = |id: i64| async move { Ok((!seen.contains(id)).then_some(id)) };
         Ok(match resource {
             Resource::Users => {
                 let sql = sqlx::query_scalar!(
@@ -78,7 +78,7 @@ impl Store {
         &self,
         account: AccountId,
         resource: Resource,
-        seen: &HashSet<i64>,
+        seen: &Ids,
         again_after: TimeDelta,
     ) -> Result<Vec<Candidate>, StoreError> {
         let ids = self.unseen(account, resource, seen).await?;

@@ -59,8 +59,8 @@ impl<S: Sink> Cycle<'_, S> {
         };
         // What was asked about and is in the list again may go another time.
         self.memory.not_gone.retain(|(resource, id)| match resource {
-            Resource::Users => !users.ids.contains(id),
-            _ => !assignments.ids.contains(id),
+            Resource::Users => !users.ids.contains(*id),
+            _ => !assignments.ids.contains(*id),
         });
         let walks = [users, assignments].map(|seen| Walk {
             live: 0,

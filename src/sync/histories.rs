@@ -161,7 +161,7 @@ impl<S: Sink> Cycle<'_, S> {
             Err(CycleError::Harvest(HarvestError::UnknownAccount { .. })) => return Ok(()),
             Err(error) => return Err(error),
         };
-        known.retain(|id| !seen.ids.contains(id));
+        known.retain(|id| !seen.ids.contains(*id));
         // One that tells no id may be any of them.
         if seen.nameless.is_empty() && !known.is_empty() {
             let gone = known.into_iter().map(|id| (id, request.clone())).collect();

@@ -52,9 +52,9 @@ impl Cycle<'_, Writer<'_>> {
         report.users.seen += u64::from(is_there);
         let wrote = self.sink.take(vec![batch], None, report).await?;
         let seen = self.take_all(self.client.assignments_of(id, Lane::Poll), id, report).await?;
-        report.assignments.seen += (seen.ids.len() + seen.nameless.len()) as u64;
+        report.assignments.seen += seen.ids.len() + seen.nameless.len() as u64;
         let mut unseen = store.assignments_of(account, id).await?;
-        unseen.retain(|assignment| !seen.ids.contains(assignment));
+        unseen.retain(|assignment| !seen.ids.contains(*assignment));
         missing.assignments = store.candidates(account, Resource::Assignments, &unseen, again_after).await?;
         let known = wrote || is_there || !missing.users.is_empty() || !missing.assignments.is_empty();
         // Whoever asks wants an answer of today.

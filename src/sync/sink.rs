@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::report::Report;
 use crate::harvest::wire::Read;
 use crate::harvest::{Decode, Rejected};
-use crate::roster::{Candidate, Reading, Reason, Request, Resource};
+use crate::roster::{Candidate, Ids, Reading, Reason, Request, Resource};
 use crate::store::census::Census;
 use crate::store::state::{AccountEnd, AccountState, Mark};
 use crate::store::{StoreError, Table};
@@ -38,7 +38,7 @@ pub struct LastPage {
 #[derive(Debug, Default)]
 pub struct Seen {
     /// Every id, those of records that cannot be read included.
-    pub ids: HashSet<i64>,
+    pub ids: Ids,
     /// Fingerprints of records whose very id cannot be read.
     pub nameless: HashSet<String>,
     /// How many rows the list has, where all its pages said the same.

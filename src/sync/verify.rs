@@ -1,7 +1,7 @@
 //! "Is it right?": everything is read and compared with the mirror field by field, and nothing is written. Each row is
 //! looked at whole, not by its hash: an auditor wants to know what the tables say.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +13,9 @@ use super::schedule::Mode;
 use super::sink::{Batch, LastPage, Seen, Sink, Verdicts};
 use crate::harvest::Decode;
 use crate::harvest::pace::Lane;
-use crate::roster::{AccountId, BillableRate, Candidate, CostRate, Mirrored, Record, Resource, Standing};
+use crate::roster::{
+    AccountId, BillableRate, Candidate, CostRate, Ids, Mirrored, Record, Resource, Standing,
+};
 use crate::store::census::Census;
 use crate::store::rates::RateIds;
 use crate::store::state::AccountState;
@@ -36,7 +38,7 @@ impl Cycle<'_, Verify<'_>> {
 
     async fn compare_rates(&self, report: &mut Report) -> Result<(), CycleError> {
         let Verify { store, account, .. } = *self.sink;
-        let users = store.unseen(account, Resource::Users, &HashSet::new()).await?;
+        let users = store.unseen(account, Resource::Users, &Ids::default()).await?;
         let all = users.len() as u64;
         for (user, done) in users.into_iter().zip(1..) {
             let RateIds { billable, cost } = store.rates_of(account, &[user]).await?;

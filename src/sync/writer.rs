@@ -85,7 +85,7 @@ impl Sink for Writer<'_> {
 
     async fn walked(&self, resource: Resource, seen: &Seen) -> Result<(), StoreError> {
         let shown = |id: Option<i64>, fingerprint: &str| {
-            id.is_some_and(|id| seen.ids.contains(&id)) || seen.nameless.contains(fingerprint)
+            id.is_some_and(|id| seen.ids.contains(id)) || seen.nameless.contains(fingerprint)
         };
         self.store.forget_rejections(&self.fence, resource, shown).await
     }

@@ -26,7 +26,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// Libraries that are one room's business, and the rooms that may name them.
-const LIBRARIES: [(&str, &[&str]); 12] = [
+const LIBRARIES: [(&str, &[&str]); 13] = [
     // `sync` hands the pool on from `store` to `store`.
     ("sqlx", &["store", "sync"]),
     // `cli` asks the local listener; `telemetry` proves that reqwest's own lines keep the token.
@@ -34,6 +34,7 @@ const LIBRARIES: [(&str, &[&str]); 12] = [
     ("governor", &["harvest"]),
     ("oauth2", &["harvest"]),
     ("ring", &["store"]),
+    ("roaring", &["roster"]),
     ("sd_notify", &["app"]),
     ("axum", &["http"]),
     ("clap", &["cli", "main"]),
