@@ -21,8 +21,8 @@ use serde_json::value::RawValue;
 use url::Url;
 use uuid::Uuid;
 
-/// Stands in what nobody may repeat.
-const CANARY: &str = "zxq";
+/// Stands in what nobody may repeat; no name of a temporary file has it by chance.
+const CANARY: &str = "zx~q";
 
 #[track_caller]
 fn hush(said: &str) {

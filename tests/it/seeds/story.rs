@@ -148,8 +148,9 @@ impl Story {
         let before = self.physical().await;
         self.expect_good_cycle().await;
         let after = self.physical().await;
-        let written: Vec<_> = after.iter().filter(|row| before.binary_search(row).is_err()).collect();
-        assert!(after == before, "a look that finds nothing writes nothing: {written:?}");
+        let gone: Vec<_> = before.iter().filter(|row| after.binary_search(row).is_err()).collect();
+        let come: Vec<_> = after.iter().filter(|row| before.binary_search(row).is_err()).collect();
+        assert!(after == before, "a look that finds nothing writes nothing: {gone:?} are {come:?}");
         self.tally.events = self.events_since(self.before).await.len().try_into().unwrap();
         self.tally.requests = self.sim.requests().len().try_into().unwrap();
     }
