@@ -19,12 +19,13 @@ use uuid::Uuid;
 use crate::clock::{Clock, SystemClock};
 use crate::harvest::pace::Limits;
 use crate::roster::Guard;
-use crate::settings::{Scope, Settings};
+use crate::settings::{PollInterval, Scope, Settings};
 use crate::store::local::LocalPostgres;
 use crate::store::permits::Replica;
 use crate::store::{ConnectOptions, Store, StoreError};
 use crate::sync::budget::Budgets;
 use crate::sync::cycle::Rules;
+use crate::sync::schedule::Interval;
 use crate::telemetry::chain;
 
 pub use failure::{Exit, Failure};
@@ -197,7 +198,14 @@ impl App {
 
     /// How long after its first 404 a young record's second one counts.
     pub fn again_after(&self) -> TimeDelta {
-        delta(self.settings.sync.poll_interval)
+        delta(self.settings.sync.poll_interval.slowest)
+    }
+
+    /// How often an account is polled that is one of so many with the same budget of requests.
+    fn interval(&self, sharers: u32) -> Interval {
+        let Settings { sync, rate_limit, .. } = &self.settings;
+        let PollInterval { quickest, slowest } = sync.poll_interval;
+        Interval::within(quickest, slowest, rate_limit.requests, rate_limit.window, sharers)
     }
 
     /// The rules of reading.

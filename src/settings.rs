@@ -20,6 +20,7 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -98,11 +99,41 @@ pub enum Scope {
 #[derive(Debug)]
 #[expect(missing_docs, reason = "see config/default.toml")]
 pub struct Sync {
-    pub poll_interval: Duration,
+    pub poll_interval: PollInterval,
     pub skew_buffer: Duration,
     pub full_interval: Duration,
     pub count_probe: bool,
     pub deletion_guard: DeletionGuard,
+}
+
+/// From the start of one poll to the start of the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PollInterval {
+    /// While things change.
+    pub quickest: Duration,
+    /// When nothing does; the same where the interval is set and not `"auto"`.
+    pub slowest: Duration,
+}
+
+impl PollInterval {
+    /// Quick while things change, and never slower than the default.
+    pub const AUTO: Self = Self { quickest: Duration::from_secs(5), slowest: Duration::from_mins(1) };
+}
+
+impl From<Duration> for PollInterval {
+    fn from(interval: Duration) -> Self {
+        Self { quickest: interval, slowest: interval }
+    }
+}
+
+impl fmt::Display for PollInterval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { quickest, slowest } = self;
+        if quickest != slowest {
+            write!(f, "{} to ", humantime::format_duration(*quickest))?;
+        }
+        write!(f, "{}", humantime::format_duration(*slowest))
+    }
 }
 
 /// `[sync.deletion_guard]`

@@ -49,7 +49,11 @@ impl App {
         // Not the signal's own token: when a task dies, the others are told to stop by this one.
         let workers = stop.child_token();
         let mut bells = HashMap::new();
-        for client in clients {
+        let mut sharers: HashMap<String, u32> = HashMap::new();
+        for account in accounts {
+            *sharers.entry(self.budget_name(account)).or_default() += 1;
+        }
+        for (account, client) in accounts.iter().zip(clients) {
             let wake = Arc::new(Notify::new());
             bells.insert(client.account(), wake.clone());
             let worker = Worker {
@@ -58,7 +62,7 @@ impl App {
                 replica: replica.id,
                 clock: self.clock.clone(),
                 rules: self.rules(),
-                poll_interval: self.settings.sync.poll_interval,
+                interval: self.interval(sharers[&self.budget_name(account)]),
                 lease_ttl: self.settings.lease.ttl,
                 histories: self.settings.rates.histories,
                 health: health.clone(),
@@ -77,7 +81,7 @@ impl App {
         let lease_ttl = self.settings.lease.ttl;
         probes.spawn(wake::wake(self.store.clone(), bells, budgets.standing(), lease_ttl)?);
         if let Some(listener) = listener {
-            let poll_interval = self.settings.sync.poll_interval;
+            let poll_interval = self.settings.sync.poll_interval.slowest;
             let state = http::State { health, store: self.store.clone(), metrics, poll_interval };
             // Aborted in the end: a probe that is never finished keeps nobody waiting.
             probes.spawn(http::serve(listener, state));

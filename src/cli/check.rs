@@ -80,7 +80,10 @@ pub(super) fn bad_settings(options: &Options, error: SettingsError) -> Result<Ex
 pub(super) async fn check(settings: Settings, options: Options) -> Result<ExitCode, Failure> {
     let mut checks = Checks::default();
     match settings.require_accounts() {
-        Ok(accounts) => checks.good("settings", format!("{} accounts", accounts.len())),
+        Ok(accounts) => checks.good(
+            "settings",
+            format!("{} accounts, polled every {}", accounts.len(), settings.sync.poll_interval),
+        ),
         Err(error) => checks.bad("settings", &error.into()),
     }
     if settings.harvest.user_agent_contact.is_none() {

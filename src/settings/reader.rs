@@ -76,11 +76,13 @@ impl<'a> Reader<'a> {
         self.text(key, |text| duration(text, at_least)).unwrap_or(at_least)
     }
 
-    /// `None` where it is `"forever"`.
-    pub fn duration_or_ever(&mut self, key: &'static str, at_least: Duration) -> Option<Duration> {
-        self.text(key, |text| match text {
-            "forever" => Ok(None),
-            text => duration(text, at_least).map(Some).map_err(|advice| format!("{advice}, or \"forever\"")),
+    /// `None` where it is this word.
+    pub fn duration_or(&mut self, key: &'static str, word: &str, at_least: Duration) -> Option<Duration> {
+        self.text(key, |text| {
+            if text == word {
+                return Ok(None);
+            }
+            duration(text, at_least).map(Some).map_err(|advice| format!("{advice}, or \"{word}\""))
         })
         .flatten()
     }

@@ -7,8 +7,8 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::{Host, Url};
 
 use super::{
-    Account, Credential, Database, DeletionGuard, Harvest, Http, Lease, Log, LogFormat, Outbox, RateLimit,
-    Rates, Retention, Scope, Settings, Sync, database, reader::Reader, secrets,
+    Account, Credential, Database, DeletionGuard, Harvest, Http, Lease, Log, LogFormat, Outbox, PollInterval,
+    RateLimit, Rates, Retention, Scope, Settings, Sync, database, reader::Reader, secrets,
 };
 
 /// Below this a number of seconds can only be a slip.
@@ -34,7 +34,9 @@ pub(super) fn read(
             reserve: reader.whole("rate_limit.reserve", 0..=1_000_000),
         },
         sync: Sync {
-            poll_interval: reader.duration("sync.poll_interval", SECOND),
+            poll_interval: reader
+                .duration_or("sync.poll_interval", "auto", SECOND)
+                .map_or(PollInterval::AUTO, PollInterval::from),
             skew_buffer: reader.duration("sync.skew_buffer", 2 * SECOND),
             full_interval: reader.duration("sync.full_interval", SECOND),
             count_probe: reader.flag("sync.count_probe"),
@@ -48,7 +50,7 @@ pub(super) fn read(
         outbox: Outbox { retention: reader.duration("outbox.retention", SECOND) },
         retention: Retention {
             cycles: reader.duration("retention.cycles", SECOND),
-            history: reader.duration_or_ever("retention.history", SECOND),
+            history: reader.duration_or("retention.history", "forever", SECOND),
         },
         http: Http { listen: reader.text("http.listen", listen).flatten() },
         log: Log {
@@ -75,9 +77,8 @@ fn across(reader: &mut Reader, settings: &Settings) {
             format_args!("give less than rate_limit.requests, which is {requests} (from {source})"),
         );
     }
-    if reader.sound(&["sync.poll_interval", "sync.full_interval"]) && sync.full_interval < sync.poll_interval
-    {
-        let poll = humantime::format_duration(sync.poll_interval);
+    let poll = sync.poll_interval;
+    if reader.sound(&["sync.poll_interval", "sync.full_interval"]) && sync.full_interval < poll.slowest {
         let source = reader.source("sync.poll_interval");
         reader.refuse_value(
             "sync.full_interval",

@@ -164,10 +164,11 @@ impl Report {
         self.finished_at.map_or(0, |end| (end - self.started_at).num_milliseconds())
     }
 
-    /// Says it once: `info` when something changed or everything was read (or it is time for a heartbeat), `debug`
+    /// Says it once, with the interval to the next poll, or the wait until the next try: `info` when something changed or everything was read (or it is time for a heartbeat), `debug`
     /// when idle, `warn` when it failed and will be tried again, `error` when only a person can help. Tells whether
     /// it was said louder than `debug`.
-    pub fn log(&self, retry_in: Option<std::time::Duration>, heartbeat: bool) -> bool {
+    pub fn log(&self, next: Option<Duration>, heartbeat: bool) -> bool {
+        let next = next.map(|next| u64::try_from(next.as_millis()).unwrap_or(u64::MAX));
         macro_rules! finished {
             ($level:ident, $($message:tt)+) => {
                 tracing::$level!(
@@ -182,6 +183,7 @@ impl Report {
                     assignments_changed = self.assignments.changed,
                     events = self.events(),
                     duration_ms = self.duration_ms(),
+                    interval_ms = next,
                     $($message)+
                 )
             };
@@ -194,7 +196,7 @@ impl Report {
                     cycle_id = %self.id,
                     mode = self.mode.name(),
                     error = %crate::telemetry::chain($error),
-                    retry_in_ms = retry_in.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+                    retry_in_ms = next,
                     requests = self.requests,
                     duration_ms = self.duration_ms(),
                     "cycle failed: {}", $error

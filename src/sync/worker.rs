@@ -15,7 +15,7 @@ use super::cycle::{Cycle, CycleError, Memory, Progress, Rules};
 use super::health::Health;
 use super::histories::Until;
 use super::report::Report;
-use super::schedule::{self, Mode};
+use super::schedule::{self, IDLE_REQUESTS, Interval, Mode};
 use crate::clock::Clock;
 use crate::harvest::Client;
 use crate::store::lease::Lease;
@@ -45,7 +45,7 @@ pub struct Worker {
     /// The rules of reading.
     pub rules: Rules,
     /// From the start of one poll to the start of the next.
-    pub poll_interval: Duration,
+    pub interval: Interval,
     /// A silent process loses its accounts after this.
     pub lease_ttl: Duration,
     /// Whether the histories of rates are read too.
@@ -128,17 +128,26 @@ impl Worker {
     async fn hold(&self, fence: Fence, cancel: &CancellationToken) {
         let mut memory = Memory { is_lasting: true, ..Memory::default() };
         let (mut failures, mut said) = (0, Instant::now());
+        let (mut interval, mut cost) = (self.interval.slowest, IDLE_REQUESTS);
         while !cancel.is_cancelled() {
             self.beat();
             let began = Instant::now();
             let cycle = self.cycle(fence, None, &mut memory, cancel);
             let Some(report) = cycle.await else { return };
-            failures = if report.outcome.is_ok() { 0 } else { failures + 1 };
-            let (ended, wait) =
-                (Instant::now(), schedule::wait(self.poll_interval, began.elapsed(), failures));
+            let (from, wait) = if report.outcome.is_ok() {
+                if report.mode == Mode::Incremental {
+                    cost = report.requests;
+                }
+                interval = self.interval.next(interval, cost, report.wrote());
+                failures = 0;
+                (began, interval)
+            } else {
+                failures += 1;
+                (Instant::now(), schedule::retry(self.interval.slowest, failures))
+            };
             report.count();
             let heartbeat = said.elapsed() >= HEARTBEAT;
-            if report.log((failures > 0).then_some(wait), heartbeat) {
+            if report.log(Some(wait), heartbeat) {
                 said = Instant::now();
             }
             let error = report.outcome.as_ref().err().map(|error| chain(error));
@@ -148,10 +157,10 @@ impl Worker {
                 return;
             }
             if self.histories && report.outcome.is_ok() {
-                Box::pin(self.histories(fence, began + self.poll_interval, &mut memory, cancel)).await;
+                Box::pin(self.histories(fence, began + interval, &mut memory, cancel)).await;
             }
             tokio::select! {
-                () = self.sleep(wait.saturating_sub(ended.elapsed()), cancel) => {}
+                () = self.sleep((from + wait).saturating_duration_since(Instant::now()), cancel) => {}
                 () = self.wake.notified() => {}
             }
             if !Box::pin(self.serve(fence, &mut memory, cancel)).await {
@@ -210,7 +219,7 @@ impl Worker {
     }
 
     pub(super) fn writer(&self, fence: Fence, thorough: bool) -> Writer<'_> {
-        let again_after = TimeDelta::from_std(self.poll_interval).unwrap_or(TimeDelta::MAX);
+        let again_after = TimeDelta::from_std(self.interval.slowest).unwrap_or(TimeDelta::MAX);
         Writer { store: &self.store, fence, again_after, thorough }
     }
 

@@ -215,7 +215,7 @@ fn expect_valid(settings: &Settings) {
         assert!(url.username().is_empty() && url.password().is_none() && url.query().is_none(), "{url}");
     }
     assert!(rate_limit.reserve < rate_limit.requests && rate_limit.window >= Duration::from_millis(100));
-    assert!(sync.full_interval >= sync.poll_interval && (rates.mirror || !rates.histories));
+    assert!(sync.full_interval >= sync.poll_interval.slowest && (rates.mirror || !rates.histories));
     assert!((0.0..=1.0).contains(&sync.deletion_guard.fraction));
     let mut ids: Vec<i64> = settings.accounts().iter().map(|account| account.id).collect();
     assert!(ids.iter().all(|id| *id > 0));

@@ -28,6 +28,7 @@ mod front;
 mod guide;
 mod held;
 mod identity;
+mod interval;
 mod layers;
 mod local_postgres;
 mod logging;

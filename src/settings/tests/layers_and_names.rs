@@ -68,7 +68,7 @@ fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
     let file = "[sync]\npoll_interval = \"5s\"\nskew_buffer = \"9s\"\ndeletion_guard = { fraction = 1 }";
     let env = [("ROSTERD__SYNC__POLL_INTERVAL", "7s"), ("ROSTERD__DATABASE__MIGRATE", "false")];
     let settings = load(file, &env).unwrap();
-    assert_eq!(settings.sync.poll_interval, Duration::from_secs(7));
+    assert_eq!(settings.sync.poll_interval, Duration::from_secs(7).into());
     assert_eq!(settings.sync.skew_buffer, Duration::from_secs(9));
     assert_eq!((settings.sync.deletion_guard.fraction, settings.sync.deletion_guard.at_least), (1.0, 5));
     assert!(!settings.database.migrate);
@@ -86,7 +86,10 @@ fn an_empty_variable_counts_as_unset() {
         ("HARVEST_ACCESS_TOKEN", ""),
     ];
     let settings = Settings::load(None, &variables(&env)).unwrap();
-    assert_eq!((settings.sync.poll_interval, settings.log.level.as_str()), (Duration::from_mins(1), "info"));
+    assert_eq!(
+        (settings.sync.poll_interval, settings.log.level.as_str()),
+        (Duration::from_mins(1).into(), "info")
+    );
     assert!(settings.database.url.is_none() && settings.accounts().is_empty());
 }
 

@@ -5,15 +5,17 @@ use super::*;
 const LEVEL: &str = "give error, warn, info, debug, trace or off, or a list such as \"info,rosterd=debug\"";
 const LISTEN: &str = "give an IP address and a port, such as \"127.0.0.1:8080\", or in a file \"\" for none";
 const SECOND: &str = "give a duration of at least 1s, such as \"60s\"";
+const POLL: &str = "give a duration of at least 1s, such as \"60s\", or \"auto\"";
 
 #[test]
 fn nonsense_is_refused_with_its_source_and_what_is_allowed() {
     let env = |key: &str| format!("ROSTERD__{}", key.to_uppercase().replace('.', "__"));
     for (key, value, advice) in [
-        ("sync.poll_interval", "banana", SECOND),
-        ("sync.poll_interval", "60", SECOND),
-        ("sync.poll_interval", "999ms", SECOND),
-        ("sync.poll_interval", "-5s", SECOND),
+        ("sync.poll_interval", "banana", POLL),
+        ("sync.poll_interval", "60", POLL),
+        ("sync.poll_interval", "Auto", POLL),
+        ("sync.poll_interval", "999ms", POLL),
+        ("sync.poll_interval", "-5s", POLL),
         ("sync.skew_buffer", "1999ms", "give a duration of at least 2s, such as \"60s\""),
         ("lease.ttl", "2s", "give a duration of at least 3s, such as \"60s\""),
         ("outbox.retention", "100years", "give a duration of less than ten years"),
@@ -81,7 +83,7 @@ fn types_are_not_guessed() {
     for (key, value, advice) in [
         ("harvest.per_page", "\"100\"", "give a whole number from 1 to 2000"),
         ("harvest.per_page", "99.5", "give a whole number from 1 to 2000"),
-        ("sync.poll_interval", "60", SECOND),
+        ("sync.poll_interval", "60", POLL),
         ("sync.count_probe", "1", "give true or false"),
         ("sync.count_probe", "\"true\"", "give true or false"),
         ("harvest.user_agent_contact", "42", "put it in quotes: \"42\""),
@@ -137,6 +139,12 @@ fn rules_between_settings_name_both_sources() {
         &[],
         "sync.full_interval is \"59s\" (from the file roster.toml); give at least sync.poll_interval, \
          which is \"1m\" (from the built-in defaults)",
+    );
+    refused(
+        "sync.full_interval = \"59s\"",
+        &[("ROSTERD__SYNC__POLL_INTERVAL", "auto")],
+        "sync.full_interval is \"59s\" (from the file roster.toml); give at least sync.poll_interval, \
+         which is \"5s to 1m\" (from ROSTERD__SYNC__POLL_INTERVAL)",
     );
     refused(
         "rates.histories = true",
@@ -206,4 +214,14 @@ proptest! {
             prop_assert!(refused.faults().iter().all(|fault| fault.contains(name.as_str())), "{refused}");
         }
     }
+}
+
+#[test]
+fn an_interval_may_go_by_what_happens() {
+    let interval = |text| load("", &[("ROSTERD__SYNC__POLL_INTERVAL", text)]).unwrap().sync.poll_interval;
+    assert_eq!(interval("auto"), PollInterval::AUTO);
+    assert_eq!(
+        (interval("auto").to_string(), interval("90s").to_string()),
+        ("5s to 1m".into(), "1m 30s".into())
+    );
 }

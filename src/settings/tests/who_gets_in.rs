@@ -319,5 +319,5 @@ fn debug_shows_no_secret() {
     let settings = load(file, &env).unwrap();
     assert_eq!(settings.accounts().len(), 2);
     let shown = format!("{settings:#?}");
-    assert!(shown.contains("poll_interval: 60s") && !shown.contains("canary"), "{shown}");
+    assert!(shown.contains("skew_buffer: 60s") && !shown.contains("canary"), "{shown}");
 }
