@@ -33,6 +33,7 @@ mod layers;
 mod local_postgres;
 mod logging;
 mod logical;
+mod many;
 mod metrics;
 mod migrations;
 mod mirror;

@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::clock::{Clock, Stamp};
 use crate::faults::Fault;
-use crate::http::{self, Desk, World};
+use crate::http::{self, Desk, House, World};
 use crate::limit::{Host, Request};
 use crate::oauth::Issuer;
 use crate::options::Options;
@@ -56,27 +56,57 @@ impl Sim {
         company: Company,
         options: Options,
     ) -> io::Result<Self> {
+        Self::serve(address, identity, company, Vec::new(), &options).await.map(|(sim, _)| sim)
+    }
+
+    /// Serves several companies at one address, as Harvest does: each has an account id of its own, its own limit and
+    /// its own clock, and a handle in the order given. Harvest ID beside them knows the first.
+    pub async fn start_many(
+        first: Company,
+        others: impl IntoIterator<Item = Company>,
+        options: &Options,
+    ) -> io::Result<Vec<Self>> {
+        let any = (Ipv4Addr::LOCALHOST, 0).into();
+        let (first, mut sims) = Self::serve(any, any, first, others.into_iter().collect(), options).await?;
+        sims.insert(0, first);
+        Ok(sims)
+    }
+
+    async fn serve(
+        address: SocketAddr,
+        identity: SocketAddr,
+        first: Company,
+        others: Vec<Company>,
+        options: &Options,
+    ) -> io::Result<(Self, Vec<Self>)> {
         let (api, identity) = (TcpListener::bind(address).await?, TcpListener::bind(identity).await?);
-        let address = api.local_addr()?;
-        let desk = Arc::new(Desk {
-            base_url: format!("http://{address}/v2"),
-            identity_url: format!("http://{}", identity.local_addr()?),
-            world: Mutex::new(World { company, clock: Clock::default(), issuer: Issuer::default(), options }),
-            gate: Mutex::default(),
-            tokens: Mutex::default(),
-            faults: Mutex::default(),
-        });
+        let (address, identity_address) = (api.local_addr()?, identity.local_addr()?);
+        let desk = |company| {
+            let (clock, issuer, options) = (Clock::default(), Issuer::default(), options.clone());
+            Arc::new(Desk {
+                base_url: format!("http://{address}/v2"),
+                identity_url: format!("http://{identity_address}"),
+                world: Mutex::new(World { company, clock, issuer, options }),
+                gate: Mutex::default(),
+                tokens: Mutex::default(),
+                faults: Mutex::default(),
+            })
+        };
+        let first = desk(first);
+        let others: Vec<_> = others.into_iter().map(desk).collect();
+        let house = Arc::new(House::of(first.clone(), &others));
         let stopping = CancellationToken::new();
         let tasks = [(api, Host::Api), (identity, Host::Identity)].map(|(listener, host)| {
-            tokio::spawn(http::serve(listener, host, desk.clone(), stopping.clone()))
+            tokio::spawn(http::serve(listener, host, house.clone(), stopping.clone()))
         });
-        let server = Server {
+        let server = Arc::new(Server {
             address,
             tasks: Mutex::new(tasks.into()),
             _stop_when_dropped: stopping.clone().drop_guard(),
             stopping,
-        };
-        Ok(Self { desk, late: Duration::ZERO, server: Arc::new(server) })
+        });
+        let handle = |desk| Self { desk, late: Duration::ZERO, server: server.clone() };
+        Ok((handle(first), others.into_iter().map(handle).collect()))
     }
 
     /// Stops serving; when this returns, connections are refused.

@@ -17,7 +17,7 @@ pub(super) struct Call {
     has_body: bool,
     has_user_agent: bool,
     token: Option<String>,
-    account_id: Option<String>,
+    pub account_id: Option<String>,
 }
 
 impl Call {

@@ -17,7 +17,7 @@ mod respond;
 mod socket;
 mod view;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -80,17 +80,42 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// More than a token request has to say.
 const LONGEST_BODY: usize = 64 * 1024;
 
+/// The companies behind one address: one at least.
+pub(crate) struct House {
+    /// Who answers where no company is named, or one that is not here.
+    first: Arc<Desk>,
+    by_account: HashMap<String, Arc<Desk>>,
+}
+
+impl House {
+    pub fn of(first: Arc<Desk>, others: &[Arc<Desk>]) -> Self {
+        let named = |desk: &Arc<Desk>| (lock(&desk.world).company.account_id().to_string(), desk.clone());
+        Self { by_account: others.iter().map(named).collect(), first }
+    }
+
+    fn desk(&self, call: &Call) -> Arc<Desk> {
+        let named = call.account_id.as_ref().and_then(|account| self.by_account.get(account));
+        named.unwrap_or(&self.first).clone()
+    }
+}
+
 /// What a handler is given.
 #[derive(Clone)]
 struct Place {
-    desk: Arc<Desk>,
+    house: Arc<House>,
     host: Host,
     stopping: CancellationToken,
 }
 
+/// Where a request is answered.
+struct Counter {
+    desk: Arc<Desk>,
+    stopping: CancellationToken,
+}
+
 /// Serves one of the two hosts until `stopping`.
-pub(crate) async fn serve(listener: TcpListener, host: Host, desk: Arc<Desk>, stopping: CancellationToken) {
-    let place = Place { desk, host, stopping: stopping.clone() };
+pub(crate) async fn serve(listener: TcpListener, host: Host, house: Arc<House>, stopping: CancellationToken) {
+    let place = Place { house, host, stopping: stopping.clone() };
     let app = Router::new().fallback(handle).with_state(place);
     let service = app.into_make_service_with_connect_info::<Wire>();
     let serving =
@@ -104,9 +129,10 @@ async fn handle(
     ConnectInfo(wire): ConnectInfo<Wire>,
     request: Request,
 ) -> Response {
-    let desk = &place.desk;
     let (head, body) = request.into_parts();
     let call = Call::of(&head);
+    let counter = Counter { desk: place.house.desk(&call), stopping: place.stopping };
+    let desk = &counter.desk;
     let (number, admitted) = {
         let world = lock(&desk.world);
         // The instant is taken under the lock, so that the log is in the order of time.
@@ -118,15 +144,15 @@ async fn handle(
         (Ok(()), Host::Api) => {
             let respond =
                 |hidden: &HashSet<i64>| respond::respond(&desk.world(), &desk.base_url, &call, hidden);
-            fare(&place, &call, respond, Answer::refusal).await
+            fare(&counter, &call, respond, Answer::refusal).await
         }
         (Ok(()), Host::Identity) if identity::asks_for_tokens(&call) => {
             let body = to_bytes(body, LONGEST_BODY).await.unwrap_or_default();
-            fare_with_form(&place, &call, &Form::of(&head.headers, &body)).await
+            fare_with_form(&counter, &call, &Form::of(&head.headers, &body)).await
         }
         (Ok(()), Host::Identity) => {
             let respond = |_: &HashSet<i64>| identity::respond(&mut desk.world(), &call);
-            fare(&place, &call, respond, Answer::refusal).await
+            fare(&counter, &call, respond, Answer::refusal).await
         }
     };
     let Some((answer, cut)) = answered else {
@@ -139,24 +165,24 @@ async fn handle(
 }
 
 /// What becomes of a token request, which is on record as long as it is under way.
-async fn fare_with_form(place: &Place, call: &Call, form: &Form) -> Option<(Answer, bool)> {
-    let ticket = Ticket::of(&place.desk.tokens, form);
+async fn fare_with_form(counter: &Counter, call: &Call, form: &Form) -> Option<(Answer, bool)> {
+    let ticket = Ticket::of(&counter.desk.tokens, form);
     let respond = |_: &HashSet<i64>| {
-        let (answer, outcome) = identity::token(&mut place.desk.world(), call, form);
+        let (answer, outcome) = identity::token(&mut counter.desk.world(), call, form);
         ticket.decided(outcome);
         answer
     };
-    fare(place, call, respond, identity::token_refusal).await
+    fare(counter, call, respond, identity::token_refusal).await
 }
 
 /// What becomes of an admitted request: an answer and whether it is cut off, or nothing.
 async fn fare(
-    place: &Place,
+    counter: &Counter,
     call: &Call,
     respond: impl FnOnce(&HashSet<i64>) -> Answer,
     refusal: fn(u16) -> Answer,
 ) -> Option<(Answer, bool)> {
-    let Place { desk, stopping, .. } = place;
+    let Counter { desk, stopping } = counter;
     let blow = lock(&desk.faults).strike(&call.logged_path(), Instant::now());
     pause(blow.delay, stopping).await;
     let mut answer = match blow.instead {

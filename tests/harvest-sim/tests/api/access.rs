@@ -1,6 +1,28 @@
 //! What a token sees follows its owner.
 
+use harvest_sim::{Company, Options, Sim};
+
 use super::{Desk, header, ids};
+
+#[tokio::test]
+async fn companies_at_one_address_are_told_apart_by_their_account() {
+    let company = |id| Company::new().with_account_id(id).with_token(format!("{id}.pt.not-a-real-token"));
+    let sims = Sim::start_many(company(1), [company(2), company(3)], &Options::default()).await.unwrap();
+    assert_eq!(sims.iter().map(Sim::account_id).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(sims.iter().all(|sim| sim.base_url() == sims[0].base_url()), "one address");
+    sims[1].hire("Jane", "Doe");
+    for (sim, people) in sims.iter().zip([1, 2, 1]) {
+        let desk = Desk::at(sim.clone());
+        assert_eq!(desk.json("/users").await["total_entries"], people);
+        assert_eq!(sim.requests().len(), 1, "each has its own report");
+    }
+    // Another account's token, and an account that nobody has.
+    let desk = Desk::at(sims[2].clone());
+    for (account, status) in [(2, 401), (4, 401)] {
+        let asked = desk.bare("/users").header("User-Agent", "t").header("Harvest-Account-Id", account);
+        assert_eq!(asked.bearer_auth(sims[2].token()).send().await.unwrap().status().as_u16(), status);
+    }
+}
 
 #[tokio::test]
 async fn a_member_is_refused_everywhere_but_at_home() {

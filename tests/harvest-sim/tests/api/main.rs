@@ -31,11 +31,14 @@ struct Desk {
 
 impl Desk {
     async fn open(company: Company, options: Options) -> Self {
+        Self::at(Sim::start(company, options).await.unwrap())
+    }
+
+    fn at(sim: Sim) -> Self {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| {
             let _ = rustls::crypto::ring::default_provider().install_default();
         });
-        let sim = Sim::start(company, options).await.unwrap();
         let http = Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         Self { sim, http }
     }
