@@ -1,20 +1,16 @@
 //! Many accounts in one process: what they cost when nothing happens, and whether any of them waits.
 //!
-//! `cargo bench --bench accounts`, or with `-- ACCOUNTS SECONDS` for other numbers than 1,000 accounts and two minutes
+//! `cargo bench -- accounts`, or `accounts ACCOUNTS SECONDS` for other numbers than 1,000 accounts and two minutes
 //! of each part. Each account is a company of 50 people with a token, and a budget, of its own; all live behind one
 //! address in this process, whose own work takes CPU from the daemon's.
-
-#![expect(clippy::unwrap_used, reason = "a measurement that does not work should say so loudly")]
-
-mod measured;
 
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::measured::{Daemon, Server, consumer, quantile, until, written};
 use harvest_sim::{Company, Options, Sim};
-use measured::{Daemon, Server, consumer, quantile, until};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sqlx::postgres::{PgPool, PgPoolOptions};
@@ -22,9 +18,8 @@ use tokio::time::{sleep, sleep_until};
 
 const INTERVAL: Duration = Duration::from_mins(1);
 
-#[tokio::main]
-async fn main() {
-    let mut numbers = std::env::args().filter_map(|argument| argument.parse::<u64>().ok());
+pub async fn measure(arguments: &[String]) {
+    let mut numbers = arguments.iter().filter_map(|argument| argument.parse::<u64>().ok());
     let accounts = numbers.next().unwrap_or(1000);
     let span = Duration::from_secs(numbers.next().unwrap_or(120));
     let sims = companies(accounts).await;
@@ -218,15 +213,4 @@ fn busiest(polls: &[Vec<Instant>]) -> usize {
     let second = Duration::from_secs(1);
     let within = |first: usize| all[first..].iter().take_while(|at| **at - all[first] < second).count();
     (0..all.len()).map(within).max().unwrap_or(0)
-}
-
-/// Bytes of WAL and transactions so far.
-async fn written(pool: &PgPool) -> (i64, i64) {
-    sqlx::query_as(
-        "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint,
-                (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database())",
-    )
-    .fetch_one(pool)
-    .await
-    .unwrap()
 }

@@ -1,18 +1,14 @@
 //! How old news is: the time from an edit at Harvest to its event in `roster.outbox`, at several poll intervals, with
 //! what each costs in requests.
 //!
-//! `cargo bench --bench freshness`, or with `-- SECONDS` for another time than four minutes. Four companies that are
+//! `cargo bench -- freshness`, or `freshness SECONDS` for another time than four minutes. Four companies that are
 //! the same are changed in the same moments, in bursts with quiet between them as in an office; each has a daemon and a
 //! database of its own.
 
-#![expect(clippy::unwrap_used, reason = "a measurement that does not work should say so loudly")]
-
-mod measured;
-
 use std::time::{Duration, Instant};
 
+use crate::measured::{Daemon, Server, consumer, quantile, until};
 use harvest_sim::{Company, Options, Sim};
-use measured::{Daemon, Server, consumer, quantile, until};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sqlx::postgres::{PgPool, PgPoolOptions};
@@ -24,9 +20,8 @@ const BURST: usize = 20;
 /// From the start of one burst to about the start of the next.
 const QUIET: Duration = Duration::from_secs(40);
 
-#[tokio::main]
-async fn main() {
-    let seconds = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(240);
+pub async fn measure(arguments: &[String]) {
+    let seconds = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(240);
     let span = Duration::from_secs(seconds);
     let moments = moments(span);
     let server = Server::start().await;

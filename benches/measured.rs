@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
 use rosterd::store::local::LocalPostgres;
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgListener, PgPool};
@@ -87,6 +89,63 @@ impl Drop for Daemon {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// A program that has ended.
+pub struct Ended {
+    pub took: Duration,
+    /// Seconds of CPU.
+    pub cpu: f64,
+    /// Its memory at its highest, in MiB.
+    pub peak: f64,
+}
+
+/// Runs `rosterd` to its end. One at a time: CPU is that of all children that have ended meanwhile.
+pub fn run(arguments: &[&str], environment: &[(&str, String)]) -> Ended {
+    let children = || {
+        let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
+        let seconds =
+            |time: TimeVal| Duration::from_micros(time.num_microseconds().unsigned_abs()).as_secs_f64();
+        seconds(usage.user_time()) + seconds(usage.system_time())
+    };
+    let (cpu, began, mut peak) = (children(), Instant::now(), 0.0);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rosterd"));
+    command.args(arguments).env_clear().envs(environment.iter().map(|(key, value)| (key, value)));
+    command.env("ROSTERD__HARVEST__USER_AGENT_CONTACT", "bench@example.com").stdin(Stdio::null());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let status = loop {
+        // The kernel keeps the highest, so the last look before the end has it.
+        peak = memory(child.id(), "VmHWM:").unwrap_or(peak);
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    assert!(status.success(), "{status}");
+    Ended { took: began.elapsed(), cpu: children() - cpu, peak }
+}
+
+/// In MiB; `None` where the process has ended.
+fn memory(pid: u32, what: &str) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(what))?;
+    Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of a few minutes")]
+pub fn real(count: usize) -> f64 {
+    count as f64
+}
+
+/// Bytes of WAL and transactions so far.
+pub async fn written(pool: &PgPool) -> (i64, i64) {
+    sqlx::query_as(
+        "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint,
+                (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database())",
+    )
+    .fetch_one(pool)
+    .await
+    .unwrap()
 }
 
 /// When each change of a person came out of the outbox: by account and id.

@@ -1,0 +1,176 @@
+//! What the real program costs at work: first reads, a read that finds nothing new, one that finds a little, idle polls, and a
+//! long read under Harvest's limit; each beside what it cannot go below.
+//!
+//! `cargo bench -- workloads`; with `--large` a company of 20,000 people and 1,000,000 assignments too, which takes some
+//! minutes. The simulated Harvest and PostgreSQL share the machine, so seconds are this machine's; compare within a run.
+
+use std::time::{Duration, Instant};
+
+use crate::measured::{Daemon, Ended, Server, until, written};
+use harvest_sim::{Company, Options, Sim};
+use sqlx::postgres::{PgPool, PgPoolOptions};
+use tokio::time::sleep;
+
+/// Polls that are looked at.
+const POLLS: usize = 30;
+
+pub async fn measure(arguments: &[String]) {
+    let server = Server::start().await;
+    println!("| company | work | requests | s | of these Harvest's | CPU s | MiB | events | WAL |");
+    println!("|---|---|---|---|---|---|---|---|---|");
+    company(&server, 5000, 50_000).await;
+    if arguments.iter().any(|argument| argument == "--large") {
+        company(&server, 20_000, 1_000_000).await;
+    }
+    println!();
+    idle_polls(&server).await;
+    println!();
+    under_the_limit(&server).await;
+    server.stop().await;
+}
+
+async fn company(server: &Server, people: usize, places: usize) {
+    let work = Work::new(server, people, places, Options { limit: None, ..Options::default() }).await;
+    work.measure("first read").await;
+    work.measure("everything again, nothing new").await;
+    for user in work.sim.user_ids().into_iter().step_by(100) {
+        work.sim.edit_user(user, |user| user.weekly_capacity += 1800);
+    }
+    for place in work.sim.assignment_ids().into_iter().step_by(100) {
+        work.sim.edit_assignment(place, |place| place.budget = Some(place.budget.unwrap_or_default() + 1.5));
+    }
+    work.measure("everything again, 1 % new").await;
+}
+
+/// A company, and a database for it.
+struct Work {
+    sim: Sim,
+    name: String,
+    pool: PgPool,
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Work {
+    async fn new(server: &Server, people: usize, places: usize, options: Options) -> Self {
+        let limited = options.limit.is_some();
+        let sim = Sim::start(Company::seeded(1, people, places), options).await.unwrap();
+        let url = server.database(&format!("company_{people}_{places}")).await;
+        let pool = PgPoolOptions::new().max_connections(2).connect(&url).await.unwrap();
+        let mut environment = vec![
+            ("DATABASE_URL", url),
+            ("HARVEST_BASE_URL", sim.base_url().to_owned()),
+            ("HARVEST_ACCOUNT_ID", sim.account_id().to_string()),
+            ("HARVEST_ACCESS_TOKEN", sim.token()),
+            ("ROSTERD__HTTP__LISTEN", "127.0.0.1:0".to_owned()),
+        ];
+        if !limited {
+            environment.push(("ROSTERD__RATE_LIMIT__REQUESTS", "100000".to_owned()));
+        }
+        Self { sim, name: format!("{people} + {places}"), pool, environment }
+    }
+
+    /// Runs `rosterd sync --full`, and prints a row.
+    async fn measure(&self, what: &str) {
+        let (wal, asked, events) =
+            (written(&self.pool).await.0, self.sim.requests().len(), self.events().await);
+        let Ended { took, cpu, peak } = crate::measured::run(&["sync", "--full"], &self.environment);
+        let requests = self.sim.requests().len() - asked;
+        println!(
+            "| {} | {what} | {requests} | {:.1} | {:.1} | {cpu:.2} | {peak:.0} | {} | {:.1} MB |",
+            self.name,
+            took.as_secs_f64(),
+            self.walk().await.as_secs_f64(),
+            self.events().await - events,
+            megabytes(written(&self.pool).await.0 - wal),
+        );
+    }
+
+    async fn events(&self) -> i64 {
+        let head = sqlx::query_scalar("SELECT seq FROM roster.outbox_head").fetch_one(&self.pool);
+        // Before the first read there is no table.
+        head.await.unwrap_or_default()
+    }
+
+    /// The same pages, asked for one after the other and thrown away.
+    async fn walk(&self) -> Duration {
+        let client = reqwest::Client::builder().gzip(true).build().unwrap();
+        let began = Instant::now();
+        for list in ["users", "user_assignments"] {
+            let mut next = Some(format!("{}/{list}?per_page=2000", self.sim.base_url()));
+            while let Some(url) = next {
+                let request = client.get(url).bearer_auth(self.sim.token());
+                let request = request.header("Harvest-Account-Id", self.sim.account_id());
+                let body = request.header("User-Agent", "bench").send().await.unwrap().bytes().await.unwrap();
+                // The link is at the end of the page: to look for it costs nothing beside a parse.
+                let end = String::from_utf8_lossy(&body[body.len().saturating_sub(2000)..]).into_owned();
+                next =
+                    end.split_once("\"next\":\"").map(|(_, rest)| rest.split('"').next().unwrap().to_owned());
+            }
+        }
+        began.elapsed()
+    }
+}
+
+/// A daemon that polls each second, in a company where nothing happens.
+async fn idle_polls(server: &Server) {
+    let mut work = Work::new(server, 5001, 50_000, Options { limit: None, ..Options::default() }).await;
+    work.environment.push(("ROSTERD__SYNC__POLL_INTERVAL", "1s".to_owned()));
+    let daemon = Daemon::start(&work.environment, &server.directory().join("idle"));
+    until(
+        &work.pool,
+        "SELECT count(*) = 2 FROM roster.watermarks WHERE watermark IS NOT NULL AND next_full_at IS NOT NULL",
+    )
+    .await;
+    // Nothing is new any more, and the first poll's heartbeat is behind.
+    sleep(Duration::from_secs(5)).await;
+    let (cpu, wal, rows, asked) =
+        (daemon.cpu(), written(&work.pool).await.0, rows(&work.pool).await, work.sim.requests().len());
+    while work.sim.requests().len() < asked + 4 * POLLS {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let (cpu, bytes) = (daemon.cpu() - cpu, written(&work.pool).await.0 - wal);
+    println!(
+        "An idle poll: {:.1} ms of CPU, {} bytes of WAL with the process's heartbeats, {} rows of mirror, outbox and cycles \
+         written; {:.0} MiB.",
+        1000.0 * cpu / crate::measured::real(POLLS),
+        bytes / i64::try_from(POLLS).unwrap(),
+        self::rows(&work.pool).await - rows,
+        daemon.memory("VmRSS:"),
+    );
+    daemon.stop();
+}
+
+/// Rows written so far to all that holds data.
+async fn rows(pool: &PgPool) -> i64 {
+    sqlx::query_scalar(
+        "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint FROM pg_stat_user_tables
+          WHERE relname IN ('users', 'user_assignments', 'projects', 'outbox', 'outbox_head', 'cycles', 'user_history',
+                            'user_assignment_history')",
+    )
+    .fetch_one(pool)
+    .await
+    .unwrap()
+}
+
+/// More pages than fit into a window, as Harvest lets them through.
+async fn under_the_limit(server: &Server) {
+    let options = Options { max_per_page: 100, ..Options::default() };
+    let mut work = Work::new(server, 2000, 30_000, options).await;
+    work.environment.push(("ROSTERD__HARVEST__PER_PAGE", "100".to_owned()));
+    let Ended { took, .. } = crate::measured::run(&["sync", "--full"], &work.environment);
+    let requests = work.sim.requests().len();
+    // A hundred at once, then as many in each window.
+    let floor = 15.0 * (crate::measured::real(requests) - 100.0) / 100.0;
+    println!(
+        "Under Harvest's limit: {requests} requests in {:.1} s, {:.2} of what the limit takes ({floor:.1} s); at most {} in any \
+         15 s.",
+        took.as_secs_f64(),
+        took.as_secs_f64() / floor,
+        work.sim.most_in_any_window(Duration::from_secs(15)),
+    );
+}
+
+#[expect(clippy::cast_precision_loss, reason = "sizes of some gigabytes")]
+fn megabytes(bytes: i64) -> f64 {
+    bytes as f64 / 1e6
+}
