@@ -71,9 +71,7 @@ impl Daemon {
 
     /// Memory in MiB: `VmRSS` now, or `VmHWM` at its highest.
     pub fn memory(&self, what: &str) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+        memory(self.0.id(), what).unwrap()
     }
 
     /// Asks it to stop, and waits.
