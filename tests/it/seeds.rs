@@ -19,7 +19,7 @@ use self::story::{Story, Tally};
 use crate::database::TestDatabase;
 
 /// As many are told with every run of the tests.
-const SEEDS: u64 = 120;
+const SEEDS: u64 = 150;
 /// Then a database has told enough: the oracle reads all of its events.
 const STORIES_PER_DATABASE: u32 = 20;
 
@@ -89,7 +89,7 @@ fn tell_seed(seed: u64, full_reads: bool, runtime: &Runtime, shelf: &mut Shelf) 
             };
             let account = ACCOUNT.fetch_add(1, Ordering::Relaxed);
             let mut story = Story::begin(&plan, full_reads, account, &database).await;
-            story.tell(&plan.steps).await;
+            story.tell(&plan).await;
             tally.set(story.tally);
             shelf.borrow_mut().database = Some(database);
         });

@@ -14,6 +14,8 @@ pub struct Plan {
     pub per_page: u32,
     pub paging: Paging,
     pub steps: Vec<Step>,
+    /// What goes wrong with the first read.
+    pub first: Trouble,
 }
 
 #[derive(Clone, Debug)]
@@ -141,8 +143,16 @@ impl Stumble {
 pub fn plans(full_reads: bool) -> impl Strategy<Value = Plan> {
     let steps = prop::collection::vec(step(full_reads), 4..24);
     let paging = select(vec![Paging::Cursor, Paging::Cursor, Paging::Number]);
-    (3..14_usize, 0..24_usize, 2..9_u32, paging, steps).prop_map(
-        |(people, places, per_page, paging, steps)| Plan { people, places, per_page, paging, steps },
+    let first = prop_oneof![1 => Just(Trouble::None), 1 => at().prop_map(Trouble::Killed)];
+    (3..14_usize, 0..24_usize, 2..9_u32, paging, steps, first).prop_map(
+        |(people, places, per_page, paging, steps, first)| Plan {
+            people,
+            places,
+            per_page,
+            paging,
+            steps,
+            first,
+        },
     )
 }
 
@@ -180,16 +190,17 @@ fn edit(full_reads: bool) -> impl Strategy<Value = Edit> {
     if full_reads { prop_oneof![7 => stamped, 3 => silent].boxed() } else { stamped.boxed() }
 }
 
-fn trouble(full_reads: bool) -> impl Strategy<Value = Trouble> {
+fn at() -> impl Strategy<Value = At> {
     let when = || select(vec![When::Before, When::After]);
-    let at = move || {
-        Union::new([
-            (when(), 1..40_usize).prop_map(|(when, nth)| At { when, nth, text: "" }).boxed(),
-            (when(), 1..5_usize).prop_map(|(when, nth)| At { when, nth, text: "COMMIT" }).boxed(),
-            (when(), 1..3_usize).prop_map(|(when, nth)| At { when, nth, text: "roster.watermarks" }).boxed(),
-            (when(), 1..3_usize).prop_map(|(when, nth)| At { when, nth, text: "roster.outbox" }).boxed(),
-        ])
-    };
+    Union::new([
+        (when(), 1..40_usize).prop_map(|(when, nth)| At { when, nth, text: "" }).boxed(),
+        (when(), 1..5_usize).prop_map(|(when, nth)| At { when, nth, text: "COMMIT" }).boxed(),
+        (when(), 1..3_usize).prop_map(|(when, nth)| At { when, nth, text: "roster.watermarks" }).boxed(),
+        (when(), 1..3_usize).prop_map(|(when, nth)| At { when, nth, text: "roster.outbox" }).boxed(),
+    ])
+}
+
+fn trouble(full_reads: bool) -> impl Strategy<Value = Trouble> {
     // Where no transaction is open, or the other one would have to wait for it: a story of its own.
     let outside = prop_oneof![
         (1..5_usize).prop_map(|nth| At { when: When::Before, nth, text: "BEGIN" }),

@@ -111,8 +111,8 @@ impl Story {
         Self { mirror, url, tap, clock, client, fence, memory, full_reads, lasting, before, tally }
     }
 
-    pub async fn tell(&mut self, steps: &[Step]) {
-        self.cycle(&Trouble::None).await;
+    pub async fn tell(&mut self, Plan { first, steps, .. }: &Plan) {
+        self.cycle(first).await;
         for step in steps {
             match step {
                 Step::Edit(edit) => self.act(edit),
