@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::error::ensure_rows;
+use super::page::AT_A_TIME;
 use super::requests::{Bell, ring};
 use super::{Store, StoreError};
 use crate::roster::{AccountId, Event, Resource};
@@ -51,6 +52,24 @@ pub(super) async fn append(
     .await?
     // A new stream was begun since this transaction read the old one's name: its events' ids are wrong now.
     .ok_or(StoreError::RowCount { table: "roster.outbox_head", expected: 1, wrote: 0 })?;
+    let mut seq = head.seq - count;
+    for events in events.chunks(AT_A_TIME) {
+        insert(connection, account, seq, events).await?;
+        seq += i64::try_from(events.len()).unwrap_or(i64::MAX);
+    }
+    sqlx::query!("SELECT pg_notify($1, $2) AS rung", DOORBELL, head.seq.to_string())
+        .fetch_one(connection)
+        .await?;
+    Ok(())
+}
+
+/// Those whose numbers come after `seq`.
+async fn insert(
+    connection: &mut PgConnection,
+    account: AccountId,
+    seq: i64,
+    events: &[Event],
+) -> Result<(), StoreError> {
     let ids: Vec<Uuid> = events.iter().map(|event| event.id).collect();
     let aggregatetypes: Vec<String> = events.iter().map(|event| event.aggregatetype.to_owned()).collect();
     let aggregateids: Vec<String> = events.iter().map(|event| event.aggregateid.clone()).collect();
@@ -67,7 +86,7 @@ pub(super) async fn append(
                        $9::timestamptz[])
                 WITH ORDINALITY
              AS event (id, aggregatetype, aggregateid, type, payload, version, occurred_at, n)",
-        head.seq - count,
+        seq,
         account.0,
         &ids,
         &aggregatetypes,
@@ -77,13 +96,9 @@ pub(super) async fn append(
         &versions,
         &times,
     )
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    ensure_rows("roster.outbox", events.len(), written.rows_affected())?;
-    sqlx::query!("SELECT pg_notify($1, $2) AS rung", DOORBELL, head.seq.to_string())
-        .fetch_one(connection)
-        .await?;
-    Ok(())
+    ensure_rows("roster.outbox", events.len(), written.rows_affected())
 }
 
 impl Store {

@@ -10,6 +10,9 @@ use super::state::{self, CycleRow, Mark};
 use super::{Fence, Store, StoreError, Table, deletions, outbox, projects, rejected};
 use crate::roster::{AccountId, Event, Mirrored, Project, Reason, Resource, Write};
 
+/// So many rows a statement: a page of 2,000 in one takes a dozen megabytes of texts, and saves nothing.
+pub(super) const AT_A_TIME: usize = 500;
+
 /// An open transaction of the account's writer. Dropped without [`Page::commit`], nothing of it happened.
 pub struct Page {
     transaction: Transaction<'static, Postgres>,
@@ -79,10 +82,10 @@ impl Page {
 
     /// Writes rows.
     pub async fn write<R: Table>(&mut self, writes: &[Write<R>]) -> Result<(), StoreError> {
-        if writes.is_empty() {
-            return Ok(());
+        for writes in writes.chunks(AT_A_TIME) {
+            R::upsert(&mut self.transaction, self.account, writes).await?;
         }
-        R::upsert(&mut self.transaction, self.account, writes).await
+        Ok(())
     }
 
     /// Writes names of projects.
