@@ -71,10 +71,10 @@ async fn insert(
     events: &[Event],
 ) -> Result<(), StoreError> {
     let ids: Vec<Uuid> = events.iter().map(|event| event.id).collect();
-    let aggregatetypes: Vec<String> = events.iter().map(|event| event.aggregatetype.to_owned()).collect();
-    let aggregateids: Vec<String> = events.iter().map(|event| event.aggregateid.clone()).collect();
-    let types: Vec<String> = events.iter().map(|event| event.r#type.clone()).collect();
-    let payloads: Vec<String> = events.iter().map(|event| event.payload.0.clone()).collect();
+    let aggregatetypes: Vec<&str> = events.iter().map(|event| event.aggregatetype).collect();
+    let aggregateids: Vec<&str> = events.iter().map(|event| &*event.aggregateid).collect();
+    let types: Vec<&str> = events.iter().map(|event| &*event.r#type).collect();
+    let payloads: Vec<&str> = events.iter().map(|event| &*event.payload.0).collect();
     let versions: Vec<i64> = events.iter().map(|event| event.version).collect();
     let times: Vec<_> = events.iter().map(|event| event.occurred_at).collect();
     let written = sqlx::query!(
@@ -89,10 +89,10 @@ async fn insert(
         seq,
         account.0,
         &ids,
-        &aggregatetypes,
-        &aggregateids,
-        &types,
-        &payloads,
+        &aggregatetypes as _,
+        &aggregateids as _,
+        &types as _,
+        &payloads as _,
         &versions,
         &times,
     )
