@@ -7,7 +7,7 @@ mod failure;
 mod service;
 mod wake;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::clock::{Clock, SystemClock};
 use crate::harvest::pace::Limits;
+use crate::harvest::transport::Http;
 use crate::roster::Guard;
 use crate::settings::{PollInterval, Scope, Settings};
 use crate::store::local::LocalPostgres;
@@ -47,6 +48,8 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// The private PostgreSQL, where no other is set.
     pub local: Option<LocalPostgres>,
+    /// What requests are sent with, once there are any.
+    http: OnceLock<Http>,
     /// OAuth2 tokens that are being asked for: their answers must be stored before we go.
     renewals: TaskTracker,
 }
@@ -76,7 +79,8 @@ impl App {
             prepared_statements: settings.database.prepared_statements,
         };
         let store = Store::new(&url, &options)?;
-        let app = Self { settings, store, clock: Arc::new(SystemClock), local, renewals: TaskTracker::new() };
+        let (clock, http, renewals) = (Arc::new(SystemClock), OnceLock::new(), TaskTracker::new());
+        let app = Self { settings, store, clock, local, http, renewals };
         if let Err(failure) = app.wait_for_database(patience).await {
             app.close().await;
             return Err(failure);

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{App, Exit, Failure};
 use crate::harvest::oauth::{Application, Tokens};
 use crate::harvest::pace::Pace;
-use crate::harvest::transport::Options;
+use crate::harvest::transport::{Http, Options};
 use crate::harvest::{Auth, Client, Token};
 use crate::roster::AccountId;
 use crate::settings::{Account, Credential, Scope};
@@ -40,19 +40,21 @@ impl App {
         // Harvest asks for a way to reach the sender: the account is one.
         let user_agent = self.user_agent(&format!("Harvest account {}", account.id));
         let auth = self.auth(account, budgets, &pace, &user_agent)?;
-        let options =
-            Options { base: harvest.base_url.clone(), user_agent, timeout: harvest.request_timeout };
+        let options = Options { http: self.http()?, base: harvest.base_url.clone(), user_agent };
         let with_pay = self.settings.rates.mirror;
-        Client::new(
-            &options,
-            AccountId(account.id),
-            auth,
-            harvest.per_page,
-            with_pay,
-            pace,
-            self.clock.clone(),
-        )
-        .map_err(|error| Failure::new(Exit::Internal, error))
+        let (id, clock) = (AccountId(account.id), self.clock.clone());
+        Ok(Client::new(&options, id, auth, harvest.per_page, with_pay, pace, clock))
+    }
+
+    /// What all accounts' requests are sent with.
+    fn http(&self) -> Result<Http, Failure> {
+        if let Some(http) = self.http.get() {
+            return Ok(http.clone());
+        }
+        let harvest = &self.settings.harvest;
+        let http = Http::new(&harvest.base_url, harvest.request_timeout);
+        let http = http.map_err(|error| Failure::new(Exit::Internal, error))?;
+        Ok(self.http.get_or_init(|| http).clone())
     }
 
     /// How the account is entered.

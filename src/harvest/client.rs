@@ -86,9 +86,6 @@ pub enum Lookup<R> {
 
 impl Client {
     /// `per_page`: 1 to 2000. `with_pay`: whether pay may be read at all.
-    ///
-    /// # Errors
-    /// When the HTTP client cannot be built (no TLS roots on the machine).
     pub fn new(
         options: &Options,
         account: AccountId,
@@ -97,9 +94,9 @@ impl Client {
         with_pay: bool,
         pace: Pace,
         clock: Arc<dyn Clock>,
-    ) -> Result<Self, reqwest::Error> {
-        let transport = Transport::new(options, account, auth, pace, clock)?;
-        Ok(Self { transport, per_page: AtomicU32::new(per_page), with_pay })
+    ) -> Self {
+        let transport = Transport::new(options, account, auth, pace, clock);
+        Self { transport, per_page: AtomicU32::new(per_page), with_pay }
     }
 
     /// The account.

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::Token;
 use super::pace::Permit;
-use super::transport::{BodyError, Options, heard, http_client, read_body, retry_after, server_time};
+use super::transport::{BodyError, heard, http_client, read_body, retry_after, server_time};
 use super::{HarvestError, pages};
 use crate::clock::Clock;
 use crate::roster::AccountId;
@@ -136,14 +136,14 @@ impl Application {
         user_agent: &str,
         timeout: Duration,
     ) -> Result<Self, reqwest::Error> {
-        let options = Options { base: identity.clone(), user_agent: user_agent.to_owned(), timeout };
+        let http = http_client(identity, timeout).user_agent(user_agent).build()?;
         let endpoints = BasicClient::new(ClientId::new(client_id.to_owned()))
             .set_client_secret(ClientSecret::new(client_secret.expose_secret().to_owned()))
             // In the body, as Harvest's documents show it.
             .set_auth_type(AuthType::RequestBody)
             .set_auth_uri(AuthUrl::from_url(at(identity, "oauth2/authorize")))
             .set_token_uri(TokenUrl::from_url(at(identity, "api/v2/oauth2/token")));
-        Ok(Self { http: http_client(&options)?, identity: identity.clone(), endpoints })
+        Ok(Self { http, identity: identity.clone(), endpoints })
     }
 
     /// A page on which a person says yes or no, and which then leads to `redirect`.

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, TimeDelta, Utc};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Response, StatusCode, Url, redirect, retry};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
+use reqwest::{ClientBuilder, Response, StatusCode, Url, redirect, retry};
 
 use super::HarvestError;
 use super::auth::{Auth, Token};
@@ -24,17 +26,33 @@ const MOST_BYTES: usize = 8 << 20;
 /// How requests are made; handed in by `app`.
 #[derive(Clone)]
 pub struct Options {
+    /// What sends them.
+    pub http: Http,
     /// Such as `https://api.harvestapp.com/v2`.
     pub base: Url,
     /// The `User-Agent`: Harvest asks for a name and a way to reach the sender.
     pub user_agent: String,
-    /// For one request, from the connection to the end of the body.
-    pub timeout: Duration,
+}
+
+/// Sends requests: the connections, and whom to trust. All accounts share one, or each would keep a connection open from
+/// poll to poll and the certificate authorities in memory.
+#[derive(Clone)]
+pub struct Http(reqwest::Client);
+
+impl Http {
+    /// For requests to the host of `base`, each of which may take so long, from the connection to the end of the body.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be built (no TLS roots on the machine).
+    pub fn new(base: &Url, timeout: Duration) -> Result<Self, reqwest::Error> {
+        http_client(base, timeout).build().map(Self)
+    }
 }
 
 /// Sends GETs for one account, and counts them.
 pub(super) struct Transport {
-    http: reqwest::Client,
+    http: Http,
+    user_agent: String,
     pub(super) base: Url,
     pub(super) account: AccountId,
     auth: Auth,
@@ -55,22 +73,9 @@ pub(super) struct Answer {
 }
 
 impl Transport {
-    pub fn new(
-        options: &Options,
-        account: AccountId,
-        auth: Auth,
-        pace: Pace,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, reqwest::Error> {
-        Ok(Self {
-            http: http_client(options)?,
-            base: options.base.clone(),
-            account,
-            auth,
-            pace,
-            clock,
-            requests: AtomicU64::new(0),
-        })
+    pub fn new(options: &Options, account: AccountId, auth: Auth, pace: Pace, clock: Arc<dyn Clock>) -> Self {
+        let Options { http, base, user_agent } = options.clone();
+        Self { http, user_agent, base, account, auth, pace, clock, requests: AtomicU64::new(0) }
     }
 
     /// Requests sent so far, retries included.
@@ -134,7 +139,9 @@ impl Transport {
         };
         let response = self
             .http
+            .0
             .get(url.clone())
+            .header(USER_AGENT, &self.user_agent)
             .header(AUTHORIZATION, token.header())
             .header("Harvest-Account-Id", HeaderValue::from(self.account.0))
             .header(ACCEPT, "application/json")
@@ -174,19 +181,15 @@ impl Transport {
 }
 
 /// A client that sends nothing but what it is told to, and no token where we did not look.
-pub(super) fn http_client(options: &Options) -> Result<reqwest::Client, reqwest::Error> {
+pub(super) fn http_client(base: &Url, timeout: Duration) -> ClientBuilder {
     // Fails when a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut http = reqwest::Client::builder()
-        .user_agent(&options.user_agent)
-        .timeout(options.timeout)
-        .connect_timeout(options.timeout.min(Duration::from_secs(10)))
+    let http = reqwest::Client::builder()
+        .timeout(timeout)
+        .connect_timeout(timeout.min(Duration::from_secs(10)))
         .redirect(redirect::Policy::none())
         .retry(retry::never());
-    if is_loopback(&options.base) {
-        http = http.no_proxy();
-    }
-    http.build()
+    if is_loopback(base) { http.no_proxy() } else { http }
 }
 
 fn is_loopback(url: &Url) -> bool {

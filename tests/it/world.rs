@@ -210,14 +210,15 @@ pub fn client_with(sim: &Sim, per_page: u32, with_pay: bool, clock: Arc<dyn Cloc
         reserve: 0,
         grace: Duration::from_secs(1),
     };
+    let base = sim.base_url().parse().unwrap();
     let options = transport::Options {
-        base: sim.base_url().parse().unwrap(),
+        http: transport::Http::new(&base, Duration::from_secs(5)).unwrap(),
+        base,
         user_agent: "rosterd-tests (nobody@example.com)".to_owned(),
-        timeout: Duration::from_secs(5),
     };
     let token = Token::new(&SecretString::from(sim.token())).unwrap();
     let (account, auth) = (AccountId(sim.account_id()), Auth::Personal(token));
-    Client::new(&options, account, auth, per_page, with_pay, Pace::local(limits), clock).unwrap()
+    Client::new(&options, account, auth, per_page, with_pay, Pace::local(limits), clock)
 }
 
 /// Another process takes the account, as if the holder were dead: in the stories nobody's heartbeat is registered.
