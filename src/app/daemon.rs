@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +14,8 @@ use crate::harvest::Client;
 use crate::http;
 use crate::sync::health::Health;
 use crate::sync::retention::{self, Retention};
-use crate::sync::worker::Worker;
+use crate::sync::schedule;
+use crate::sync::worker::{TURNS, Worker};
 use crate::telemetry::meters::Metrics;
 
 /// How long registering this process may take.
@@ -49,11 +50,13 @@ impl App {
         // Not the signal's own token: when a task dies, the others are told to stop by this one.
         let workers = stop.child_token();
         let mut bells = HashMap::new();
+        let turns = Arc::new(Semaphore::new(TURNS));
         let mut sharers: HashMap<String, u32> = HashMap::new();
         for account in accounts {
             *sharers.entry(self.budget_name(account)).or_default() += 1;
         }
-        for (account, client) in accounts.iter().zip(clients) {
+        let of = u32::try_from(accounts.len()).unwrap_or(u32::MAX);
+        for (nth, (account, client)) in (0..).zip(accounts.iter().zip(clients)) {
             let wake = Arc::new(Notify::new());
             bells.insert(client.account(), wake.clone());
             let worker = Worker {
@@ -62,6 +65,8 @@ impl App {
                 replica: replica.id,
                 clock: self.clock.clone(),
                 rules: self.rules(),
+                turns: turns.clone(),
+                begins: schedule::begins(nth, of, self.settings.sync.poll_interval.slowest),
                 interval: self.interval(sharers[&self.budget_name(account)]),
                 lease_ttl: self.settings.lease.ttl,
                 histories: self.settings.rates.histories,

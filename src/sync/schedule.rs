@@ -65,6 +65,15 @@ impl Interval {
     }
 }
 
+/// How much later than the one before it an account begins, where there are many: their first reads together would keep
+/// each other waiting for the database, and whoever begins together polls together ever after.
+const STAGGER: Duration = Duration::from_millis(50);
+
+/// When the `nth` of so many accounts begins: all of them within an interval.
+pub fn begins(nth: u32, of: u32, slowest: Duration) -> Duration {
+    STAGGER.min(slowest / of.max(1)) * nth
+}
+
 /// After so many failures in a row the wait no longer grows.
 const MOST_DOUBLINGS: u32 = 6;
 /// The longest wait between tries.
@@ -138,6 +147,15 @@ mod tests {
     /// What `"auto"` is with Harvest's limit.
     fn auto(accounts: u32) -> Interval {
         Interval::within(Duration::from_secs(5), MINUTE, 100, WINDOW, accounts)
+    }
+
+    #[test]
+    fn many_accounts_begin_one_after_the_other_and_all_within_an_interval() {
+        assert_eq!(begins(0, 1, MINUTE), Duration::ZERO);
+        assert_eq!(begins(1, 2, MINUTE), Duration::from_millis(50));
+        assert_eq!(begins(999, 1000, MINUTE), Duration::from_millis(49_950));
+        assert!(begins(9999, 10_000, MINUTE) < MINUTE);
+        assert!(begins(99, 100, Duration::from_secs(1)) < Duration::from_secs(1));
     }
 
     #[test]

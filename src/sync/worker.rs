@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -29,6 +29,11 @@ const HEARTBEAT: Duration = Duration::from_hours(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long giving the account back may take; the database may be away.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// So many accounts of a process are read from the first to the last at once: with more, those that wait for the database
+/// would take it for dead.
+pub const TURNS: usize = 16;
+/// How long an account waits for its turn. The others may be large, or have a Harvest that does not answer.
+const TURN_LIMIT: Duration = Duration::from_mins(1);
 /// A standby looks at least this often, so that it follows a silent holder within the lease's time and five seconds.
 const LOOK: Duration = Duration::from_secs(3);
 
@@ -46,6 +51,10 @@ pub struct Worker {
     pub rules: Rules,
     /// From the start of one poll to the start of the next.
     pub interval: Interval,
+    /// How long it waits before it begins, so that not all do so at once.
+    pub begins: Duration,
+    /// Shared by all accounts: one for each that may be read from the first to the last now.
+    pub turns: Arc<Semaphore>,
     /// A silent process loses its accounts after this.
     pub lease_ttl: Duration,
     /// Whether the histories of rates are read too.
@@ -63,6 +72,10 @@ impl Worker {
     pub async fn run(self, cancel: CancellationToken) {
         self.health.register(self.client.account(), Instant::now());
         meters::lease(self.account(), false);
+        tokio::select! {
+            () = self.sleep(self.begins, &cancel) => {}
+            () = self.wake.notified() => {}
+        }
         while let Some(fence) = self.take_over(&cancel).await {
             self.hold(fence, &cancel).await;
             meters::lease(self.account(), false);
@@ -197,7 +210,20 @@ impl Worker {
         // Somebody who asks for all of it has a doubt.
         let writer = self.writer(fence, asked == Some(Mode::Full));
         let cycle = self.reader(&writer, memory, &stored, cancel);
-        self.alive(fence, cycle.run(mode), cancel).await
+        let read = async {
+            let _turn = match (mode, asked) {
+                (Mode::Full, None) => self.turn(cancel).await,
+                _ => None,
+            };
+            cycle.run(mode).await
+        };
+        self.alive(fence, read, cancel).await
+    }
+
+    /// Waits until not too many others read everything, but not for long.
+    async fn turn(&self, cancel: &CancellationToken) -> Option<SemaphorePermit<'_>> {
+        let turn = timeout(TURN_LIMIT, self.turns.acquire());
+        cancel.run_until_cancelled(turn).await?.ok()?.ok()
     }
 
     /// What is due of the histories of rates, in the time before the next poll.
