@@ -69,9 +69,8 @@ pub(super) fn wake(
 
 /// The worker of this account, or all.
 fn call(workers: &Workers, account: Option<i64>) {
-    for (id, worker) in workers {
-        if account.is_none_or(|account| account == id.0) {
-            worker.notify_one();
-        }
+    match account {
+        Some(account) => workers.get(&AccountId(account)).into_iter().for_each(|worker| worker.notify_one()),
+        None => workers.values().for_each(|worker| worker.notify_one()),
     }
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::harvest::pace::{Limits, Pace};
 use crate::store::Connections;
-use crate::store::permits::{self, Ask, Beat, Chunk, Replica};
+use crate::store::permits::{self, Ask, Beat, Chunk, News, Replica};
 
 /// How soon a process learns that another one of the budget was asked for silence. The requests that it sends until
 /// then are the price of not asking the database before each.
@@ -218,9 +218,10 @@ impl Keeper {
     async fn look(&mut self) {
         let news = permits::news(&self.pool, self.replica.id);
         let Some(news) = self.database.ask(news).await else { return };
+        let news: HashMap<&str, &News> = news.iter().map(|news| (&*news.budget, news)).collect();
         let mut back = Vec::new();
         for held in &mut self.held {
-            let news = news.iter().find(|news| news.budget == held.name);
+            let news = news.get(&*held.name);
             if let Some(pause) = news.map(|news| news.pause).filter(|pause| !pause.is_zero()) {
                 held.pace.pause_until(Instant::now() + pause);
             }

@@ -1,5 +1,6 @@
 //! What the workers say of themselves, for `/livez` and `/readyz`: kept in memory, read by anybody.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,6 @@ const STUCK: Duration = Duration::from_mins(5);
 /// One account's worker.
 #[derive(Clone, Debug)]
 struct Pulse {
-    account: AccountId,
     beat: Instant,
     /// When the last good cycle ended.
     good: Option<Instant>,
@@ -26,7 +26,7 @@ struct Pulse {
 
 /// The pulses of all workers of this process.
 #[derive(Clone, Debug, Default)]
-pub struct Health(Arc<Mutex<Vec<Pulse>>>);
+pub struct Health(Arc<Mutex<HashMap<AccountId, Pulse>>>);
 
 /// What `/readyz` says of one account.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -45,17 +45,9 @@ pub struct Readiness {
 impl Health {
     /// A worker that begins.
     pub fn register(&self, account: AccountId, now: Instant) {
-        self.with(|pulses| {
-            pulses.push(Pulse {
-                account,
-                beat: now,
-                good: None,
-                fresh: None,
-                complete: false,
-                standby: false,
-                error: None,
-            });
-        });
+        let pulse =
+            Pulse { beat: now, good: None, fresh: None, complete: false, standby: false, error: None };
+        self.with(|pulses| pulses.insert(account, pulse));
     }
 
     /// A sign of life, also while waiting for Harvest, PostgreSQL or permits.
@@ -90,7 +82,7 @@ impl Health {
 
     /// Whether every worker has shown itself within five minutes.
     pub fn is_alive(&self, now: Instant) -> bool {
-        self.with(|pulses| pulses.iter().all(|pulse| now.saturating_duration_since(pulse.beat) < STUCK))
+        self.with(|pulses| pulses.values().all(|pulse| now.saturating_duration_since(pulse.beat) < STUCK))
     }
 
     /// Each account's freshness against three poll intervals.
@@ -99,7 +91,7 @@ impl Health {
         let mut readiness: Vec<_> = self.with(|pulses| {
             pulses
                 .iter()
-                .map(|pulse| {
+                .map(|(account, pulse)| {
                     let (ready, state) = match pulse.fresh {
                         _ if pulse.standby => (true, "standby"),
                         Some(at) if young(at) && pulse.complete => (true, "synced"),
@@ -107,7 +99,7 @@ impl Health {
                         Some(_) => (false, "stale"),
                         None => (false, "waiting"),
                     };
-                    Readiness { account_id: pulse.account, ready, state, error: pulse.error.clone() }
+                    Readiness { account_id: *account, ready, state, error: pulse.error.clone() }
                 })
                 .collect()
         });
@@ -117,13 +109,13 @@ impl Health {
 
     fn change(&self, account: AccountId, change: impl FnOnce(&mut Pulse)) {
         self.with(|pulses| {
-            if let Some(pulse) = pulses.iter_mut().find(|pulse| pulse.account == account) {
+            if let Some(pulse) = pulses.get_mut(&account) {
                 change(pulse);
             }
         });
     }
 
-    fn with<T>(&self, look: impl FnOnce(&mut Vec<Pulse>) -> T) -> T {
+    fn with<T>(&self, look: impl FnOnce(&mut HashMap<AccountId, Pulse>) -> T) -> T {
         // A panic elsewhere leaves the pulses whole: each is written in one go.
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
