@@ -52,7 +52,7 @@ pub async fn measure(arguments: &[String]) {
 
     println!("{} edits in {seconds} s, in bursts of {BURST}", edits.len());
     println!();
-    println!("poll_interval   events   median      p99   longest   requests a minute   CPU");
+    println!("poll_interval   events   median      p99   longest   requests a minute     CPU    memory");
     for (nth, heard) in heard.into_iter().enumerate() {
         let (office, heard) = (&offices[nth], heard.await.unwrap());
         let users = office.sim.user_ids();
@@ -69,9 +69,10 @@ pub async fn measure(arguments: &[String]) {
         let [median, p99, longest] =
             [(1, 2), (99, 100), (1, 1)].map(|share| quantile(&ages, share).as_secs_f64());
         println!(
-            "{:<15} {:>6} {median:>6.1} s {p99:>6.1} s {longest:>7.1} s {requests:>19.0} {cpu:>5.1} %",
+            "{:<15} {:>6} {median:>6.1} s {p99:>6.1} s {longest:>7.1} s {requests:>19.0} {cpu:>5.1} % {:>5.0} MiB",
             INTERVALS[nth],
-            ages.len()
+            ages.len(),
+            office.daemon.memory("VmHWM:")
         );
     }
     for office in offices {
