@@ -91,6 +91,7 @@ fn tell_seed(seed: u64, full_reads: bool, runtime: &Runtime, shelf: &mut Shelf) 
             let mut story = Story::begin(&plan, full_reads, account, &database).await;
             story.tell(&plan).await;
             tally.set(story.tally);
+            story.end().await;
             shelf.borrow_mut().database = Some(database);
         });
         Ok(())

@@ -33,12 +33,13 @@ pub struct Statement {
     pub sql: String,
 }
 
-/// Lasts as long as the test's runtime.
+/// Lasts as long as the test's runtime, or until it is closed.
 #[derive(Clone)]
 pub struct Tap {
     url: String,
     there: SocketAddr,
     state: Arc<Mutex<State>>,
+    closed: CancellationToken,
 }
 
 struct State {
@@ -76,8 +77,10 @@ impl Tap {
             cut: CancellationToken::new(),
             refuses: false,
         };
-        let tap = Self { url: through.into(), there, state: Arc::new(Mutex::new(state)) };
-        tokio::spawn(tap.clone().serve(listener));
+        let (state, closed) = (Arc::new(Mutex::new(state)), CancellationToken::new());
+        let tap = Self { url: through.into(), there, state, closed: closed.clone() };
+        let serving = tap.clone().serve(listener);
+        tokio::spawn(async move { closed.run_until_cancelled(serving).await });
         tap
     }
 
@@ -111,6 +114,12 @@ impl Tap {
     /// Ends all connections, on both sides; whoever connects again may.
     pub fn cut(&self) {
         std::mem::take(&mut self.state.lock().unwrap().cut).cancel();
+    }
+
+    /// Ends it, and all that goes over it.
+    pub fn close(&self) {
+        self.closed.cancel();
+        self.cut();
     }
 
     /// Whoever connects from here on is sent away, or let in again.

@@ -155,6 +155,14 @@ impl Story {
         self.tally.requests = self.sim.requests().len().try_into().unwrap();
     }
 
+    /// Of ten thousand stories none may keep its ports.
+    pub async fn end(self) {
+        let Self { mirror, tap, client, .. } = self;
+        tap.close();
+        drop(client);
+        mirror.sim.stop().await;
+    }
+
     async fn expect_good_cycle(&mut self) {
         let report = self.cycle(&Trouble::None).await.unwrap();
         report.outcome.unwrap();
