@@ -164,9 +164,9 @@ impl Report {
         self.finished_at.map_or(0, |end| (end - self.started_at).num_milliseconds())
     }
 
-    /// Says it once, with the interval to the next poll, or the wait until the next try: `info` when something changed or everything was read (or it is time for a heartbeat), `debug`
-    /// when idle, `warn` when it failed and will be tried again, `error` when only a person can help. Tells whether
-    /// it was said louder than `debug`.
+    /// Says it once, with the interval to the next poll, or the wait until the next try: `info` when something changed or
+    /// everything was read (or it is time for a heartbeat), `debug` when idle, `warn` when it failed and will be tried
+    /// again, `error` when only a person can help. Tells whether it was said louder than `debug`.
     pub fn log(&self, next: Option<Duration>, heartbeat: bool) -> bool {
         let next = next.map(|next| u64::try_from(next.as_millis()).unwrap_or(u64::MAX));
         macro_rules! finished {
