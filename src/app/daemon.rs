@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{App, Exit, Failure, service, wake};
@@ -23,14 +24,31 @@ const REGISTRATION: Duration = Duration::from_mins(1);
 /// How long what is left of the daemon may take to stop when a part of it has died.
 const DRAIN: Duration = Duration::from_secs(9);
 
+/// How long a database may be away that answered a moment ago.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 impl App {
+    /// [Prepares](Self::prepare); a database that goes away meanwhile is waited for, as one that was not there at first.
+    async fn prepare_patiently(&self) -> Result<(), Failure> {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            match self.prepare().await {
+                Err(failure) if failure.exit == Exit::Unavailable && Instant::now() < give_up => {
+                    tracing::warn!(error = %failure, "waiting for the database to answer again");
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
     /// Works until told to stop. How long that may take is for the caller to say: dropping this is safe.
     ///
     /// # Errors
     /// For settings, a database without its schema, and a task that ended by itself; never for Harvest.
     pub async fn daemon(&self, stop: CancellationToken) -> Result<(), Failure> {
         tokio::select! {
-            prepared = self.prepare() => prepared?,
+            prepared = self.prepare_patiently() => prepared?,
             () = stop.cancelled() => return Ok(()),
         }
         let accounts = self.settings.require_accounts()?;

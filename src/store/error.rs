@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use sqlx::migrate::MigrateError;
+
 use super::seal::SealError;
 use crate::roster::AccountId;
 
@@ -28,7 +30,7 @@ pub enum StoreError {
     },
     /// The migrations failed.
     #[error("cannot bring the database's schema up to date")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(#[from] MigrateError),
     /// The server cannot be reached, is starting or stopping, or has no room for us.
     #[error("the database does not answer, or not in time; check database.url and the server")]
     Unavailable(#[source] sqlx::Error),
@@ -159,7 +161,9 @@ impl StoreError {
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::Unavailable(_) | Self::Tls(_) => true,
-            Self::Migrate(sqlx::migrate::MigrateError::Execute(error)) => is_unavailable(error),
+            Self::Migrate(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
+                is_unavailable(error)
+            }
             _ => false,
         }
     }

@@ -7,10 +7,11 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::cluster::Cluster;
-use crate::database::store;
+use crate::database::{TestDatabase, store};
 use crate::mirror::Mirror;
 use crate::program::{Daemon, Program};
 use crate::scene::Scene;
+use crate::tap::{Tap, When};
 use crate::wire::Wire;
 
 /// A daemon whose server can be exchanged under it.
@@ -51,6 +52,20 @@ async fn expect_alive_and_not_ready(program: &Program) {
     let (status, body) = program.probe("/readyz").await;
     let body: Value = serde_json::from_str(&body).unwrap();
     assert_eq!((status, &body["ready"], &body["database"]), (503, &false.into(), &false.into()), "{body}");
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_while_the_daemon_starts_is_waited_for() {
+    let (sim, database) = (small_company().await, TestDatabase::blank().await);
+    let tap = Tap::to(database.url()).await;
+    // At the first look at the schema, and within a migration.
+    let cuts = [tap.catch(When::Before, 1, "rosterd_internal"), tap.catch(When::Before, 1, "outbox_head")];
+    let mut daemon = Program::new(&sim, tap.url()).start();
+    for cut in cuts {
+        cut.caught().await.cut();
+    }
+    daemon.until("cycle.finished").await;
+    assert!(daemon.log().contains("waiting for the database to answer again"));
 }
 
 #[tokio::test]
