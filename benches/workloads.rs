@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crate::measured::{self, Daemon, Ended, Server, real, until, written};
-use harvest_sim::{Company, Options, Sim};
+use harvest_sim::{Company, Fault, Options, Sim};
 use rosterd::harvest::pages::Envelope;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::time::sleep;
@@ -26,21 +26,37 @@ pub async fn measure(arguments: &[String]) {
     println!();
     idle_polls(&server).await;
     println!();
+    slow_harvest(&server).await;
+    println!();
     under_the_limit(&server).await;
     server.stop().await;
 }
 
 async fn company(server: &Server, people: usize, places: usize) {
     let work = Work::new(server, people, places, Options { limit: None, ..Options::default() }).await;
-    work.measure("first read").await;
-    work.measure("everything again, nothing new").await;
-    for user in work.sim.user_ids().into_iter().step_by(100) {
-        work.sim.edit_user(user, |user| user.weekly_capacity += 1800);
-    }
-    for place in work.sim.assignment_ids().into_iter().step_by(100) {
-        work.sim.edit_assignment(place, |place| place.budget = Some(place.budget.unwrap_or_default() + 1.5));
-    }
-    work.measure("everything again, 1 % new").await;
+    work.measure("first read", &["sync", "--full"]).await;
+    work.measure("everything again, nothing new", &["sync", "--full"]).await;
+    work.edit();
+    work.measure("everything again, 1 % new", &["sync", "--full"]).await;
+    work.edit();
+    work.measure("a poll, 1 % new", &["sync"]).await;
+    work.measure("a poll, nothing new", &["sync"]).await;
+}
+
+/// A Harvest that takes half a second for each page, as the real one does at least: storing goes on meanwhile.
+async fn slow_harvest(server: &Server) {
+    const EACH: Duration = Duration::from_millis(500);
+    let work = Work::new(server, 5002, 50_000, Options { limit: None, ..Options::default() }).await;
+    work.sim.inject(Fault::delay(EACH).forever());
+    let Ended { took, .. } = measured::run(&["sync", "--full"], &work.environment);
+    let requests = work.sim.requests().len();
+    let theirs = real(requests) * EACH.as_secs_f64();
+    println!(
+        "From a Harvest that takes half a second a request: {requests} requests in {:.1} s, {:.2} of what Harvest takes \
+         ({theirs:.1} s).",
+        took.as_secs_f64(),
+        took.as_secs_f64() / theirs,
+    );
 }
 
 /// A company, and a database for it.
@@ -70,17 +86,34 @@ impl Work {
         Self { sim, name: format!("{people} + {places}"), pool, environment }
     }
 
-    /// Runs `rosterd sync --full`, and prints a row.
-    async fn measure(&self, what: &str) {
+    /// Changes one in a hundred.
+    fn edit(&self) {
+        for user in self.sim.user_ids().into_iter().step_by(100) {
+            self.sim.edit_user(user, |user| user.weekly_capacity += 1800);
+        }
+        for place in self.sim.assignment_ids().into_iter().step_by(100) {
+            let more = |place: &mut harvest_sim::Assignment| {
+                place.budget = Some(place.budget.unwrap_or_default() + 1.5);
+            };
+            self.sim.edit_assignment(place, more);
+        }
+    }
+
+    /// Runs a command of `rosterd`, and prints a row.
+    async fn measure(&self, what: &str, arguments: &[&str]) {
         let (wal, asked, events) =
             (written(&self.pool).await.0, self.sim.requests().len(), self.events().await);
-        let Ended { took, cpu, peak } = measured::run(&["sync", "--full"], &self.environment);
+        let Ended { took, cpu, peak } = measured::run(arguments, &self.environment);
         let requests = self.sim.requests().len() - asked;
+        let theirs = if arguments.contains(&"--full") {
+            format!("{:.1}", self.walk().await.as_secs_f64())
+        } else {
+            String::new()
+        };
         println!(
-            "| {} | {what} | {requests} | {:.1} | {:.1} | {cpu:.2} | {peak:.0} | {} | {:.1} MB |",
+            "| {} | {what} | {requests} | {:.1} | {theirs} | {cpu:.2} | {peak:.0} | {} | {:.1} MB |",
             self.name,
             took.as_secs_f64(),
-            self.walk().await.as_secs_f64(),
             self.events().await - events,
             megabytes(written(&self.pool).await.0 - wal),
         );
