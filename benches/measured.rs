@@ -48,17 +48,23 @@ impl Server {
     }
 }
 
+/// The program, with these settings and no others.
+fn rosterd(arguments: &[&str], environment: &[(&str, String)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rosterd"));
+    command.args(arguments).env_clear().envs(environment.iter().map(|(key, value)| (key, value)));
+    command.env("ROSTERD__HARVEST__USER_AGENT_CONTACT", "bench@example.com");
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
 /// `rosterd run`, ended with this.
 pub struct Daemon(Child);
 
 impl Daemon {
     /// Its log goes to `log`.
     pub fn start(environment: &[(&str, String)], log: &Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rosterd"));
-        command.arg("run").env_clear().envs(environment.iter().map(|(key, value)| (key, value)));
-        command.env("ROSTERD__HARVEST__USER_AGENT_CONTACT", "bench@example.com").stdin(Stdio::null());
         let log = fs::File::create(log).unwrap();
-        Self(command.stdout(Stdio::null()).stderr(log).spawn().unwrap())
+        Self(rosterd(&["run"], environment).stderr(log).spawn().unwrap())
     }
 
     /// Seconds of CPU so far.
@@ -107,10 +113,7 @@ pub fn run(arguments: &[&str], environment: &[(&str, String)]) -> Ended {
         seconds(usage.user_time()) + seconds(usage.system_time())
     };
     let (cpu, began, mut peak) = (children(), Instant::now(), 0.0);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rosterd"));
-    command.args(arguments).env_clear().envs(environment.iter().map(|(key, value)| (key, value)));
-    command.env("ROSTERD__HARVEST__USER_AGENT_CONTACT", "bench@example.com").stdin(Stdio::null());
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = rosterd(arguments, environment).stderr(Stdio::null()).spawn().unwrap();
     let status = loop {
         // The kernel keeps the highest, so the last look before the end has it.
         peak = memory(child.id(), "VmHWM:").unwrap_or(peak);
