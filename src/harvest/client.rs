@@ -22,10 +22,11 @@ use crate::roster::{ADMINISTRATOR, AccountId, Assignment, Request, Resource, Use
 /// What Harvest allowed until 2022, and what a server that answers 422 to more is asked for.
 const OLD_PER_PAGE: u32 = 100;
 
-/// One account at Harvest.
+/// One account at Harvest. Clones are the same one.
+#[derive(Clone)]
 pub struct Client {
-    transport: Transport,
-    per_page: AtomicU32,
+    transport: Arc<Transport>,
+    per_page: Arc<AtomicU32>,
     with_pay: bool,
 }
 
@@ -95,8 +96,8 @@ impl Client {
         pace: Pace,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let transport = Transport::new(options, account, auth, pace, clock);
-        Self { transport, per_page: AtomicU32::new(per_page), with_pay }
+        let transport = Arc::new(Transport::new(options, account, auth, pace, clock));
+        Self { transport, per_page: Arc::new(per_page.into()), with_pay }
     }
 
     /// The account.
@@ -116,7 +117,7 @@ impl Client {
 
     /// Walks a list: everything, or what changed since (strictly later, as Harvest seems to read it; never an
     /// `is_active` filter, which would hide every deactivation).
-    pub fn list<R: Decode>(&self, updated_since: Option<DateTime<Utc>>, lane: Lane) -> Pages<'_, R> {
+    pub fn list<R: Decode>(&self, updated_since: Option<DateTime<Utc>>, lane: Lane) -> Pages<R> {
         let mut url = self.url(R::RESOURCE.name());
         if let Some(since) = updated_since {
             // With `Z`: Harvest answers 400 to a space, and an unencoded `+` is one.
@@ -127,21 +128,21 @@ impl Client {
     }
 
     /// Walks the assignments of one person, active and archived.
-    pub fn assignments_of(&self, user: i64, lane: Lane) -> Pages<'_, Assignment> {
+    pub fn assignments_of(&self, user: i64, lane: Lane) -> Pages<Assignment> {
         let mut url = self.url(Resource::Assignments.name());
         url.query_pairs_mut().append_pair("user_id", &user.to_string());
         self.pages(url, lane)
     }
 
     /// Walks a history of one person: their billable or their cost rates.
-    pub fn rates_of<R: Decode>(&self, user: i64, lane: Lane) -> Pages<'_, R> {
+    pub fn rates_of<R: Decode>(&self, user: i64, lane: Lane) -> Pages<R> {
         self.pages(self.url(&format!("users/{user}/{}", R::RESOURCE.name())), lane)
     }
 
-    fn pages<R: Decode>(&self, mut url: Url, lane: Lane) -> Pages<'_, R> {
+    fn pages<R: Decode>(&self, mut url: Url, lane: Lane) -> Pages<R> {
         let per_page = self.per_page.load(Ordering::Relaxed);
         url.query_pairs_mut().append_pair("per_page", &per_page.to_string());
-        Pages::new(self, url, lane)
+        Pages::new(self.clone(), url, lane)
     }
 
     /// How many rows an unfiltered list has, where Harvest says so.

@@ -3,6 +3,7 @@
 //!
 //! The base URL is the only seam: the tests put a simulator behind it, never a mock in front.
 
+mod ahead;
 pub mod auth;
 pub mod client;
 pub mod error;

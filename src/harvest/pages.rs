@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::HarvestError;
+use super::ahead::{Ahead, number, off_the_socket};
 use super::client::{Client, request};
 use super::pace::Lane;
 use super::unicode;
@@ -41,20 +42,21 @@ pub struct Page<R> {
 }
 
 /// A walk under way. Ask for [`Pages::next`] until it says `None`.
-pub struct Pages<'a, R> {
-    client: &'a Client,
-    lane: Lane,
+pub struct Pages<R> {
+    client: Client,
+    asked: Ahead,
     next: Option<Url>,
     walk: Walk,
     record: std::marker::PhantomData<R>,
 }
 
-impl<'a, R: Decode> Pages<'a, R> {
-    pub(super) fn new(client: &'a Client, first: Url, lane: Lane) -> Self {
-        Self { client, lane, next: Some(first), walk: Walk::default(), record: std::marker::PhantomData }
+impl<R: Decode> Pages<R> {
+    pub(super) fn new(client: Client, first: Url, lane: Lane) -> Self {
+        let asked = Ahead::new(client.clone(), R::RESOURCE.name(), lane);
+        Self { client, asked, next: Some(first), walk: Walk::default(), record: std::marker::PhantomData }
     }
 
-    /// The next page; `None` after the last.
+    /// The next page; `None` after the last. What comes after it is asked for meanwhile.
     ///
     /// # Errors
     /// Whatever the request gives; [`HarvestError::Protocol`] for a page that is no page or a link to elsewhere;
@@ -62,21 +64,24 @@ impl<'a, R: Decode> Pages<'a, R> {
     pub async fn next(&mut self) -> Result<Option<Page<R>>, HarvestError> {
         let Some(url) = self.next.take() else { return Ok(None) };
         let what = R::RESOURCE.name();
-        let (url, answer) = self.client.list_page(url, what, self.lane).await?;
+        let (url, answer) = self.asked.take(url).await?;
         let protocol = |problem: String| HarvestError::Protocol { what: what.to_owned(), problem };
-        let body = unicode::escaped(&answer.body);
-        let envelope = Envelope::parse(&body, what).map_err(protocol)?;
+        let (with_pay, request) = (self.client.with_pay(), self.named(&url));
+        let envelope = off_the_socket(answer.body.len(), move || {
+            let body = unicode::escaped(&answer.body);
+            Ok(Envelope::parse(&body, what)?.map(|raw| wire::read::<R>(raw, with_pay, &request)))
+        });
+        let envelope = envelope.await.map_err(protocol)?;
         let mut page = Page {
-            records: Vec::new(),
+            records: Vec::with_capacity(envelope.records.len()),
             repeats: Vec::new(),
             rejected: Vec::new(),
             total: envelope.total,
             start: answer.start,
             last: false,
         };
-        let request = self.named(&url);
-        for raw in envelope.records {
-            match wire::read::<R>(raw, self.client.with_pay(), &request) {
+        for read in envelope.records {
+            match read {
                 Ok(read) if self.walk.seen.contains(read.fetched.record.id()) => page.repeats.push(read),
                 Ok(read) => page.records.push(read),
                 Err(rejected) => page.rejected.push(rejected),
@@ -93,6 +98,7 @@ impl<'a, R: Decode> Pages<'a, R> {
             return Err(protocol("its pages lead on without bringing anything new".into()));
         }
         self.walk.step(&url, page.total, page.repeats.len(), self.next.as_ref()).map_err(drifted)?;
+        self.asked.ask(self.next.as_ref(), envelope.pages);
         Ok(Some(page))
     }
 
@@ -137,12 +143,12 @@ impl Walk {
         if !self.asked.insert(url.to_string()) || self.asked.len() > MOST_PAGES {
             return Err("its pages lead in a circle".into());
         }
-        if is_numbered(url) && repeats > 0 {
+        if number(url).is_some() && repeats > 0 {
             return Err("a row came up twice".into());
         }
         if let (Some(before), Some(now)) = (self.last_total, total)
             && now < before
-            && (is_numbered(url) || next.is_some_and(is_numbered))
+            && (number(url).is_some() || next.and_then(number).is_some())
         {
             return Err(format!("it shrank from {before} to {now} rows"));
         }
@@ -158,12 +164,6 @@ impl Walk {
             _ => Ok(()),
         }
     }
-}
-
-/// Page numbers rather than a cursor lead to this page.
-fn is_numbered(url: &Url) -> bool {
-    let has = |name: &str| url.query_pairs().any(|(key, _)| key == name);
-    has("page") && !has("cursor")
 }
 
 /// Where the list goes on.
@@ -186,15 +186,15 @@ pub fn next_url(
     Ok(page.map(|page| with_query(current, &["page", "cursor"], "page", page)))
 }
 
-/// The address with `key=value` at its end in place of `instead_of`; its other parameters stay.
+/// The address with `key=value` where `instead_of` was, or at its end; its other parameters stay.
 pub(super) fn with_query(url: &Url, instead_of: &[&str], key: &str, value: u64) -> Url {
-    let kept: Vec<(String, String)> = url
-        .query_pairs()
-        .filter(|(key, _)| !instead_of.contains(&key.as_ref()))
-        .map(|(key, value)| (key.into_owned(), value.into_owned()))
-        .collect();
+    let mut pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+    let old = |(key, _): &(String, String)| instead_of.contains(&key.as_str());
+    let place = pairs.iter().position(old).unwrap_or(pairs.len());
+    pairs.retain(|pair| !old(pair));
+    pairs.insert(place, (key.to_owned(), value.to_string()));
     let mut url = url.clone();
-    url.query_pairs_mut().clear().extend_pairs(kept).append_pair(key, &value.to_string());
+    url.query_pairs_mut().clear().extend_pairs(pairs);
     url
 }
 
@@ -203,12 +203,14 @@ pub(super) fn not_as_expected(error: &serde_json::Error) -> String {
     format!("not JSON as expected, at line {} column {}", error.line(), error.column())
 }
 
-/// A page as it is on the wire: the records' text is left alone, so that a bad one spoils nothing.
-pub struct Envelope<'a> {
-    /// Each record's text.
-    pub records: Vec<&'a RawValue>,
+/// A page. As it is on the wire it has each record's text, which is left alone: a bad one spoils nothing.
+pub struct Envelope<R> {
+    /// The records.
+    pub records: Vec<R>,
     /// How many rows the list has.
     pub total: Option<u64>,
+    /// How many pages.
+    pub pages: Option<u64>,
     /// Where it goes on.
     pub next_link: Option<String>,
     /// The number of the page where it goes on.
@@ -220,7 +222,7 @@ pub(super) fn total_of(body: &[u8], list: &str) -> Result<Option<u64>, String> {
     Ok(Envelope::parse(body, list)?.total)
 }
 
-impl<'a> Envelope<'a> {
+impl<'a> Envelope<&'a RawValue> {
     /// Reads a page of the list of that name.
     ///
     /// # Errors
@@ -246,9 +248,17 @@ impl<'a> Envelope<'a> {
         Ok(Self {
             records,
             total: number("total_entries"),
+            pages: number("total_pages"),
             next_link: links.next,
             next_page: number("next_page"),
         })
+    }
+}
+
+impl<R> Envelope<R> {
+    fn map<T>(self, read: impl FnMut(R) -> T) -> Envelope<T> {
+        let Self { records, total, pages, next_link, next_page } = self;
+        Envelope { records: records.into_iter().map(read).collect(), total, pages, next_link, next_page }
     }
 }
 

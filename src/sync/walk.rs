@@ -95,7 +95,7 @@ impl<S: Sink> Cycle<'_, S> {
                 (self.progress)(R::RESOURCE, seen, total);
                 break;
             }
-            // The next page is fetched while this one is stored.
+            // The next page is taken apart while this one is stored.
             let cancel = self.cancel;
             let (fetched, stored) =
                 tokio::join!(unless_stopped(cancel, pages.next()), self.store_page(page, None, report));
@@ -110,7 +110,7 @@ impl<S: Sink> Cycle<'_, S> {
     /// Reads a short list to its end and stores it, each record as `user`'s where it does not say so itself.
     pub(super) async fn take_all<R: Decode + Table>(
         &self,
-        mut pages: Pages<'_, R>,
+        mut pages: Pages<R>,
         user: i64,
         report: &mut Report,
     ) -> Result<Seen, CycleError> {

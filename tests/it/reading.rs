@@ -1,5 +1,7 @@
 //! The way of a record: a company arrives, changes, and is told of exactly once.
 
+use std::time::{Duration, Instant};
+
 use chrono::TimeDelta;
 use harvest_sim::{Company, Fault, Options, Paging, Records, UserId};
 use rand::rngs::StdRng;
@@ -29,6 +31,55 @@ async fn a_company_arrives_whole_however_its_lists_are_paged() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn pages_by_number_are_asked_for_before_their_turn() {
+    let options = Options { paging: Paging::Number, max_per_page: 100, ..Options::default() };
+    let mut world = World::of(Company::seeded(7, 1000, 40), options).await;
+    let patience = Duration::from_secs(2);
+    world.sim.inject(Fault::delay(patience).on("/users?page=2&"));
+    world.cycle().await;
+    world.expect_mirror_equals_source().await;
+    let arrivals: Vec<(usize, Instant)> = (2..=10)
+        .map(|page| {
+            let path = format!("/users?page={page}&");
+            let mut asked = world.sim.requests().into_iter().filter(|request| request.path.contains(&path));
+            let first = asked.next().unwrap_or_else(|| panic!("page {page} was not asked for"));
+            assert!(asked.next().is_none(), "page {page} was asked for twice");
+            (page, first.at)
+        })
+        .collect();
+    // While the second made us wait, some of those behind it were asked for, and no more than those.
+    let answered = arrivals[0].1 + patience;
+    let meanwhile = arrivals.iter().filter(|(_, at)| *at < answered).map(|(page, _)| *page);
+    assert_eq!(meanwhile.collect::<Vec<_>>(), [2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn numbers_that_are_no_guide_are_left_alone() {
+    let options = Options { paging: Paging::Number, max_per_page: 100, ..Options::default() };
+    let mut world = World::of(Company::seeded(7, 1000, 40), options).await;
+    // Each link has something to it that nobody could have guessed.
+    world.sim.inject(
+        Fault::edit(|body| {
+            let page = body["page"].clone();
+            if let Some(next) = body["links"]["next"].as_str() {
+                body["links"]["next"] = json!(format!("{next}&after={page}"));
+            }
+        })
+        .on("/users")
+        .forever(),
+    );
+    world.asked();
+    world.cycle().await;
+    world.expect_mirror_equals_source().await;
+    let asked = world
+        .asked()
+        .into_iter()
+        .filter(|path| path.contains("/users?") && path.contains("ref=next"))
+        .count();
+    assert!((9..=12).contains(&asked), "nine pages behind the first took {asked} requests");
 }
 
 #[tokio::test]
