@@ -76,7 +76,8 @@ async fn pages() -> Vec<Vec<u8>> {
 fn decoded(page: &[u8]) -> Vec<Read<Assignment>> {
     let envelope = Envelope::parse(page, "user_assignments").unwrap();
     let request = "GET /v2/user_assignments".into();
-    envelope.records.into_iter().map(|raw| wire::read(raw, true, &request).ok().unwrap()).collect()
+    let records = envelope.records().unwrap().into_iter();
+    records.map(|raw| wire::read(raw, true, &request).ok().unwrap()).collect()
 }
 
 /// How long it takes to have all of them.

@@ -16,8 +16,10 @@ use tokio_util::task::AbortOnDropHandle;
 use super::HarvestError;
 use super::client::Client;
 use super::pace::Lane;
-use super::pages::with_query;
+use super::pages::{Envelope, with_query};
 use super::transport::Answer;
+use super::unicode;
+use crate::roster::watermark::ReadStart;
 
 /// So many are under way. At half a second each they are as many as the limit lets through; more would only wait in
 /// memory, a page of 2,000 being up to two megabytes.
@@ -25,15 +27,23 @@ const AT_ONCE: usize = 4;
 /// What is shorter is read sooner than handed to another thread.
 const SHORT: usize = 64 << 10;
 
-/// A page under way, and the address at which it was found.
-type Asked = AbortOnDropHandle<Result<(Url, Answer), HarvestError>>;
+/// A page that came.
+pub(super) struct Asked {
+    /// Where it was found.
+    pub url: Url,
+    /// Both clocks when it was asked for.
+    pub start: ReadStart,
+    pub envelope: Envelope,
+}
+
+type Task = AbortOnDropHandle<Result<Asked, HarvestError>>;
 
 /// The pages of one list that are asked for.
 pub(super) struct Ahead {
     client: Client,
     what: &'static str,
     lane: Lane,
-    under_way: VecDeque<(Url, Asked)>,
+    under_way: VecDeque<(Url, Task)>,
     at_once: usize,
 }
 
@@ -43,7 +53,7 @@ impl Ahead {
     }
 
     /// The page at this address, which is that of the last [`Ahead::ask`] if there was one.
-    pub async fn take(&mut self, url: Url) -> Result<(Url, Answer), HarvestError> {
+    pub async fn take(&mut self, url: Url) -> Result<Asked, HarvestError> {
         let page = self.under_way.pop_front().map(|(_, page)| page);
         ended(page.unwrap_or_else(|| self.send(url)).await).await
     }
@@ -66,9 +76,14 @@ impl Ahead {
         }
     }
 
-    fn send(&self, url: Url) -> Asked {
+    fn send(&self, url: Url) -> Task {
         let (client, what, lane) = (self.client.clone(), self.what, self.lane);
-        AbortOnDropHandle::new(tokio::spawn(async move { client.list_page(url, what, lane).await }))
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let (url, Answer { body, start, .. }) = client.list_page(url, what, lane).await?;
+            let envelope = Envelope::parse(&unicode::escaped(&body), what)
+                .map_err(|problem| HarvestError::Protocol { what: what.to_owned(), problem })?;
+            Ok(Asked { url, start, envelope })
+        }))
     }
 }
 

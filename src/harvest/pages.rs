@@ -12,10 +12,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::HarvestError;
-use super::ahead::{Ahead, number, off_the_socket};
+use super::ahead::{Ahead, Asked, number, off_the_socket};
 use super::client::{Client, request};
 use super::pace::Lane;
-use super::unicode;
 use super::wire::{self, Decode, Read, Rejected};
 use crate::roster::watermark::ReadStart;
 use crate::roster::{Ids, Request};
@@ -64,24 +63,27 @@ impl<R: Decode> Pages<R> {
     pub async fn next(&mut self) -> Result<Option<Page<R>>, HarvestError> {
         let Some(url) = self.next.take() else { return Ok(None) };
         let what = R::RESOURCE.name();
-        let (url, answer) = self.asked.take(url).await?;
+        let Asked { url, start, envelope } = self.asked.take(url).await?;
         let protocol = |problem: String| HarvestError::Protocol { what: what.to_owned(), problem };
-        let (with_pay, request) = (self.client.with_pay(), self.named(&url));
-        let envelope = off_the_socket(answer.body.len(), move || {
-            let body = unicode::escaped(&answer.body);
-            Ok(Envelope::parse(&body, what)?.map(|raw| wire::read::<R>(raw, with_pay, &request)))
+        self.next = next_url(&url, self.client.base(), envelope.next_link.as_deref(), envelope.next_page)
+            .map_err(protocol)?;
+        self.asked.ask(self.next.as_ref(), envelope.pages);
+        let (with_pay, request, total) = (self.client.with_pay(), self.named(&url), envelope.total);
+        let read = off_the_socket(envelope.list.get().len(), move || {
+            let records = envelope.records()?.into_iter();
+            Ok(records.map(|raw| wire::read::<R>(raw, with_pay, &request)).collect::<Vec<_>>())
         });
-        let envelope = envelope.await.map_err(protocol)?;
+        let read = read.await.map_err(protocol)?;
         let mut page = Page {
-            records: Vec::with_capacity(envelope.records.len()),
+            records: Vec::with_capacity(read.len()),
             repeats: Vec::new(),
             rejected: Vec::new(),
-            total: envelope.total,
-            start: answer.start,
-            last: false,
+            total,
+            start,
+            last: self.next.is_none(),
         };
-        for read in envelope.records {
-            match read {
+        for record in read {
+            match record {
                 Ok(read) if self.walk.seen.contains(read.fetched.record.id()) => page.repeats.push(read),
                 Ok(read) => page.records.push(read),
                 Err(rejected) => page.rejected.push(rejected),
@@ -90,15 +92,11 @@ impl<R: Decode> Pages<R> {
         self.walk.seen.extend(page.records.iter().map(|read| read.fetched.record.id()));
         self.walk.seen.extend(page.rejected.iter().filter_map(|rejected| rejected.id));
         self.walk.unreadable += page.rejected.iter().filter(|rejected| rejected.id.is_none()).count() as u64;
-        self.next = next_url(&url, self.client.base(), envelope.next_link.as_deref(), envelope.next_page)
-            .map_err(protocol)?;
-        page.last = self.next.is_none();
         let drifted = |problem| HarvestError::Drifted { what: what.to_owned(), problem };
         if !page.last && page.records.is_empty() && page.rejected.is_empty() {
             return Err(protocol("its pages lead on without bringing anything new".into()));
         }
         self.walk.step(&url, page.total, page.repeats.len(), self.next.as_ref()).map_err(drifted)?;
-        self.asked.ask(self.next.as_ref(), envelope.pages);
         Ok(Some(page))
     }
 
@@ -203,10 +201,10 @@ pub(super) fn not_as_expected(error: &serde_json::Error) -> String {
     format!("not JSON as expected, at line {} column {}", error.line(), error.column())
 }
 
-/// A page. As it is on the wire it has each record's text, which is left alone: a bad one spoils nothing.
-pub struct Envelope<R> {
-    /// The records.
-    pub records: Vec<R>,
+/// A page as it is on the wire, and where it leads: that is known before its records are read.
+pub struct Envelope {
+    /// The list's text, left alone.
+    pub list: Box<RawValue>,
     /// How many rows the list has.
     pub total: Option<u64>,
     /// How many pages.
@@ -222,43 +220,45 @@ pub(super) fn total_of(body: &[u8], list: &str) -> Result<Option<u64>, String> {
     Ok(Envelope::parse(body, list)?.total)
 }
 
-impl<'a> Envelope<&'a RawValue> {
+impl Envelope {
     /// Reads a page of the list of that name.
     ///
     /// # Errors
     /// Why it is none, without quoting it.
-    pub fn parse(body: &'a [u8], list: &str) -> Result<Self, String> {
+    pub fn parse(body: &[u8], list: &str) -> Result<Self, String> {
         #[derive(Default, Deserialize)]
         struct Links {
             next: Option<String>,
         }
         let bad = |error: serde_json::Error| not_as_expected(&error);
-        let fields: BTreeMap<String, &'a RawValue> = serde_json::from_slice(body).map_err(bad)?;
-        let records = fields.get(list).ok_or_else(|| format!("it has no list {list:?}"))?;
+        let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(body).map_err(bad)?;
+        let list = fields.get(list).ok_or_else(|| format!("it has no list {list:?}"))?;
         // All that leads on is optional: Harvest leaves out what does not fit the way a list is paged.
         let number = |key| fields.get(key).and_then(|raw| serde_json::from_str(raw.get()).ok());
         let links: Links = match fields.get("links") {
             Some(raw) => serde_json::from_str::<Option<Links>>(raw.get()).map_err(bad)?.unwrap_or_default(),
             None => Links::default(),
         };
-        let records: Vec<&RawValue> = serde_json::from_str(records.get()).map_err(bad)?;
-        if records.len() > MOST_RECORDS {
-            return Err(format!("it holds {} records, more than was asked for", records.len()));
-        }
         Ok(Self {
-            records,
+            list: (*list).to_owned(),
             total: number("total_entries"),
             pages: number("total_pages"),
             next_link: links.next,
             next_page: number("next_page"),
         })
     }
-}
 
-impl<R> Envelope<R> {
-    fn map<T>(self, read: impl FnMut(R) -> T) -> Envelope<T> {
-        let Self { records, total, pages, next_link, next_page } = self;
-        Envelope { records: records.into_iter().map(read).collect(), total, pages, next_link, next_page }
+    /// Each record's text: a bad one spoils nothing.
+    ///
+    /// # Errors
+    /// As [`Envelope::parse`].
+    pub fn records(&self) -> Result<Vec<&RawValue>, String> {
+        let records: Vec<&RawValue> =
+            serde_json::from_str(self.list.get()).map_err(|error| not_as_expected(&error))?;
+        if records.len() > MOST_RECORDS {
+            return Err(format!("it holds {} records, more than was asked for", records.len()));
+        }
+        Ok(records)
     }
 }
 

@@ -115,8 +115,8 @@ pub struct News {
     pub sharers: u32,
 }
 
-/// What there is to know: silence, and others who wait. Writes nothing.
-pub async fn news(pool: &Connections, replica: Uuid) -> sqlx::Result<Vec<News>> {
+/// What there is to know of these budgets: silence, and others who wait. Writes nothing.
+pub async fn news(pool: &Connections, replica: Uuid, budgets: &[&str]) -> sqlx::Result<Vec<News>> {
     let rows = sqlx::query!(
         r#"SELECT budget,
                   coalesce(extract(epoch FROM max(free_at) FILTER (WHERE replica = $1) - clock_timestamp()), 0)::float8
@@ -124,10 +124,11 @@ pub async fn news(pool: &Connections, replica: Uuid) -> sqlx::Result<Vec<News>> 
                   CASE WHEN bool_or(permits = 0 AND replica <> $2)
                        THEN count(DISTINCT replica) FILTER (WHERE replica NOT IN ($1, $2)) ELSE 0 END AS "sharers!"
              FROM roster.permits
-            WHERE free_at > clock_timestamp()
+            WHERE budget = ANY ($3) AND free_at > clock_timestamp()
             GROUP BY budget"#,
         NOBODY,
         replica,
+        budgets as &[&str],
     )
     .fetch_all(pool)
     .await?;

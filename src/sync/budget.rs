@@ -216,7 +216,8 @@ impl Keeper {
 
     /// Learns of the silence that other processes were asked for, and of those who wait for permits.
     async fn look(&mut self) {
-        let news = permits::news(&self.pool, self.replica.id);
+        let budgets: Vec<&str> = self.held.iter().map(|held| held.name.as_str()).collect();
+        let news = permits::news(&self.pool, self.replica.id, &budgets);
         let Some(news) = self.database.ask(news).await else { return };
         let news: HashMap<&str, &News> = news.iter().map(|news| (&*news.budget, news)).collect();
         let mut back = Vec::new();

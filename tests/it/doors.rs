@@ -33,17 +33,18 @@ fn hush(said: &str) {
 pub fn page(body: &[u8]) {
     let body = unicode::escaped(body);
     for list in [Resource::Users, Resource::Assignments, Resource::BillableRates, Resource::CostRates] {
-        let envelope = match Envelope::parse(&body, list.name()) {
-            Ok(envelope) => envelope,
+        let envelope = Envelope::parse(&body, list.name());
+        if let Some(next) = envelope.as_ref().ok().and_then(|envelope| envelope.next_link.as_ref()) {
+            link(next.as_bytes());
+        }
+        let records = match envelope.as_ref().map_err(Clone::clone).and_then(Envelope::records) {
+            Ok(records) => records,
             Err(problem) => {
                 hush(&problem);
                 continue;
             }
         };
-        if let Some(next) = &envelope.next_link {
-            link(next.as_bytes());
-        }
-        for raw in envelope.records {
+        for raw in records {
             match list {
                 Resource::Users => record::<User>(raw),
                 Resource::Assignments => record::<Assignment>(raw),
