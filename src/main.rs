@@ -7,11 +7,16 @@ use clap::Parser;
 use nix::sys::resource::{Resource, setrlimit};
 use rosterd::cli::Cli;
 
+/// Threads that read pages of Harvest's and look up hosts.
+const HELPERS: usize = 4;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // A core file would hold tokens and people. Less than what is allowed is always allowed.
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // One thread waits for Harvest and PostgreSQL: it has little else to do, and the allocator keeps memory for each thread
+    // that ever had much of it. With a thread a core the daemon's first read of 5,000 people took 3 to 7 MiB more on two.
+    match tokio::runtime::Builder::new_current_thread().max_blocking_threads(HELPERS).enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(cli.execute());
             // Whatever still runs is dropped, which is safe anywhere; nothing may keep the process from ending.
