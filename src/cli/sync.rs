@@ -177,10 +177,11 @@ impl Sync<'_> {
     async fn cycle<S: Sink>(&self, sink: &S, client: &Client) -> Result<Report, Failure> {
         let bars = Bars::new(self.options.dry_run);
         let show = |resource, seen, total| bars.show(resource, seen, total);
-        let due = schedule::mode(self.app.clock.now(), &sink.account().await?);
+        let known = sink.account().await?;
+        let due = schedule::mode(self.app.clock.now(), &known);
         let mut memory = Memory::default();
         let cycle = self.reader(sink, client, &mut memory, &show);
-        let report = cycle.run(if self.options.full { Mode::Full } else { due }).await;
+        let report = cycle.run(if self.options.full { Mode::Full } else { due }, known).await;
         bars.clear();
         finished(report)
     }

@@ -74,7 +74,8 @@ async fn compare(
         progress: &|_, _, _| (),
         cancel: stop,
     };
-    let report = cycle.verify(app.settings.rates.histories).await;
+    let known = app.store.account_state(client.account()).await?;
+    let report = cycle.verify(known, app.settings.rates.histories).await;
     report.outcome?;
     let differences = sink.differences.load(Ordering::Relaxed);
     output::say(format_args!(

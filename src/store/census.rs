@@ -1,6 +1,9 @@
 //! How many rows each of Harvest's lists should have, by what the mirror knows.
 
 use std::collections::HashMap;
+use std::sync::{MutexGuard, PoisonError};
+
+use uuid::Uuid;
 
 use super::{Store, StoreError};
 use crate::roster::{AccountId, Resource};
@@ -30,9 +33,20 @@ impl Census {
     }
 }
 
+/// Live rows, and where the outbox stood when they were counted. Whoever comes or goes is told of: as long as nothing is
+/// told, a million rows need not be counted with each poll.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counted {
+    stream: Uuid,
+    seq: i64,
+    users: i64,
+    assignments: i64,
+}
+
 impl Store {
     /// How many rows each list should have.
     pub async fn census(&self, account: AccountId) -> Result<HashMap<Resource, Census>, StoreError> {
+        let known = self.counted().get(&account).copied().unwrap_or_default();
         let row = sqlx::query!(
             r#"WITH missing AS (
                    SELECT resource, record_id, coalesce(decision, '') = 'rejected' AS kept
@@ -45,10 +59,13 @@ impl Store {
                                              (missed_records.account_id, missed_records.resource,
                                               missed_records.record_id))
                )
-               SELECT (SELECT count(*) FROM roster.users
-                        WHERE account_id = $1 AND deleted_at IS NULL) AS "users!",
-                      (SELECT count(*) FROM roster.user_assignments
-                        WHERE account_id = $1 AND deleted_at IS NULL) AS "assignments!",
+               SELECT stream_id, seq,
+                      CASE WHEN (stream_id, seq) = ($2, $3) THEN $4
+                           ELSE (SELECT count(*) FROM roster.users
+                                  WHERE account_id = $1 AND deleted_at IS NULL) END AS "users!",
+                      CASE WHEN (stream_id, seq) = ($2, $3) THEN $5
+                           ELSE (SELECT count(*) FROM roster.user_assignments
+                                  WHERE account_id = $1 AND deleted_at IS NULL) END AS "assignments!",
                       (SELECT count(*) FROM roster.rejected_records AS bad
                         WHERE account_id = $1 AND resource = 'users'
                           AND NOT EXISTS (SELECT FROM roster.users AS live
@@ -63,11 +80,18 @@ impl Store {
                       (SELECT count(*) FROM missing WHERE resource = 'user_assignments') AS "missing_assignments!",
                       (SELECT count(*) FROM missing WHERE resource = 'users' AND kept) AS "kept_users!",
                       (SELECT count(*) FROM missing WHERE resource = 'user_assignments' AND kept)
-                          AS "kept_assignments!""#,
+                          AS "kept_assignments!"
+                 FROM roster.outbox_head"#,
             account.0,
+            known.stream,
+            known.seq,
+            known.users,
+            known.assignments,
         )
         .fetch_one(&self.pool)
         .await?;
+        let (stream, seq, users, assignments) = (row.stream_id, row.seq, row.users, row.assignments);
+        self.counted().insert(account, Counted { stream, seq, users, assignments });
         let census = |[live, unread, missing, kept]: [i64; 4]| Census {
             live: live.unsigned_abs(),
             unread: unread.unsigned_abs(),
@@ -78,5 +102,9 @@ impl Store {
         let assignments =
             [row.assignments, row.unread_assignments, row.missing_assignments, row.kept_assignments];
         Ok(HashMap::from([(Resource::Users, census(users)), (Resource::Assignments, census(assignments))]))
+    }
+
+    fn counted(&self) -> MutexGuard<'_, HashMap<AccountId, Counted>> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -32,6 +32,7 @@ mod users;
 
 use std::collections::HashMap;
 use std::str::FromStr;
+use std::sync::{Arc, Mutex};
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
@@ -41,6 +42,8 @@ pub use error::StoreError;
 pub use lease::Fence;
 pub use page::Page;
 pub use table::{Fingerprint, Table};
+
+use census::Counted;
 
 use crate::roster::{AccountId, Mirrored};
 
@@ -61,6 +64,8 @@ pub struct Store {
     reserved: Connections,
     /// Another one, on which a daemon waits to be woken; none where there may be two in all, or behind a pooler.
     listening: Option<Connections>,
+    /// What was counted last.
+    counted: Arc<Mutex<HashMap<AccountId, Counted>>>,
 }
 
 impl Store {
@@ -77,7 +82,7 @@ impl Store {
         // Through a pooler nobody hears a bell.
         let listening = (options.max_connections > 2 && !is_pooled).then(|| pool(1));
         let pages = options.max_connections.saturating_sub(2).max(1);
-        Ok(Self { pool: pool(pages), reserved: pool(1), listening })
+        Ok(Self { pool: pool(pages), reserved: pool(1), listening, counted: Arc::default() })
     }
 
     /// The connections for pages.

@@ -152,12 +152,12 @@ pub struct Cycle<'a, S> {
 }
 
 impl<S: Sink> Cycle<'_, S> {
-    /// Runs it to its end. A cycle that fails is a value too.
-    pub async fn run(mut self, mode: Mode) -> Report {
+    /// Runs it to its end, from what is known of the account. A cycle that fails is a value too.
+    pub async fn run(mut self, mode: Mode, known: AccountState) -> Report {
         let before = self.client.requests();
         let mut report = Report::new(self.client.account(), mode, self.clock.now());
         let mut end = AccountEnd::default();
-        report.outcome = Box::pin(self.read(&mut report, &mut end)).await;
+        report.outcome = Box::pin(self.read(&known, &mut report, &mut end)).await;
         report.requests = self.client.requests() - before;
         report.finished_at = Some(self.clock.now());
         if let Err(error) = self.sink.finish(&report, end).await
@@ -168,8 +168,13 @@ impl<S: Sink> Cycle<'_, S> {
         report
     }
 
-    async fn read(&mut self, report: &mut Report, end: &mut AccountEnd) -> Result<(), CycleError> {
-        let read = self.read_what_is_due(report, end).await;
+    async fn read(
+        &mut self,
+        known: &AccountState,
+        report: &mut Report,
+        end: &mut AccountEnd,
+    ) -> Result<(), CycleError> {
+        let read = self.read_what_is_due(known, report, end).await;
         // Whatever could not be seen meanwhile must be looked at again once the token sees everybody.
         if matches!(read, Err(CycleError::Demoted { .. })) {
             end.next_full_at = Some(report.started_at);
@@ -179,12 +184,12 @@ impl<S: Sink> Cycle<'_, S> {
 
     async fn read_what_is_due(
         &mut self,
+        known: &AccountState,
         report: &mut Report,
         end: &mut AccountEnd,
     ) -> Result<(), CycleError> {
-        let known = self.sink.account().await?;
         if report.mode == Mode::Incremental {
-            let Some(doubt) = self.incremental(&known, report).await? else { return Ok(()) };
+            let Some(doubt) = self.incremental(known, report).await? else { return Ok(()) };
             tracing::info!(
                 account_id = self.client.account().0,
                 cycle_id = %report.id,
@@ -194,7 +199,7 @@ impl<S: Sink> Cycle<'_, S> {
         } else {
             self.memory.ask_again();
         }
-        self.full(&known, report, end).await
+        self.full(known, report, end).await
     }
 
     /// Reads what changed; says so when that cannot be all.

@@ -23,10 +23,11 @@ use crate::store::{Store, StoreError, Table};
 
 impl Cycle<'_, Verify<'_>> {
     /// Compares everything; with `rates`, also each person's histories: two requests for each.
-    pub async fn verify(self, rates: bool) -> Report {
+    pub async fn verify(self, known: AccountState, rates: bool) -> Report {
         let Cycle { sink, client, clock, rules, memory, progress, cancel } = self;
         let again = Cycle { sink, client, clock, rules, memory: &mut Memory::default(), progress, cancel };
-        let mut report = Cycle { sink, client, clock, rules, memory, progress, cancel }.run(Mode::Full).await;
+        let cycle = Cycle { sink, client, clock, rules, memory, progress, cancel };
+        let mut report = cycle.run(Mode::Full, known).await;
         if report.outcome.is_ok() {
             sink.tell_of_unsettled();
         }

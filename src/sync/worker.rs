@@ -191,12 +191,12 @@ impl Worker {
         memory: &mut Memory,
         cancel: &CancellationToken,
     ) -> Option<Report> {
-        let mode = match cancel.run_until_cancelled(self.states(fence)).await? {
+        let (mode, known) = match cancel.run_until_cancelled(self.states(fence)).await? {
             Ok(None) => {
                 self.lost();
                 return None;
             }
-            Ok(Some(known)) => asked.unwrap_or_else(|| schedule::mode(self.clock.now(), &known)),
+            Ok(Some(known)) => (asked.unwrap_or_else(|| schedule::mode(self.clock.now(), &known)), known),
             Err(error) => {
                 let mut report = Report::new(fence.account, Mode::Incremental, self.clock.now());
                 report.outcome = Err(error.into());
@@ -215,7 +215,7 @@ impl Worker {
                 (Mode::Full, None) => self.turn(cancel).await,
                 _ => None,
             };
-            cycle.run(mode).await
+            cycle.run(mode, known).await
         };
         self.alive(fence, read, cancel).await
     }

@@ -1,6 +1,7 @@
 //! What totals tell: cheap, quick, and no reason to read everything again and again.
 
 use harvest_sim::Fault;
+use rosterd::roster::Resource;
 use rosterd::sync::schedule::Mode;
 
 use crate::deletions::company;
@@ -14,6 +15,37 @@ async fn an_idle_poll_asks_four_times() {
     world.rules.count_probe = false;
     world.cycle().await;
     assert_eq!(world.asked().len(), 2);
+}
+
+/// A million rows are not counted with each poll: whoever comes or goes is told of.
+#[tokio::test]
+async fn rows_are_counted_again_when_something_was_told() {
+    let mut world = company().await;
+    world.cycle().await;
+    let live = async |world: &World| {
+        let census = world.store.census(world.fence.account).await.unwrap();
+        census[&Resource::Assignments].live
+    };
+    let counted = live(&world).await;
+    // As nobody does: without an event.
+    sqlx::query(
+        "DELETE FROM roster.user_assignments WHERE id = (SELECT max(id) FROM roster.user_assignments)",
+    )
+    .execute(world.store.pool())
+    .await
+    .unwrap();
+    assert_eq!(live(&world).await, counted, "it was counted although nothing was told");
+    sqlx::query("UPDATE roster.outbox_head SET seq = seq + 1").execute(world.store.pool()).await.unwrap();
+    assert_eq!(live(&world).await, counted - 1);
+    sqlx::query("UPDATE roster.user_assignments SET deleted_at = now(), is_active = false")
+        .execute(world.store.pool())
+        .await
+        .unwrap();
+    sqlx::query("UPDATE roster.outbox_head SET stream_id = gen_random_uuid()")
+        .execute(world.store.pool())
+        .await
+        .unwrap();
+    assert_eq!(live(&world).await, 0, "another history");
 }
 
 #[tokio::test]

@@ -351,6 +351,7 @@ async fn after_any_history_the_mirror_is_the_source_and_the_outbox_its_story() {
             if random.random_bool(0.2) {
                 world.full_cycle().await;
             }
+            world.expect_census_to_be_a_count().await;
         }
         // Silent edits are found by a full read only; who is young and gone, by the second question.
         world.full_cycle().await;

@@ -104,7 +104,8 @@ impl World {
     }
 
     pub async fn try_cycle_in(&mut self, mode: Mode) -> Report {
-        self.turn(async |cycle| cycle.run(mode).await).await
+        let known = self.store.account_state(self.fence.account).await.unwrap();
+        self.turn(async |cycle| cycle.run(mode, known).await).await
     }
 
     /// Turns the crank by hand.
@@ -183,6 +184,14 @@ impl World {
         let asked = self.sim.requests().into_iter().map(|request| request.path).collect();
         self.sim.clear_requests();
         asked
+    }
+
+    /// What was counted once and is remembered is what another process would count.
+    pub async fn expect_census_to_be_a_count(&self) {
+        let other = crate::database::store(self.url());
+        let account = self.fence.account;
+        assert_eq!(self.store.census(account).await.unwrap(), other.census(account).await.unwrap());
+        other.close().await;
     }
 
     /// What is held, as `reason resource id`.

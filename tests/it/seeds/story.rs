@@ -314,8 +314,8 @@ async fn cycle(
 ) -> Report {
     let cancel = CancellationToken::new();
     let writer = Writer { store, fence, again_after: TimeDelta::zero(), thorough: false };
-    let mode = match store.account_state(fence.account).await {
-        Ok(known) => schedule::mode(clock.now(), &known),
+    let known = match store.account_state(fence.account).await {
+        Ok(known) => known,
         Err(error) => {
             let mut report = Report::new(fence.account, Mode::Incremental, clock.now());
             report.outcome = Err(error.into());
@@ -324,7 +324,7 @@ async fn cycle(
     };
     let cycle =
         Cycle { sink: &writer, client, clock, rules, memory, progress: &|_, _, _| {}, cancel: &cancel };
-    cycle.run(mode).await
+    cycle.run(schedule::mode(clock.now(), &known), known).await
 }
 
 async fn head(store: &Store) -> i64 {
