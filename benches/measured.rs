@@ -69,10 +69,7 @@ impl Daemon {
 
     /// Seconds of CPU so far.
     pub fn cpu(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
-        let (_, fields) = stat.rsplit_once(')').unwrap();
-        let ticks = fields.split_whitespace().skip(11).take(2).map(|it| it.parse::<f64>().unwrap());
-        ticks.sum::<f64>() / 100.0
+        cpu(self.0.id())
     }
 
     /// Memory in MiB: `VmRSS` now, or `VmHWM` at its highest.
@@ -124,6 +121,24 @@ pub fn run(arguments: &[&str], environment: &[(&str, String)]) -> Ended {
     };
     assert!(status.success(), "{status}");
     Ended { took: began.elapsed(), cpu: children() - cpu, peak }
+}
+
+fn cpu(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let ticks = fields.split_whitespace().skip(11).take(2).map(|it| it.parse::<f64>().unwrap());
+    ticks.sum::<f64>() / 100.0
+}
+
+/// Seconds of CPU so far of the server processes that the program has connections to, which it keeps open.
+pub async fn servers_cpu(pool: &PgPool) -> f64 {
+    let pids: Vec<i32> = sqlx::query_scalar(
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'rosterd' AND datname = current_database()",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    pids.into_iter().map(|pid| cpu(pid.unsigned_abs())).sum()
 }
 
 /// In MiB; `None` where the process has ended.

@@ -6,8 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::measured::{self, Daemon, Ended, Server, real, until, written};
-use harvest_sim::{Company, Fault, Options, Sim};
+use crate::measured::{self, Daemon, Ended, Server, real, servers_cpu, until, written};
+use harvest_sim::{Company, Fault, Options, Paging, Sim};
 use rosterd::harvest::pages::Envelope;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::time::sleep;
@@ -26,7 +26,8 @@ pub async fn measure(arguments: &[String]) {
     println!();
     idle_polls(&server).await;
     println!();
-    slow_harvest(&server).await;
+    slow_harvest(&server, 5002, Paging::Cursor).await;
+    slow_harvest(&server, 5003, Paging::Number).await;
     println!();
     under_the_limit(&server).await;
     server.stop().await;
@@ -43,17 +44,18 @@ async fn company(server: &Server, people: usize, places: usize) {
     work.measure("a poll, nothing new", &["sync"]).await;
 }
 
-/// A Harvest that takes half a second for each page, as the real one does at least: storing goes on meanwhile.
-async fn slow_harvest(server: &Server) {
+/// A Harvest that takes half a second for each page, as the real one does at least: storing goes on meanwhile, and pages
+/// by number come several at a time.
+async fn slow_harvest(server: &Server, people: usize, paging: Paging) {
     const EACH: Duration = Duration::from_millis(500);
-    let work = Work::new(server, 5002, 50_000, Options { limit: None, ..Options::default() }).await;
+    let work = Work::new(server, people, 50_000, Options { limit: None, paging, ..Options::default() }).await;
     work.sim.inject(Fault::delay(EACH).forever());
     let Ended { took, .. } = measured::run(&["sync", "--full"], &work.environment);
     let requests = work.sim.requests().len();
     let theirs = real(requests) * EACH.as_secs_f64();
     println!(
-        "From a Harvest that takes half a second a request: {requests} requests in {:.1} s, {:.2} of what Harvest takes \
-         ({theirs:.1} s).",
+        "From a Harvest that takes half a second a request, {paging:?}: {requests} requests in {:.1} s, {:.2} of what Harvest \
+         takes ({theirs:.1} s).",
         took.as_secs_f64(),
         took.as_secs_f64() / theirs,
     );
@@ -154,19 +156,22 @@ async fn idle_polls(server: &Server) {
     .await;
     // Nothing is new any more, and the first poll's heartbeat is behind.
     sleep(Duration::from_secs(5)).await;
-    let (cpu, wal, rows, asked) =
-        (daemon.cpu(), written(&work.pool).await.0, rows(&work.pool).await, work.sim.requests().len());
+    let (cpu, theirs) = (daemon.cpu(), servers_cpu(&work.pool).await);
+    let (wal, rows, asked) = (written(&work.pool).await.0, rows(&work.pool).await, work.sim.requests().len());
     while work.sim.requests().len() < asked + 4 * POLLS {
         sleep(Duration::from_millis(20)).await;
     }
-    let (cpu, bytes) = (daemon.cpu() - cpu, written(&work.pool).await.0 - wal);
+    let (cpu, theirs) = (daemon.cpu() - cpu, servers_cpu(&work.pool).await - theirs);
+    let bytes = written(&work.pool).await.0 - wal;
     println!(
-        "An idle poll: {:.1} ms of CPU, {} bytes of WAL with the process's heartbeats, {} rows of mirror, outbox and cycles \
-         written; {:.0} MiB.",
+        "An idle poll: {:.1} ms of CPU and {:.1} ms of PostgreSQL's, {} bytes of WAL with the process's heartbeats, {} rows \
+         of mirror, outbox and cycles written; {:.0} MiB, {:.0} at its highest.",
         1000.0 * cpu / real(POLLS),
+        1000.0 * theirs / real(POLLS),
         bytes / i64::try_from(POLLS).unwrap(),
         self::rows(&work.pool).await - rows,
         daemon.memory("VmRSS:"),
+        daemon.memory("VmHWM:"),
     );
     daemon.stop();
 }
