@@ -29,7 +29,8 @@ pub async fn measure(arguments: &[String]) {
     slow_harvest(&server, 5002, Paging::Cursor).await;
     slow_harvest(&server, 5003, Paging::Number).await;
     println!();
-    under_the_limit(&server).await;
+    under_the_limit(&server, 2000, Paging::Cursor).await;
+    under_the_limit(&server, 2001, Paging::Number).await;
     server.stop().await;
 }
 
@@ -189,17 +190,17 @@ async fn rows(pool: &PgPool) -> i64 {
 }
 
 /// More pages than fit into a window, as Harvest lets them through.
-async fn under_the_limit(server: &Server) {
-    let options = Options { max_per_page: 100, ..Options::default() };
-    let mut work = Work::new(server, 2000, 30_000, options).await;
+async fn under_the_limit(server: &Server, people: usize, paging: Paging) {
+    let options = Options { max_per_page: 100, paging, ..Options::default() };
+    let mut work = Work::new(server, people, 30_000, options).await;
     work.environment.push(("ROSTERD__HARVEST__PER_PAGE", "100".to_owned()));
     let Ended { took, .. } = measured::run(&["sync", "--full"], &work.environment);
     let requests = work.sim.requests().len();
     // A hundred at once, and the next hundred when those are out of the window.
     let floor = 15.0 * real((requests - 1) / 100);
     println!(
-        "Under Harvest's limit: {requests} requests in {:.1} s, {:.2} of what the limit takes ({floor:.1} s); at most {} in any \
-         15 s.",
+        "Under Harvest's limit, {paging:?}: {requests} requests in {:.1} s, {:.2} of what the limit takes ({floor:.1} s); at most \
+         {} in any 15 s.",
         took.as_secs_f64(),
         took.as_secs_f64() / floor,
         work.sim.most_in_any_window(Duration::from_secs(15)),
