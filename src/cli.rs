@@ -119,6 +119,15 @@ enum Command {
 }
 
 impl Cli {
+    /// Whether it prints a line or two at the most, so that no reader of its output can hold it up.
+    pub fn prints_little(&self) -> bool {
+        match &self.command {
+            Command::Run => true,
+            Command::Sync(options) => !options.dry_run,
+            _ => false,
+        }
+    }
+
     /// Runs the command to its end.
     pub async fn execute(self) -> ExitCode {
         match Box::pin(self.try_execute()).await {

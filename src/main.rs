@@ -6,9 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use nix::sys::resource::{Resource, setrlimit};
 use rosterd::cli::Cli;
-
-/// Threads that read pages of Harvest's and look up hosts.
-const HELPERS: usize = 4;
+use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -16,7 +14,10 @@ fn main() -> ExitCode {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     // One thread waits for Harvest and PostgreSQL: it has little else to do, and the allocator keeps memory for each thread
     // that ever had much of it. With a thread a core the daemon's first read of 5,000 people took 3 to 7 MiB more on two.
-    match tokio::runtime::Builder::new_current_thread().max_blocking_threads(HELPERS).enable_all().build() {
+    // Whoever prints at length may be held up by a pager: heartbeats and signals then need a thread of their own.
+    let mut runtime =
+        if cli.prints_little() { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    match runtime.enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(cli.execute());
             // Whatever still runs is dropped, which is safe anywhere; nothing may keep the process from ending.

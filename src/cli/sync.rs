@@ -36,7 +36,7 @@ pub(super) struct Options {
     full: bool,
     /// Print what would change and write nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// With --dry-run: print values too (they are people's data)
     #[arg(long, requires = "dry_run")]
     values: bool,

@@ -2,14 +2,15 @@
 //!
 //! Each page says where its list goes on: the next one is on its way while this one is read and stored. A list by numbers
 //! says with its first page how many there are, and several are on their way at once, each with leave of its own as any
-//! request. Whatever order they are answered in, the walk looks at them in the list's, and that is enough for its checks:
-//! a row is lost only between two neighbours of which the first was answered before the list slid up and the second
-//! after, and between those two the total falls.
+//! request. Whatever order they are answered in, the walk looks at them in the list's, and its checks hold as they do for pages
+//! asked for one by one: a row is lost only between two neighbours of which the first was answered before the list slid up
+//! and the second after, and between those two the total falls. So a list that tells no total is read one by one.
 
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
 
 use reqwest::Url;
+use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -26,6 +27,8 @@ use crate::roster::watermark::ReadStart;
 const AT_ONCE: usize = 4;
 /// What is shorter is read sooner than handed to another thread.
 const SHORT: usize = 64 << 10;
+/// So many pages are read at once, whatever the accounts: each takes a thread, and memory.
+static READERS: Semaphore = Semaphore::const_new(4);
 
 /// A page that came.
 pub(super) struct Asked {
@@ -92,7 +95,11 @@ pub(super) async fn off_the_socket<T: Send + 'static>(
     bytes: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {
-    if bytes < SHORT { work() } else { ended(tokio::task::spawn_blocking(work).await).await }
+    if bytes < SHORT {
+        return work();
+    }
+    let _turn = READERS.acquire().await;
+    ended(tokio::task::spawn_blocking(work).await).await
 }
 
 /// What a task came to. Nobody aborts one that is waited for: a panic of its own goes on here, and when the runtime ends

@@ -67,7 +67,7 @@ impl<R: Decode> Pages<R> {
         let protocol = |problem: String| HarvestError::Protocol { what: what.to_owned(), problem };
         self.next = next_url(&url, self.client.base(), envelope.next_link.as_deref(), envelope.next_page)
             .map_err(protocol)?;
-        self.asked.ask(self.next.as_ref(), envelope.pages);
+        self.asked.ask(self.next.as_ref(), envelope.total.and(envelope.pages));
         let (with_pay, request, total) = (self.client.with_pay(), self.named(&url), envelope.total);
         let read = off_the_socket(envelope.list.get().len(), move || {
             let records = envelope.records()?.into_iter();

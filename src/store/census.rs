@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -33,10 +34,14 @@ impl Census {
     }
 }
 
+/// Rows that somebody has removed by hand, which nothing tells of, are missed by then.
+const RECOUNT: Duration = Duration::from_mins(10);
+
 /// Live rows, and where the outbox stood when they were counted. Whoever comes or goes is told of: as long as nothing is
 /// told, a million rows need not be counted with each poll.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Counted {
+    at: Instant,
     stream: Uuid,
     seq: i64,
     users: i64,
@@ -46,7 +51,7 @@ pub(super) struct Counted {
 impl Store {
     /// How many rows each list should have.
     pub async fn census(&self, account: AccountId) -> Result<HashMap<Resource, Census>, StoreError> {
-        let known = self.counted().get(&account).copied().unwrap_or_default();
+        let known = self.counted().get(&account).copied().filter(|known| known.at.elapsed() < RECOUNT);
         let row = sqlx::query!(
             r#"WITH missing AS (
                    SELECT resource, record_id, coalesce(decision, '') = 'rejected' AS kept
@@ -83,15 +88,17 @@ impl Store {
                           AS "kept_assignments!"
                  FROM roster.outbox_head"#,
             account.0,
-            known.stream,
-            known.seq,
-            known.users,
-            known.assignments,
+            known.map(|known| known.stream),
+            known.map(|known| known.seq),
+            known.map(|known| known.users),
+            known.map(|known| known.assignments),
         )
         .fetch_one(&self.pool)
         .await?;
         let (stream, seq, users, assignments) = (row.stream_id, row.seq, row.users, row.assignments);
-        self.counted().insert(account, Counted { stream, seq, users, assignments });
+        let still = known.filter(|known| (known.stream, known.seq) == (stream, seq));
+        let at = still.map_or_else(Instant::now, |known| known.at);
+        self.counted().insert(account, Counted { at, stream, seq, users, assignments });
         let census = |[live, unread, missing, kept]: [i64; 4]| Census {
             live: live.unsigned_abs(),
             unread: unread.unsigned_abs(),

@@ -115,6 +115,27 @@ async fn a_numbered_list_that_shrinks_in_mid_walk_is_walked_again() {
 }
 
 /// Somebody leaves between the pages of each walk: as long as that goes on nothing is concluded, and nothing lost.
+/// Pages by number are under way together: somebody leaves between the one and the other, in either order.
+#[tokio::test]
+async fn a_numbered_list_that_shrinks_between_two_pages_under_way_is_walked_again() {
+    for (first, second) in [(2, 3), (3, 2)] {
+        let options = Options { paging: Paging::Number, max_per_page: 100, ..Options::default() };
+        let mut world = World::of(Company::seeded(9, 450, 20), options).await;
+        let sim = world.sim.clone();
+        let newest = *world.sim.user_ids().last().unwrap();
+        let page = |number: u32| format!("/users?page={number}&");
+        world.sim.inject(Fault::meanwhile(move || sim.delete_user(newest)).on(page(first)));
+        world.sim.inject(Fault::delay(Duration::from_secs(1)).on(page(second)));
+        world.cycle().await;
+        let rows = world.rows("users").await;
+        for id in world.sim.user_ids() {
+            assert!(rows.contains_key(&id.0), "user {id} was slid past");
+        }
+        let walks = world.sim.requests().iter().filter(|request| request.path.contains(&page(2))).count();
+        assert_eq!(walks, 2, "page {first} came before page {second}");
+    }
+}
+
 #[tokio::test]
 async fn a_numbered_list_that_never_holds_still_keeps_the_watermark_waiting() {
     let options = Options { paging: Paging::Number, max_per_page: 100, ..Options::default() };
