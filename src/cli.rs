@@ -3,10 +3,13 @@
 mod accounts;
 mod auth;
 mod check;
+mod consent;
 mod deletions;
 mod explain;
+mod findings;
 mod forget;
 mod health;
+mod manual;
 mod migrate;
 mod outbox;
 mod output;
@@ -22,7 +25,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::app::{App, Exit, Failure};
 use crate::settings::{LogFormat, Settings};
@@ -34,7 +37,7 @@ use crate::telemetry;
     name = "rosterd",
     version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ROSTERD_REVISION"), ")"),
     after_help = "Example:\n  HARVEST_ACCOUNT_ID=123456 HARVEST_ACCESS_TOKEN=… DATABASE_URL=postgres://… rosterd run\n\n\
-                  Exit codes: 0 done · 1 differences found, or no such record · 2 bad usage · 69 Harvest or the database \
+                  Exit codes: 0 done · 1 differences found, no such record, or not confirmed · 2 bad usage · 69 Harvest or the database \
                   unavailable · 70 internal error · 75 another rosterd is at work · 77 Harvest refused the token or the \
                   account · 78 settings invalid"
 )]
@@ -86,10 +89,10 @@ enum Command {
     #[command(after_help = "Exits with 0 where they are the same and with 1 where they differ.\n\n\
                             Example:\n  rosterd verify --values")]
     Verify(verify::Options),
-    /// Deletions that are held back: see them, let them happen, or keep the rows
+    /// List, accept or reject held deletions
     #[command(
         subcommand,
-        after_help = "Examples:\n  rosterd deletions list\n  rosterd deletions accept --account 123456"
+        after_help = "Examples:\n  rosterd deletions list\n  rosterd deletions accept user 1001 1002"
     )]
     Deletions(deletions::Command),
     /// Why a row is as it is: its versions, what changed when, in which cycle, and which events told of it
@@ -98,13 +101,13 @@ enum Command {
         after_help = "Examples:\n  rosterd explain user 1001\n  rosterd explain assignment 290021 --json"
     )]
     Explain(explain::Command),
-    /// The outbox of events: print them, follow them, or begin a new stream
+    /// Print or follow events, or begin a new stream
     #[command(
         subcommand,
         after_help = "Examples:\n  rosterd outbox tail --follow --type 'user.*'\n  rosterd outbox new-stream"
     )]
     Outbox(outbox::Command),
-    /// Erases a person, all pay or an account from mirror, rejected records and events
+    /// Erase a user, all pay data or an account permanently
     #[command(
         subcommand,
         after_help = "Examples:\n  rosterd forget user 1001\n  rosterd forget pay\n  rosterd forget account 123456"
@@ -116,6 +119,19 @@ enum Command {
     /// Asks the running daemon whether it is well, for container health checks
     #[command(after_help = "Example:\n  rosterd health --ready")]
     Health(health::Options),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  rosterd completions bash > /etc/bash_completion.d/rosterd")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages into a directory
+    #[command(after_help = "Example:\n  rosterd man /usr/local/share/man/man1")]
+    Man {
+        /// The directory, which must exist
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
 }
 
 impl Cli {
@@ -140,6 +156,12 @@ impl Cli {
     }
 
     async fn try_execute(self) -> Result<ExitCode, Failure> {
+        // These need no settings.
+        match &self.command {
+            Command::Completions { shell } => return manual::completions(Self::command(), *shell),
+            Command::Man { dir } => return manual::man_pages(Self::command(), dir),
+            _ => {}
+        }
         let settings = match Settings::from_environment(self.global.config.as_deref()) {
             Ok(settings) => settings,
             Err(error) => match self.command {
@@ -162,6 +184,7 @@ impl Cli {
             Command::Forget(command) => forget::forget(settings, command).await,
             Command::Auth(command) => auth::auth(settings, command).await,
             Command::Health(options) => health::health(&settings, &options).await,
+            Command::Completions { .. } | Command::Man { .. } => Ok(ExitCode::SUCCESS),
         }
     }
 
@@ -221,7 +244,7 @@ async fn with_opened(
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_well_formed() {

@@ -15,8 +15,10 @@ use crate::telemetry::sentences;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Differences were found, or there is no such record.
+    /// Differences were found, there is no such record, or a question was answered with no.
     Differences = 1,
+    /// The command line is wrong or incomplete; clap exits with the same code.
+    Usage = 2,
     /// Harvest or the database is not available.
     Unavailable = 69,
     /// A fault in rosterd.

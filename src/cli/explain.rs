@@ -1,5 +1,6 @@
-//! `rosterd explain`: why a row is as it is. People are ids, and fields names: no value is shown.
+//! `rosterd explain`: the versions of a record, by ids and names of fields. No value is shown.
 
+use std::fmt;
 use std::process::ExitCode;
 
 use chrono::SecondsFormat;
@@ -14,51 +15,113 @@ use crate::store::explain::{Trouble, Version};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// A person
-    #[command(after_help = "Example:\n  rosterd explain user 1001")]
-    User(Options),
-    /// An assignment
+    /// Explain the versions of a user
+    #[command(after_help = "Examples:\n  rosterd explain user 1001\n  rosterd explain user ada@example.com")]
+    User {
+        /// Harvest's id of the user, or the e-mail address
+        #[arg(value_name = "ID|EMAIL", value_parser = who)]
+        who: Who,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Explain the versions of an assignment
     #[command(after_help = "Example:\n  rosterd explain assignment 290021 --json")]
-    Assignment(Options),
+    Assignment {
+        /// Harvest's id of the assignment
+        #[arg(value_name = "ID")]
+        id: i64,
+        #[command(flatten)]
+        options: Options,
+    },
 }
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
-    /// Harvest's id of the record
-    #[arg(value_name = "ID")]
-    id: i64,
     /// Only in this account
     #[arg(long, value_name = "ID")]
     account: Option<i64>,
-    /// One JSON document instead of lines
+    /// Print one JSON document instead of lines
     #[arg(long)]
     json: bool,
+}
+
+/// How the command line names a user.
+#[derive(Clone)]
+pub(super) enum Who {
+    Id(i64),
+    Email(String),
+}
+
+/// Without the address, which is personal data.
+impl fmt::Debug for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Who(…)")
+    }
+}
+
+fn who(word: &str) -> Result<Who, &'static str> {
+    match word.parse() {
+        Ok(id) => Ok(Who::Id(id)),
+        Err(_) if word.contains('@') => Ok(Who::Email(word.to_owned())),
+        Err(_) => Err("give Harvest's id of the user, or an e-mail address"),
+    }
 }
 
 pub(super) async fn explain(settings: Settings, command: Command) -> Result<ExitCode, Failure> {
     with_app(settings, PATIENCE, async |app| {
         require_schema(app).await?;
         match &command {
-            Command::User(options) => record(app, Resource::Users, options).await?,
-            Command::Assignment(options) => record(app, Resource::Assignments, options).await?,
+            Command::User { who, options } => {
+                let only = options.account.map(AccountId);
+                let (only, id) = match who {
+                    Who::Id(id) => (only, *id),
+                    Who::Email(email) => by_email(app, email, only).await?,
+                };
+                record(app, Resource::Users, id, only, options.json).await?;
+            }
+            Command::Assignment { id, options } => {
+                let only = options.account.map(AccountId);
+                record(app, Resource::Assignments, *id, only, options.json).await?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     })
     .await
 }
 
-async fn record(app: &App, resource: Resource, options: &Options) -> Result<(), Failure> {
-    let only = options.account.map(AccountId);
-    let versions = app.store.versions(resource, options.id, only).await?;
-    let troubles = app.store.troubles(resource, options.id, only).await?;
+/// The one user who has this address. Messages do not repeat it.
+async fn by_email(
+    app: &App,
+    email: &str,
+    only: Option<AccountId>,
+) -> Result<(Option<AccountId>, i64), Failure> {
+    let advice = match app.store.users_by_email(email, only).await?.as_slice() {
+        [(account, id)] => return Ok((Some(*account), *id)),
+        [] => "no user in the mirror has this e-mail address".to_owned(),
+        several => {
+            let users: Vec<_> =
+                several.iter().map(|(account, id)| format!("user {id} of account {account}")).collect();
+            format!("several users have this e-mail address: give the id instead ({})", users.join(", "))
+        }
+    };
+    Err(Failure::new(Exit::Differences, advice))
+}
+
+async fn record(
+    app: &App,
+    resource: Resource,
+    id: i64,
+    only: Option<AccountId>,
+    json: bool,
+) -> Result<(), Failure> {
+    let versions = app.store.versions(resource, id, only).await?;
+    let troubles = app.store.troubles(resource, id, only).await?;
     if versions.is_empty() && troubles.is_empty() {
-        let nothing = format!("the mirror never had {} {}", resource.aggregate(), options.id);
+        let nothing = format!("the mirror never had {} {id}", resource.aggregate());
         return Err(Failure::new(Exit::Differences, nothing));
     }
-    if options.json {
-        let all = json!({ "id": options.id, "versions": versions, "troubles": troubles });
-        let all = serde_json::to_string_pretty(&all).map_err(|error| Failure::new(Exit::Internal, error))?;
-        return output::line(all);
+    if json {
+        return output::json(&json!({ "id": id, "versions": versions, "troubles": troubles }));
     }
     for version in &versions {
         output::line(told(version))?;

@@ -8,8 +8,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::consent::Consent;
+use super::output::count;
 use super::{PATIENCE, output, require_schema, signals, with_app};
 use crate::app::{App, Exit, Failure};
+use crate::roster::event;
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::store::requests::Bell;
@@ -27,13 +30,14 @@ pub(super) enum Command {
                       Examples:\n  rosterd outbox tail --from 1021\n  rosterd outbox tail --follow --type '*.deleted'"
     )]
     Tail(TailOptions),
-    /// Begins a new stream, after a restore that rewound history without a trace: consumers load afresh
+    /// Begin a new stream permanently: consumers must reload
     #[command(
-        after_help = "A restore by PostgreSQL's own means, or a fail-over, is noticed without this; a volume that was set \
-                      back to a snapshot is not. Everything is read again at once.\n\n\
+        after_help = "For a database that was restored to an earlier state without a trace, such as a volume's snapshot. \
+                      rosterd notices a restore by PostgreSQL's own means, and a failover, without this command. \
+                      Every account is read in full at once.\n\n\
                       Example:\n  rosterd outbox new-stream"
     )]
-    NewStream,
+    NewStream(Consent),
 }
 
 #[derive(Args, Debug)]
@@ -45,23 +49,44 @@ pub(super) struct TailOptions {
     #[arg(long)]
     follow: bool,
     /// Only these types: * stands for anything, ? for one letter
-    #[arg(long = "type", value_name = "GLOB")]
+    #[arg(long = "type", value_name = "GLOB", value_parser = known_types)]
     kind: Option<String>,
 }
 
 pub(super) async fn outbox(settings: Settings, command: Command) -> Result<ExitCode, Failure> {
+    if let Command::NewStream(consent) = &command {
+        consent.require_terminal()?;
+    }
     with_app(settings, PATIENCE, async |app| {
         require_schema(app).await?;
-        match command {
-            Command::Tail(options) => tail(app, &options).await?,
-            Command::NewStream => {
-                let stream = app.store.new_stream().await?;
-                output::line(format_args!("the new stream is {stream}; everything is read again"))?;
-            }
+        match &command {
+            Command::Tail(options) => tail(app, options).await?,
+            Command::NewStream(consent) => new_stream(app, consent).await?,
         }
         Ok(ExitCode::SUCCESS)
     })
     .await
+}
+
+async fn new_stream(app: &App, consent: &Consent) -> Result<(), Failure> {
+    if !consent.is_given() {
+        let status = app.store.status().await?;
+        let of = |items: usize, noun| count(items as u64, noun);
+        let outbox = &status.outbox;
+        let preview = format!(
+            "would begin a new stream: stream {} ends at event {} ({} kept); {} must reload; {} read in full",
+            outbox.stream_id,
+            outbox.seq,
+            count((outbox.seq - outbox.floor_seq).unsigned_abs(), "event"),
+            of(status.consumers.len(), "registered consumer"),
+            of(status.accounts.len(), "account"),
+        );
+        if !consent.ask(preview).await? {
+            return Ok(());
+        }
+    }
+    let stream = app.store.new_stream().await?;
+    output::line(format_args!("the new stream is {stream}; every account is read in full"))
 }
 
 async fn tail(app: &App, options: &TailOptions) -> Result<(), Failure> {
@@ -149,6 +174,26 @@ fn lost(what: &str) -> Failure {
     Failure::new(Exit::Differences, format!("{what}; {advice}"))
 }
 
+/// Refuses a glob that no event's type can match.
+fn known_types(glob: &str) -> Result<String, String> {
+    let known = event::types();
+    if known.iter().any(|known| matches(glob.as_bytes(), known.as_bytes())) {
+        return Ok(glob.to_owned());
+    }
+    Err(format!("no event has such a type; the types are {}", known.join(", ")))
+}
+
+/// Whether a glob matches, as [`like`] makes PostgreSQL match.
+fn matches(glob: &[u8], text: &[u8]) -> bool {
+    match glob.split_first() {
+        None => text.is_empty(),
+        Some((b'*', rest)) => (0..=text.len()).any(|skipped| matches(rest, &text[skipped..])),
+        Some((wanted, rest)) => text
+            .split_first()
+            .is_some_and(|(letter, text)| [b'?', *letter].contains(wanted) && matches(rest, text)),
+    }
+}
+
 /// A glob as a pattern for `LIKE`.
 fn like(glob: &str) -> String {
     glob.chars()
@@ -163,6 +208,23 @@ fn like(glob: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn globs_match_types_as_a_whole() {
+        for (glob, is_known) in [
+            ("*", true),
+            ("user.*", true),
+            ("*.deleted", true),
+            ("cost_rate.?reated", true),
+            ("user.created", true),
+            ("user", false),
+            ("users.*", false),
+            ("billable_rate.deactivated", false),
+            ("", false),
+        ] {
+            assert_eq!(super::known_types(glob).is_ok(), is_known, "{glob}");
+        }
+    }
+
     #[test]
     fn a_glob_is_a_pattern_and_its_letters_are_letters() {
         assert_eq!(super::like("user.*"), "user.%");

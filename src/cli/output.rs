@@ -1,7 +1,9 @@
 //! Printing that never panics: a reader that has gone away (`| head`) or a full disk is no fault of ours.
 
 use std::fmt::{self, Display, Formatter, Write as _};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+
+use serde::Serialize;
 
 use crate::app::{Exit, Failure};
 
@@ -12,13 +14,37 @@ pub(super) fn line(text: impl Display) -> Result<(), Failure> {
 
 /// The same; tells whether anybody reads on.
 pub(super) fn is_read(text: impl Display) -> Result<bool, Failure> {
-    match writeln!(std::io::stdout().lock(), "{}", Tame(text)) {
+    written(writeln!(std::io::stdout().lock(), "{}", Tame(text)))
+}
+
+/// Prints text of our own as it is.
+pub(super) fn script(text: &[u8]) -> Result<(), Failure> {
+    written(std::io::stdout().lock().write_all(text)).map(drop)
+}
+
+fn written(done: std::io::Result<()>) -> Result<bool, Failure> {
+    match done {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => {
             Err(Failure::new(Exit::Internal, format!("cannot write the result to stdout: {error}")))
         }
     }
+}
+
+/// Prints one JSON document on stdout.
+pub(super) fn json(document: &impl Serialize) -> Result<(), Failure> {
+    line(serde_json::to_string_pretty(document).map_err(|error| Failure::new(Exit::Internal, error))?)
+}
+
+/// Whether a person reads stdout.
+pub(super) fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// A number with its noun, such as `1 row` and `2 rows`.
+pub(super) fn count(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Says something to a person on stderr, if it can be said.

@@ -4,10 +4,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::accounts::Documents;
+use super::findings::Findings;
 use super::progress::Bars;
 use super::{PATIENCE, accounts, output, require_schema, signals, with_app};
 use crate::app::{App, Exit, Failure};
@@ -15,6 +18,7 @@ use crate::harvest::Client;
 use crate::roster::AccountId;
 use crate::settings::Settings;
 use crate::store::Fence;
+use crate::store::deletions::Selection;
 use crate::store::lease::Lease;
 use crate::store::requests::{Outcome, Progress as Stage, Wish};
 use crate::sync::apply::Writer;
@@ -30,6 +34,7 @@ const ANSWER: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(300);
 
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of the command line")]
 pub(super) struct Options {
     /// Read everything, not only what changed
     #[arg(long)]
@@ -46,6 +51,9 @@ pub(super) struct Options {
     /// Read only this person and their assignments again
     #[arg(long, value_name = "ID", conflicts_with_all = ["full", "dry_run"])]
     user: Option<i64>,
+    /// Print one JSON document instead of lines
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) async fn sync(settings: Settings, options: Options) -> Result<ExitCode, Failure> {
@@ -57,10 +65,20 @@ pub(super) async fn sync(settings: Settings, options: Options) -> Result<ExitCod
     let stop = CancellationToken::new();
     signals::stop_on_signal(stop.clone())?;
     let work = Box::pin(with_app(settings, PATIENCE, async |app| {
-        let sync = Sync { app, options: &options, stop: &stop };
-        if options.dry_run { sync.plan().await } else { sync.apply().await }
+        let documents = Documents::new(options.json);
+        let sync = Sync { app, options: &options, stop: &stop, documents: &documents };
+        let done = if options.dry_run { sync.plan().await } else { sync.apply().await };
+        documents.print().and(done)
     }));
     signals::within_drain(&stop, work, Err(CycleError::Stopped.into())).await
+}
+
+/// What became of the account.
+enum Taken {
+    /// It is this process's.
+    Fence(Fence),
+    /// The process that holds it did the work and answered.
+    Answered(String),
 }
 
 /// One call of the command.
@@ -68,6 +86,7 @@ struct Sync<'a> {
     app: &'a App,
     options: &'a Options,
     stop: &'a CancellationToken,
+    documents: &'a Documents,
 }
 
 impl Sync<'_> {
@@ -79,9 +98,12 @@ impl Sync<'_> {
             budgets = self.app.budgets(replica.clone(), PATIENCE) => budgets?,
             () = self.stop.cancelled() => return Err(CycleError::Stopped.into()),
         };
-        let done = accounts::each(self.app, self.options.account, async |account| {
+        let done = self.documents.each(self.app, self.options.account, async |account| {
             let client = self.app.client(account, &budgets)?;
-            let Some(fence) = self.take(client.account(), replica.id).await? else { return Ok(()) };
+            let fence = match self.take(client.account(), replica.id).await? {
+                Taken::Fence(fence) => fence,
+                Taken::Answered(answer) => return Ok(json!({ "delegated": true, "summary": answer })),
+            };
             let again_after = self.app.again_after();
             // Somebody who asks for all of it, or for one person, has a doubt.
             let thorough = self.options.full || self.options.user.is_some();
@@ -111,10 +133,10 @@ impl Sync<'_> {
         } else {
             self.app.local_budgets()
         };
-        let done = accounts::each(self.app, self.options.account, async |account| {
+        let done = self.documents.each(self.app, self.options.account, async |account| {
             let client = self.app.client(account, &budgets)?;
-            // What cannot be written here is told with the summary.
-            let print = |line: &str| drop(output::line(line));
+            let findings = Findings::new(self.options.json);
+            let print = |finding| findings.print(finding);
             let store = migrated.then_some(&self.app.store);
             let sink = DryRun {
                 store,
@@ -125,7 +147,9 @@ impl Sync<'_> {
                 planned: Planned::default(),
             };
             let report = self.cycle(&sink, &client).await?;
-            output::line(planned(&report))
+            let summary = planned(&report);
+            self.documents.tell(&summary)?;
+            Ok(json!({ "summary": summary, "cycle": report.json(), "changes": findings.into_inner() }))
         });
         let done = done.await;
         budgets.stop().await;
@@ -133,10 +157,10 @@ impl Sync<'_> {
     }
 
     /// One cycle, and whatever is due of the histories of rates.
-    async fn whole(&self, writer: &Writer<'_>, client: &Client) -> Result<(), Failure> {
+    async fn whole(&self, writer: &Writer<'_>, client: &Client) -> Result<Value, Failure> {
         let report = self.cycle(writer, client).await?;
         report.log(None, false);
-        output::line(report.summary())?;
+        let mut document = self.summarize(&report)?;
         self.tell_of_held(client.account()).await?;
         if self.app.settings.rates.histories {
             let bars = Bars::new(false);
@@ -146,17 +170,24 @@ impl Sync<'_> {
             bars.clear();
             let report = finished(report)?;
             let requests = report.requests;
-            output::line(format_args!(
+            self.documents.tell(format_args!(
                 "account {}: rate histories read by {requests} requests, {} changed",
                 client.account(),
                 report.rates.changed
             ))?;
+            document["rate_histories"] = report.json();
         }
-        Ok(())
+        Ok(document)
+    }
+
+    fn summarize(&self, report: &Report) -> Result<Value, Failure> {
+        let summary = report.summary();
+        self.documents.tell(&summary)?;
+        Ok(json!({ "delegated": false, "summary": summary, "cycle": report.json() }))
     }
 
     /// One person.
-    async fn person(&self, writer: &Writer<'_>, client: &Client, user: i64) -> Result<(), Failure> {
+    async fn person(&self, writer: &Writer<'_>, client: &Client, user: i64) -> Result<Value, Failure> {
         let with_rates = self.app.settings.rates.histories;
         let mut memory = Memory::default();
         let reader = self.reader(writer, client, &mut memory, &|_, _, _| ());
@@ -170,7 +201,7 @@ impl Sync<'_> {
             return Err(Failure::new(Exit::Differences, advice));
         }
         report.log(None, false);
-        output::line(report.summary())
+        self.summarize(&report)
     }
 
     /// One cycle, watched by a progress bar.
@@ -198,8 +229,8 @@ impl Sync<'_> {
     }
 
     /// Takes the account; after a crash of its holder that takes until the lease runs out. A holder that lives is asked
-    /// to do it instead: `None`.
-    async fn take(&self, account: AccountId, replica: Uuid) -> Result<Option<Fence>, Failure> {
+    /// to do it instead.
+    async fn take(&self, account: AccountId, replica: Uuid) -> Result<Taken, Failure> {
         let store = &self.app.store;
         let patience = ANSWER.max(self.app.settings.lease.ttl + Duration::from_secs(5));
         let give_up = Instant::now() + patience;
@@ -215,7 +246,7 @@ impl Sync<'_> {
             let by = match lease {
                 Lease::Acquired(fence) => {
                     self.withdraw(request).await;
-                    return Ok(Some(fence));
+                    return Ok(Taken::Fence(fence));
                 }
                 Lease::Held { by } => by,
             };
@@ -225,7 +256,7 @@ impl Sync<'_> {
             };
             match store.progress(asked).await? {
                 Stage::Done(outcome, answer) => {
-                    return self.answered(account, outcome, answer).await.map(|()| None);
+                    return self.answered(account, outcome, answer).await.map(Taken::Answered);
                 }
                 Stage::Waiting if Instant::now() >= give_up => {
                     self.withdraw(request).await;
@@ -256,11 +287,17 @@ impl Sync<'_> {
     }
 
     /// The holder's answer is ours.
-    async fn answered(&self, account: AccountId, outcome: Outcome, answer: String) -> Result<(), Failure> {
+    async fn answered(
+        &self,
+        account: AccountId,
+        outcome: Outcome,
+        answer: String,
+    ) -> Result<String, Failure> {
         let exit = match outcome {
             Outcome::Ok => {
-                output::line(answer)?;
-                return self.tell_of_held(account).await;
+                self.documents.tell(&answer)?;
+                self.tell_of_held(account).await?;
+                return Ok(answer);
             }
             Outcome::NoSuchRecord => Exit::Differences,
             Outcome::Refused => Exit::Credentials,
@@ -270,7 +307,11 @@ impl Sync<'_> {
     }
 
     async fn tell_of_held(&self, account: AccountId) -> Result<(), Failure> {
-        let held = self.app.store.held_deletions(Some(account.0)).await?;
+        let held = self
+            .app
+            .store
+            .held_deletions(&Selection { account: Some(account.0), ..Selection::default() })
+            .await?;
         let open = held.iter().filter(|deletion| deletion.decision.is_none()).count();
         if open > 0 {
             output::say(format_args!(

@@ -5,8 +5,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::accounts::Documents;
+use super::findings::Findings;
 use super::{PATIENCE, accounts, output, require_schema, signals, with_app};
 use crate::app::{App, Exit, Failure};
 use crate::harvest::Client;
@@ -22,6 +25,9 @@ pub(super) struct Options {
     /// Print both values (they are people's data)
     #[arg(long)]
     values: bool,
+    /// Print one JSON document instead of lines
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) async fn verify(settings: Settings, options: Options) -> Result<ExitCode, Failure> {
@@ -32,14 +38,15 @@ pub(super) async fn verify(settings: Settings, options: Options) -> Result<ExitC
         require_schema(app).await?;
         let budgets = app.budgets(App::replica(), PATIENCE).await?;
         let differences = AtomicU64::new(0);
-        let verified = accounts::each(app, options.account, async |account| {
-            let found = compare(app, &app.client(account, &budgets)?, &options, &stop).await?;
+        let documents = Documents::new(options.json);
+        let verified = documents.each(app, options.account, async |account| {
+            let (found, document) = compare(app, &app.client(account, &budgets)?, &options, &stop).await?;
             differences.fetch_add(found, Ordering::Relaxed);
-            Ok(())
+            Ok(document)
         });
         let verified = verified.await;
         budgets.stop().await;
-        verified?;
+        documents.print().and(verified)?;
         match differences.into_inner() {
             0 => Ok(ExitCode::SUCCESS),
             _ => Ok(Exit::Differences.into()),
@@ -48,15 +55,15 @@ pub(super) async fn verify(settings: Settings, options: Options) -> Result<ExitC
     signals::within_drain(&stop, work, Err(CycleError::Stopped.into())).await
 }
 
-/// Prints the differences, a line each; tells how many.
+/// Prints the differences, a line each; returns how many, and the account's JSON.
 async fn compare(
     app: &App,
     client: &Client,
     options: &Options,
     stop: &CancellationToken,
-) -> Result<u64, Failure> {
-    // What cannot be written here is told with the summary.
-    let print = |line: &str| drop(output::line(line));
+) -> Result<(u64, Value), Failure> {
+    let findings = Findings::new(options.json);
+    let print = |finding| findings.print(finding);
     let sink = Verify {
         store: &app.store,
         account: client.account(),
@@ -84,5 +91,10 @@ async fn compare(
         report.users.seen,
         report.assignments.seen
     ));
-    Ok(differences)
+    let document = json!({
+        "users": report.users.seen,
+        "assignments": report.assignments.seen,
+        "differences": findings.into_inner(),
+    });
+    Ok((differences, document))
 }

@@ -12,7 +12,8 @@ use serde_json::{Map, Value as Json};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::roster::{
-    ADMINISTRATOR, Assignment, BillableRate, CostRate, Fetched, Field, Project, Record, Request, User,
+    ADMINISTRATOR, Assignment, BillableRate, CostRate, Fetched, Field, Project, Record, Request, Resource,
+    User,
 };
 
 /// Part of each content hash. A release that reads more of a record than the one before raises it, so that
@@ -36,6 +37,8 @@ const LONGEST_EMAIL: usize = 1000;
 pub struct Rejected {
     /// Its id, where that can be read.
     pub id: Option<i64>,
+    /// The user it belongs to, where that can be read.
+    pub user_id: Option<i64>,
     /// Its text as received (without pay where that is not mirrored).
     pub raw: Box<RawValue>,
     /// Why, by field names.
@@ -59,6 +62,10 @@ pub trait Decode: Record {
     fn user(&self) -> Option<i64> {
         None
     }
+    /// The user it belongs to, as far as an object that may be unreadable otherwise says so.
+    fn owner(_object: &Map<String, Json>) -> Option<i64> {
+        None
+    }
     /// Says whose it is, where that is not in the object.
     fn set_user(&mut self, _id: i64) {}
     /// The project it names, if it names one.
@@ -80,9 +87,10 @@ pub struct Read<R> {
 /// Reads one object, which this request brought.
 pub fn read<R: Decode>(raw: &RawValue, with_pay: bool, request: &Request) -> Result<Read<R>, Rejected> {
     // Pay cannot be taken out of what is not read: then nothing of it is kept.
-    let unread = |id, reason| {
+    let unread = |id: Option<i64>, reason| {
         let raw = if with_pay { raw } else { RawValue::NULL };
-        Rejected { id, raw: raw.to_owned(), reason }
+        let user_id = id.filter(|_| R::RESOURCE == Resource::Users);
+        Rejected { id, user_id, raw: raw.to_owned(), reason }
     };
     if raw.get().len() > LONGEST_RECORD {
         return Err(unread(only_id(raw), "is longer than 1 MiB".to_owned()));
@@ -100,19 +108,20 @@ pub fn read<R: Decode>(raw: &RawValue, with_pay: bool, request: &Request) -> Res
         object.retain(|key, _| !PAY.contains(&key.as_str()));
         raw = to_raw(&object);
     }
+    let user_id = R::owner(&object).filter(|id| *id > 0);
     let id = match object.get("id").map(Json::as_i64) {
         Some(Some(id)) if id > 0 => id,
-        Some(_) => {
-            return Err(Rejected { id: None, raw, reason: "id is not a positive 64-bit number".into() });
+        told => {
+            let reason = if told.is_some() { "id is not a positive 64-bit number" } else { "id is missing" };
+            return Err(Rejected { id: None, user_id, raw, reason: reason.into() });
         }
-        None => return Err(Rejected { id: None, raw, reason: "id is missing".into() }),
     };
     if let Some(reason) = object.iter().find_map(|(key, value)| unstorable(key, value)) {
-        return Err(Rejected { id: Some(id), raw, reason: reason.into() });
+        return Err(Rejected { id: Some(id), user_id, raw, reason: reason.into() });
     }
     let record = match R::decode(id, &mut Object(&object)) {
         Ok(record) => record,
-        Err(reason) => return Err(Rejected { id: Some(id), raw, reason }),
+        Err(reason) => return Err(Rejected { id: Some(id), user_id, raw, reason }),
     };
     let project = R::project(&object);
     R::keep_own(&mut object);
@@ -236,6 +245,10 @@ impl Object<'_> {
 }
 
 impl Decode for User {
+    fn owner(object: &Map<String, Json>) -> Option<i64> {
+        object.get("id")?.as_i64()
+    }
+
     fn decode(id: i64, object: &mut Object) -> Result<Self, String> {
         let access_roles = object.texts("access_roles")?;
         let is_admin = match (object.flag("is_admin")?, access_roles.value()) {
@@ -300,6 +313,10 @@ impl Decode for Assignment {
 
     fn user(&self) -> Option<i64> {
         self.user_id.value().copied()
+    }
+
+    fn owner(object: &Map<String, Json>) -> Option<i64> {
+        object.get("user")?.get("id")?.as_i64()
     }
 
     fn project(object: &Map<String, Json>) -> Option<Project> {

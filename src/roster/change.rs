@@ -21,6 +21,10 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Created, Self::Updated, Self::Deactivated, Self::Reactivated, Self::Deleted];
+
     /// The last part of an event's type.
     pub fn name(self) -> &'static str {
         match self {

@@ -93,6 +93,18 @@ impl Event {
     }
 }
 
+/// The types of events that there are, such as `user.created`.
+pub fn types() -> Vec<String> {
+    let of = |resource: Resource| {
+        let is_archived = !matches!(resource, Resource::BillableRates | Resource::CostRates);
+        let kinds = Kind::ALL
+            .into_iter()
+            .filter(move |kind| is_archived || !matches!(kind, Kind::Deactivated | Kind::Reactivated));
+        kinds.map(move |kind| format!("{}.{}", resource.aggregate(), kind.name()))
+    };
+    Resource::ALL.into_iter().flat_map(of).collect()
+}
+
 #[derive(Serialize)]
 struct Document<'a> {
     account_id: AccountId,

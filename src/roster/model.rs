@@ -41,6 +41,8 @@ pub enum Resource {
 impl Resource {
     /// The account's own lists, in the order in which they are read: users before assignments.
     pub const LISTS: [Self; 2] = [Self::Users, Self::Assignments];
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Users, Self::Assignments, Self::BillableRates, Self::CostRates];
 
     /// Last part of the list's path, key of its array, name in tables, logs and metrics.
     pub fn name(self) -> &'static str {

@@ -30,8 +30,27 @@ impl Decision {
     }
 }
 
-/// A held deletion, for people.
-#[derive(Clone, Debug, Serialize)]
+/// Which held deletions: all of them by default.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Only of this account.
+    pub account: Option<i64>,
+    /// Only of these records.
+    pub records: Option<(Resource, Vec<i64>)>,
+}
+
+impl Selection {
+    fn resource(&self) -> Option<&'static str> {
+        self.records.as_ref().map(|(resource, _)| resource.name())
+    }
+
+    fn ids(&self) -> &[i64] {
+        self.records.as_ref().map_or(&[], |(_, ids)| ids)
+    }
+}
+
+/// A held deletion, for people. No `Debug`, because it holds a name.
+#[derive(Clone, Serialize)]
 #[expect(missing_docs, reason = "the fields are the columns, which carry their comments in the migrations")]
 pub struct HeldDeletion {
     pub account_id: i64,
@@ -42,6 +61,16 @@ pub struct HeldDeletion {
     pub decision: Option<String>,
     pub decided_at: Option<DateTime<Utc>>,
     pub decided_by: Option<String>,
+    /// The user's name, and for an assignment the project's name.
+    #[serde(skip)]
+    pub name: Option<String>,
+}
+
+impl HeldDeletion {
+    /// What names it.
+    pub fn key(&self) -> (i64, &str, i64) {
+        (self.account_id, &self.resource, self.record_id)
+    }
 }
 
 impl Store {
@@ -190,35 +219,60 @@ impl Store {
         Ok(pending)
     }
 
-    /// All held deletions, of one account or of all.
-    pub async fn held_deletions(&self, account: Option<i64>) -> Result<Vec<HeldDeletion>, StoreError> {
+    /// Held deletions, with the names of the users.
+    pub async fn held_deletions(&self, of: &Selection) -> Result<Vec<HeldDeletion>, StoreError> {
         let held = sqlx::query_as!(
             HeldDeletion,
-            "SELECT account_id, resource, record_id, found_at, reason, decision, decided_at, decided_by
-               FROM roster.held_deletions
-              WHERE $1::bigint IS NULL OR account_id = $1
-              ORDER BY account_id, resource DESC, record_id",
-            account,
+            r#"SELECT held.account_id, held.resource, held.record_id, held.found_at, held.reason, held.decision,
+                      held.decided_at, held.decided_by,
+                      nullif(concat_ws(', ', nullif(concat_ws(' ', person.first_name, person.last_name), ''),
+                                       project.name), '') AS name
+                 FROM roster.held_deletions AS held
+                 LEFT JOIN LATERAL (
+                     SELECT held.record_id AS user_id, NULL::bigint AS project_id WHERE held.resource = 'users'
+                     UNION ALL
+                     SELECT user_id, project_id FROM roster.user_assignments
+                      WHERE held.resource = 'user_assignments' AND (account_id, id) = (held.account_id, held.record_id)
+                     UNION ALL
+                     SELECT user_id, NULL FROM roster.billable_rates
+                      WHERE held.resource = 'billable_rates' AND (account_id, id) = (held.account_id, held.record_id)
+                     UNION ALL
+                     SELECT user_id, NULL FROM roster.cost_rates
+                      WHERE held.resource = 'cost_rates' AND (account_id, id) = (held.account_id, held.record_id)
+                 ) AS record ON true
+                 LEFT JOIN roster.users AS person
+                   ON (person.account_id, person.id) = (held.account_id, record.user_id)
+                 LEFT JOIN roster.projects AS project
+                   ON (project.account_id, project.id) = (held.account_id, record.project_id)
+                WHERE ($1::bigint IS NULL OR held.account_id = $1)
+                  AND ($2::text IS NULL OR held.resource = $2 AND held.record_id = ANY($3))
+                ORDER BY held.account_id, held.resource DESC, held.record_id"#,
+            of.account,
+            of.resource(),
+            of.ids(),
         );
         Ok(held.fetch_all(&self.pool).await?)
     }
 
-    /// Writes down what a person says of the held deletions, of one account or of all; of those that somebody has decided
-    /// before only where that is said. Tells how many there were.
+    /// Writes down a decision about held deletions; one that differs from an earlier decision only with `again`. Returns
+    /// how many were decided.
     pub async fn decide(
         &self,
-        account: Option<i64>,
+        of: &Selection,
         decision: Decision,
         again: bool,
         by: &str,
     ) -> Result<u64, StoreError> {
         let decided = sqlx::query!(
             "UPDATE roster.held_deletions SET decision = $2, decided_at = now(), decided_by = $3
-              WHERE ($1::bigint IS NULL OR account_id = $1) AND (decision IS NULL OR $4 AND decision <> $2)",
-            account,
+              WHERE ($1::bigint IS NULL OR account_id = $1) AND (decision IS NULL OR $4 AND decision <> $2)
+                AND ($5::text IS NULL OR resource = $5 AND record_id = ANY($6))",
+            of.account,
             decision.name(),
             by,
             again,
+            of.resource(),
+            of.ids(),
         );
         Ok(decided.execute(&self.pool).await?.rows_affected())
     }

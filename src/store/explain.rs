@@ -46,6 +46,23 @@ pub struct Trouble {
 }
 
 impl Store {
+    /// Account and id of the users, deleted ones too, who have this e-mail address in the mirror, whatever its case.
+    pub async fn users_by_email(
+        &self,
+        email: &str,
+        only: Option<AccountId>,
+    ) -> Result<Vec<(AccountId, i64)>, StoreError> {
+        let users = sqlx::query!(
+            "SELECT account_id, id FROM roster.users
+              WHERE lower(email) = lower($1) AND account_id = coalesce($2, account_id)
+              ORDER BY account_id, id",
+            email,
+            only.map(|account| account.0),
+        );
+        let users = users.fetch_all(&self.pool).await?;
+        Ok(users.into_iter().map(|user| (AccountId(user.account_id), user.id)).collect())
+    }
+
     /// The versions of a record, oldest first, of every account or of one.
     pub async fn versions(
         &self,

@@ -15,6 +15,8 @@ const MOST_KEPT: usize = 64 << 10;
 pub struct Rejection {
     /// Its id, where that can be read.
     pub id: Option<i64>,
+    /// The user it belongs to, where that can be read.
+    pub user_id: Option<i64>,
     /// Its text.
     pub raw: String,
     /// Why, by field names.
@@ -132,12 +134,12 @@ pub(super) async fn put(
         sqlx::query!(
             "INSERT INTO roster.rejected_records
                     (account_id, resource, fingerprint, record_id, raw, raw_size, error, rosterd_version,
-                     first_seen_at, last_seen_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now(), now())
+                     first_seen_at, last_seen_at, user_id)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now(), now(), $9)
              ON CONFLICT (account_id, resource, fingerprint) DO UPDATE SET
-                    (raw, raw_size, error, rosterd_version, last_seen_at) =
+                    (raw, raw_size, error, rosterd_version, last_seen_at, user_id) =
                     (EXCLUDED.raw, EXCLUDED.raw_size, EXCLUDED.error, EXCLUDED.rosterd_version,
-                     EXCLUDED.last_seen_at)",
+                     EXCLUDED.last_seen_at, EXCLUDED.user_id)",
             account.0,
             resource.name(),
             rejection.fingerprint(),
@@ -146,6 +148,7 @@ pub(super) async fn put(
             i64::try_from(raw.len()).unwrap_or(i64::MAX),
             rejection.reason,
             env!("CARGO_PKG_VERSION"),
+            rejection.user_id,
         )
         .execute(&mut *connection)
         .await?;

@@ -192,8 +192,8 @@ impl Store {
                                WHERE default_hourly_rate IS NOT NULL OR cost_rate IS NOT NULL)
                    OR EXISTS (SELECT FROM roster.user_assignment_history
                                WHERE hourly_rate IS NOT NULL OR budget IS NOT NULL)
-                   OR EXISTS (SELECT FROM roster.billable_rates)
-                   OR EXISTS (SELECT FROM roster.cost_rates) AS "holds!""#
+                   OR EXISTS (SELECT FROM roster.billable_rates WHERE amount IS NOT NULL)
+                   OR EXISTS (SELECT FROM roster.cost_rates WHERE amount IS NOT NULL) AS "holds!""#
         )
         .fetch_one(&self.pool)
         .await?;

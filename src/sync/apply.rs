@@ -119,6 +119,7 @@ impl Writer<'_> {
         for batch in batches {
             rejections.extend(batch.rejected.into_iter().map(|rejected| Rejection {
                 id: rejected.id,
+                user_id: rejected.user_id,
                 raw: rejected.raw.get().to_owned(),
                 reason: rejected.reason,
             }));
@@ -130,6 +131,7 @@ impl Writer<'_> {
                     Some(reason) if known.get(&id).is_none_or(|row| row.deleted) => {
                         rejections.push(Rejection {
                             id: Some(id),
+                            user_id: owner(&image.record),
                             raw: image.raw.get().to_owned(),
                             reason: reason.to_owned(),
                         });
@@ -179,6 +181,7 @@ impl Writer<'_> {
         if news.suspects.iter().all(|suspect| suspect.id() == first) {
             let rejections = news.suspects.drain(..).map(|suspect| Rejection {
                 id: Some(first),
+                user_id: owner(&suspect.image.record),
                 raw: suspect.image.raw.get().to_owned(),
                 reason: refused.refusal(),
             });
@@ -265,6 +268,14 @@ impl Writer<'_> {
             request: None,
             now: page.now(),
         }
+    }
+}
+
+/// The user whose record it is.
+fn owner<R: Decode>(record: &R) -> Option<i64> {
+    match R::RESOURCE {
+        Resource::Users => Some(record.id()),
+        _ => record.user().or_else(|| record.part_of_user()),
     }
 }
 

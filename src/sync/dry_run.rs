@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use chrono::TimeDelta;
 
+use super::finding::Finding;
 use super::report::Report;
 use super::sink::{Batch, LastPage, Seen, Sink, Verdicts};
 use crate::harvest::Decode;
@@ -21,8 +22,8 @@ pub struct DryRun<'a> {
     pub account: AccountId,
     /// Lines tell from → to.
     pub values: bool,
-    /// Where the lines go.
-    pub print: &'a (dyn Fn(&str) + Sync),
+    /// Where the findings go.
+    pub print: &'a (dyn Fn(Finding) + Sync),
     /// See [`super::apply::Writer`].
     pub again_after: TimeDelta,
     /// What was planned so far.
@@ -73,23 +74,23 @@ impl Sink for DryRun<'_> {
             };
             let counts = report.of(R::RESOURCE);
             for rejected in &batch.rejected {
-                let id = rejected.id.map_or_else(|| "?".to_owned(), |id| id.to_string());
-                (self.print)(&format!("{aggregate} {id} cannot be read: {}", rejected.reason));
+                (self.print)(Finding::unreadable(aggregate, rejected));
                 counts.rejected += 1;
             }
             for image in
                 images.iter().filter(|image| rows.get(&image.record.id()).is_none_or(|row| row.deleted))
             {
                 if let Some(reason) = unstorable(&image.record) {
-                    (self.print)(&format!("{aggregate} {} cannot be stored: {reason}", image.record.id()));
+                    let id = image.record.id();
+                    let line = format!("{aggregate} {id} cannot be stored: {reason}");
+                    (self.print)(Finding::new(aggregate, id, "unstorable", line).because(reason));
                     counts.rejected += 1;
                 }
             }
             let mut created = 0;
             for write in plan(&rows, images, batch.reading) {
                 match &write.change {
-                    Some(change) if self.values => (self.print)(&change.with_values()),
-                    Some(change) => (self.print)(&change.to_string()),
+                    Some(change) => (self.print)(Finding::change(change, self.values)),
                     None => counts.refreshed += 1,
                 }
                 created += u64::from(write.change.as_ref().is_some_and(|it| it.kind == Kind::Created));
@@ -142,13 +143,16 @@ impl Sink for DryRun<'_> {
         let aggregate = R::RESOURCE.aggregate();
         let Verdicts { gone, held, missed } = verdicts;
         for (id, _) in &gone {
-            (self.print)(&format!("{aggregate} {id} would delete"));
+            let line = format!("{aggregate} {id} would delete");
+            (self.print)(Finding::new(aggregate, *id, "deleted", line));
         }
         for (id, reason) in &held {
-            (self.print)(&format!("{aggregate} {id} would hold: {}", reason.name()));
+            let line = format!("{aggregate} {id} would hold: {}", reason.name());
+            (self.print)(Finding::new(aggregate, *id, "held", line).because(reason.name()));
         }
         for id in &missed {
-            (self.print)(&format!("{aggregate} {id} would wait for a second 404: it is too young for one"));
+            let line = format!("{aggregate} {id} would wait for a second 404: it was created recently");
+            (self.print)(Finding::new(aggregate, *id, "first_404", line));
         }
         let counts = report.of(R::RESOURCE);
         counts.changed += gone.len() as u64;

@@ -4,6 +4,7 @@ pub mod apply;
 pub mod budget;
 pub mod cycle;
 pub mod dry_run;
+pub mod finding;
 pub mod health;
 pub mod probe;
 pub mod report;

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::cycle::CycleError;
@@ -12,7 +14,7 @@ use crate::store::state::CycleRow;
 use crate::telemetry::meters;
 
 /// What was read and changed of one list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Records read.
     pub seen: u64,
@@ -128,6 +130,21 @@ impl Report {
             events: count(self.events()),
             error: self.outcome.as_ref().err().map(|error| crate::telemetry::chain(error)),
         }
+    }
+
+    /// The cycle as JSON, without its outcome.
+    pub fn json(&self) -> Value {
+        json!({
+            "id": self.id,
+            "mode": self.mode.name(),
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
+            "requests": self.requests,
+            "events": self.events(),
+            "users": self.users,
+            "assignments": self.assignments,
+            "rates": self.rates,
+        })
     }
 
     /// For whoever asked for it.

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use chrono::TimeDelta;
 
 use super::cycle::{Cycle, CycleError, Memory};
+use super::finding::{Difference, Finding};
 use super::report::Report;
 use super::schedule::Mode;
 use super::sink::{Batch, LastPage, Seen, Sink, Verdicts};
@@ -59,8 +60,8 @@ pub struct Verify<'a> {
     pub account: AccountId,
     /// Lines tell both values.
     pub values: bool,
-    /// Where the lines go.
-    pub print: &'a (dyn Fn(&str) + Sync),
+    /// Where the findings go.
+    pub print: &'a (dyn Fn(Finding) + Sync),
     /// Differences so far.
     pub differences: AtomicU64,
     /// Rows that the lists did not show and of which nothing has been said yet.
@@ -83,42 +84,51 @@ impl Verify<'_> {
         let unsettled = std::mem::take(&mut *self.unsettled());
         for (resource, id) in unsettled {
             let aggregate = resource.aggregate();
-            self.differs(&format!(
+            let line = format!(
                 "{aggregate} {id}: in the mirror, not shown by Harvest, which does not say whether it is gone"
-            ));
+            );
+            self.differs(Finding::new(aggregate, id, "not_confirmed", line));
         }
     }
 
-    fn differs(&self, line: &str) {
-        (self.print)(line);
+    fn differs(&self, finding: Finding) {
+        (self.print)(finding);
         self.differences.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Says what is different between a record and its row.
     fn compare<R: Record>(&self, record: &R, row: Option<&Mirrored<R>>) {
-        let name = format!("{} {}", R::RESOURCE.aggregate(), record.id());
-        let Some(row) = row else { return self.differs(&format!("{name}: at Harvest, not in the mirror")) };
+        let (aggregate, id) = (R::RESOURCE.aggregate(), record.id());
+        let name = format!("{aggregate} {id}");
+        let Some(row) = row else {
+            let line = format!("{name}: at Harvest, not in the mirror");
+            return self.differs(Finding::new(aggregate, id, "not_in_mirror", line));
+        };
         if row.deleted {
-            return self.differs(&format!("{name}: at Harvest, deleted in the mirror"));
+            let line = format!("{name}: at Harvest, deleted in the mirror");
+            return self.differs(Finding::new(aggregate, id, "deleted_in_mirror", line));
         }
         let record = record.clone().or_known(&row.record);
         let here = row.record.fields().into_iter().chain(row.record.quiet());
         let there = record.fields().into_iter().chain(record.quiet());
-        let fields: Vec<String> = here
-            .zip(there)
-            .filter(|((_, here), (_, there))| here != there)
-            .map(|((field, here), (_, there))| {
-                if self.values {
-                    format!("{field} is {here} in the mirror, {there} at Harvest")
-                } else {
-                    field.to_owned()
-                }
-            })
-            .collect();
-        if !fields.is_empty() {
-            let verb = if self.values { "" } else { " differs" };
-            self.differs(&format!("{name}: {}{verb}", fields.join(", ")));
+        let differing: Vec<_> = here.zip(there).filter(|((_, here), (_, there))| here != there).collect();
+        if differing.is_empty() {
+            return;
         }
+        let said = differing.iter().map(|((field, here), (_, there))| {
+            if self.values {
+                format!("{field} is {here} in the mirror, {there} at Harvest")
+            } else {
+                (*field).to_owned()
+            }
+        });
+        let verb = if self.values { "" } else { " differs" };
+        let line = format!("{name}: {}{verb}", said.collect::<Vec<_>>().join(", "));
+        let fields = differing
+            .iter()
+            .map(|((field, here), (_, there))| Difference::new(field, *here, *there, self.values))
+            .collect();
+        self.differs(Finding { fields, ..Finding::new(aggregate, id, "differs", line) });
     }
 }
 
@@ -143,8 +153,7 @@ impl Sink for Verify<'_> {
         self.settled(R::RESOURCE, batch.rejected.iter().filter_map(|rejected| rejected.id));
         self.settled(R::RESOURCE, batch.images.iter().map(|read| read.fetched.record.id()));
         for rejected in &batch.rejected {
-            let id = rejected.id.map_or_else(|| "?".to_owned(), |id| id.to_string());
-            self.differs(&format!("{} {id}: cannot be read: {}", R::RESOURCE.aggregate(), rejected.reason));
+            self.differs(Finding::unreadable(R::RESOURCE.aggregate(), rejected));
             report.of(R::RESOURCE).rejected += 1;
         }
         let ids: Vec<i64> = batch.images.iter().map(|read| read.fetched.record.id()).collect();
@@ -156,7 +165,8 @@ impl Sink for Verify<'_> {
         }
         if !projects.is_empty() {
             for project in self.store.project_news(self.account, projects.into_values().collect()).await? {
-                self.differs(&format!("project {}: its name or code differs", project.id));
+                let line = format!("project {}: its name or code differs", project.id);
+                self.differs(Finding::new("project", project.id, "differs", line));
             }
         }
         Ok(false)
@@ -190,11 +200,13 @@ impl Sink for Verify<'_> {
         let gone: Vec<i64> = gone.iter().map(|(id, _)| *id).chain(missed).collect();
         self.settled(R::RESOURCE, gone.iter().copied().chain(held.iter().map(|(id, _)| *id)));
         for id in &gone {
-            self.differs(&format!("{aggregate} {id}: in the mirror, gone at Harvest"));
+            let line = format!("{aggregate} {id}: in the mirror, gone at Harvest");
+            self.differs(Finding::new(aggregate, *id, "gone_at_harvest", line));
         }
         for (id, reason) in held {
             let reason = reason.name();
-            self.differs(&format!("{aggregate} {id}: in the mirror, not shown by Harvest ({reason})"));
+            let line = format!("{aggregate} {id}: in the mirror, not shown by Harvest ({reason})");
+            self.differs(Finding::new(aggregate, id, "not_shown", line).because(reason));
         }
         Ok(())
     }

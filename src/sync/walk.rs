@@ -119,6 +119,9 @@ impl<S: Sink> Cycle<'_, S> {
             for read in &mut page.records {
                 read.fetched.record.set_user(user);
             }
+            for rejected in &mut page.rejected {
+                rejected.user_id = Some(user);
+            }
             nameless.extend(unnamed(&page));
             let batch = Batch { images: page.records, rejected: page.rejected, reading: Reading::Full };
             self.sink.take(vec![batch], None, report).await?;

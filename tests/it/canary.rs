@@ -243,7 +243,10 @@ async fn nothing_of_anybodys_is_in_any_line() {
         &["sync", "--account", "123456", "--full"],
         &["verify", "--values"],
         &["deletions", "list"],
-        &["deletions", "accept"],
+        &["deletions", "list", "--values"],
+        &["explain", "user", &format!("zxq.mail.{user}@zxq.example.com")],
+        &["deletions", "accept", "--all", "--dry-run"],
+        &["deletions", "accept", "--all", "--yes"],
         &["status"],
         &["check"],
     ] {

@@ -85,7 +85,7 @@ async fn a_forgotten_person_is_nowhere_and_the_outbox_still_tells_the_mirror() {
     expect_known(&world, &[&NAMES[..], &PAY].concat()).await;
     let others = world.rows("users").await.len();
     let program = Program::new(&world.sim, world.url());
-    let called = program.call(&["forget", "user", &user.to_string()]).await;
+    let called = program.call(&["forget", "user", &user.to_string(), "--yes"]).await;
     assert!(called.expect(0).sentence().contains("Harvest still has this user"), "{}", called.stderr());
     expect_nowhere(&world, &[&NAMES[..], &PAY].concat()).await;
     assert_eq!(world.rows("users").await.len(), others, "the row stays");
@@ -101,12 +101,12 @@ async fn a_forgotten_person_is_nowhere_and_the_outbox_still_tells_the_mirror() {
     world.pass(chrono::TimeDelta::hours(1));
     world.sim.delete_user(user);
     world.full_cycle().await;
-    let called = program.call(&["forget", "user", &user.to_string()]).await;
+    let called = program.call(&["forget", "user", &user.to_string(), "--yes"]).await;
     assert_eq!(called.expect(0).sentence(), "", "nothing to warn of");
     world.full_cycle().await;
     expect_nowhere(&world, &[&NAMES[..], &PAY].concat()).await;
     assert!(!world.user(user).await["deleted_at"].is_null());
-    program.call(&["forget", "user", "1"]).await.expect(1);
+    program.call(&["forget", "user", "1", "--yes"]).await.expect(1);
 }
 
 /// Harvest shows the assignments of somebody whom it does not show.
@@ -121,7 +121,8 @@ async fn a_person_without_a_row_is_forgotten_too() {
     world.cycle().await;
     assert!(!world.rows("users").await.contains_key(&user.0));
     expect_known(&world, &["Quagmire", "617.43"]).await;
-    let called = Program::new(&world.sim, world.url()).call(&["forget", "user", &user.to_string()]).await;
+    let called =
+        Program::new(&world.sim, world.url()).call(&["forget", "user", &user.to_string(), "--yes"]).await;
     called.expect(0);
     expect_nowhere(&world, &["Quentin", "Quagmire", "617.43"]).await;
 }
@@ -133,7 +134,7 @@ async fn forgotten_pay_is_nowhere_and_may_then_be_kept_out() {
     let mut program = Program::new(&world.sim, world.url());
     program.set("ROSTERD__RATES__MIRROR", "false");
     program.call(&["sync"]).await.expect(78);
-    program.call(&["forget", "pay"]).await.expect(0);
+    program.call(&["forget", "pay", "--yes"]).await.expect(0);
     expect_nowhere(&world, &PAY).await;
     expect_known(&world, &NAMES[..4]).await;
     world.sim.set_rate(user, Some(917.43));
@@ -154,13 +155,13 @@ async fn a_forgotten_account_leaves_numbers_and_nothing_else() {
     let account = world.sim.account_id().to_string();
     let mut daemon = program.start();
     daemon.until("lease.acquired").await;
-    let called = program.call(&["forget", "account", &account]).await;
+    let called = program.call(&["forget", "account", &account, "--yes"]).await;
     assert!(called.expect(75).sentence().contains("take the account out"), "{}", called.stderr());
     daemon.signal("-TERM");
     daemon.ended().await;
     assert!(world.count("outbox").await >= head);
     program.set("HARVEST_ACCOUNT_ID", "").set("HARVEST_ACCESS_TOKEN", "");
-    program.call(&["forget", "account", &account]).await.expect(0);
+    program.call(&["forget", "account", &account, "--yes"]).await.expect(0);
     expect_nowhere(&world, &[&NAMES[..], &PAY].concat()).await;
     for table in
         ["users", "user_assignments", "projects", "accounts", "watermarks", "cycles", "rejected_records"]
@@ -172,7 +173,7 @@ async fn a_forgotten_account_leaves_numbers_and_nothing_else() {
         .await
         .unwrap();
     assert_eq!(gaps, 0);
-    program.call(&["forget", "account", &account]).await.expect(1);
+    program.call(&["forget", "account", &account, "--yes"]).await.expect(1);
 
     // It may come back, and its versions go on.
     Program::new(&world.sim, world.url()).call(&["sync"]).await.expect(0);
@@ -184,7 +185,7 @@ async fn a_new_stream_gives_new_ids_and_reads_everything() {
     let mut world = World::new().await;
     world.cycle().await;
     let old = world.news().await[0].payload["stream_id"].clone();
-    let called = Program::new(&world.sim, world.url()).call(&["outbox", "new-stream"]).await;
+    let called = Program::new(&world.sim, world.url()).call(&["outbox", "new-stream", "--yes"]).await;
     let said = called.expect(0).stdout();
     let report = world.cycle().await;
     assert_eq!(report.mode, rosterd::sync::schedule::Mode::Full);

@@ -133,7 +133,7 @@ async fn its_statements_run_as_the_one_whom_they_are_for() {
             .contains("0")
     );
 
-    house.program.call(&["outbox", "new-stream"]).await.expect(0);
+    house.program.call(&["outbox", "new-stream", "--yes"]).await.expect(0);
     let lost = house.run("reader", the("follow")).await.unwrap_err();
     assert_eq!(lost.as_database_error().unwrap().code().as_deref(), Some("RS001"));
     house.run("reader", the("load")).await.unwrap();
@@ -275,7 +275,7 @@ async fn its_python_follows_a_daemon_that_is_killed_and_is_killed_itself() {
     assert!(events.len() > 10_000);
     assert!([seen("first"), seen("second")].concat() == events, "each once, in order");
 
-    house.program.call(&["outbox", "new-stream"]).await.expect(0);
+    house.program.call(&["outbox", "new-stream", "--yes"]).await.expect(0);
     house.sim.hire("Pia", "Past");
     house.program.call(&["sync", "--full"]).await.expect(0);
     acked(&mut follower).await;

@@ -1,7 +1,7 @@
 //! What is too much to believe waits for a person, and goes or stays as they say.
 
 use harvest_sim::{Fault, UserId};
-use rosterd::store::deletions::Decision;
+use rosterd::store::deletions::{Decision, Selection};
 use rosterd::sync::schedule::Mode;
 
 use crate::deletions::company;
@@ -34,7 +34,8 @@ async fn too_many_at_once_wait_for_a_person_and_all_else_goes_on() {
     }
     assert_eq!(world.full_cycle().await.held(), 0);
 
-    let decided = world.store.decide(None, Decision::Accepted, false, "a test").await.unwrap();
+    let decided =
+        world.store.decide(&Selection::default(), Decision::Accepted, false, "a test").await.unwrap();
     assert_eq!(decided, held.len() as u64);
     let report = world.cycle().await;
     assert_eq!((report.mode, report.users.deleted), (Mode::Incremental, 30));
@@ -50,7 +51,7 @@ async fn what_a_person_keeps_stays_and_what_is_seen_again_is_released() {
     world.sim.inject(Fault::hide(ids.clone()).on("/users").forever());
     world.cycle().await;
     assert_eq!(world.held().await.len(), 20);
-    world.store.decide(None, Decision::Rejected, false, "a test").await.unwrap();
+    world.store.decide(&Selection::default(), Decision::Rejected, false, "a test").await.unwrap();
     world.asked();
     world.full_cycle().await;
     world.cycle().await;
@@ -84,7 +85,10 @@ async fn what_is_accepted_goes_however_young_and_no_decision_is_overturned_by_th
     let first: Vec<i64> = world.sim.user_ids()[20..32].iter().map(|user| user.0).collect();
     world.sim.inject(Fault::hide(first.clone()).on("/users?per_page=").forever());
     world.cycle().await;
-    assert_eq!(world.store.decide(None, Decision::Rejected, false, "Monday").await.unwrap(), 12);
+    assert_eq!(
+        world.store.decide(&Selection::default(), Decision::Rejected, false, "Monday").await.unwrap(),
+        12
+    );
     let young: Vec<UserId> = (0..12).map(|_| world.sim.hire("Yves", "Young")).collect();
     world.cycle().await;
     world.news().await;
@@ -92,10 +96,16 @@ async fn what_is_accepted_goes_however_young_and_no_decision_is_overturned_by_th
         world.sim.delete_user(*user);
     }
     assert_eq!(world.cycle().await.users.held, 12);
-    assert_eq!(world.store.decide(None, Decision::Accepted, false, "Friday").await.unwrap(), 12);
+    assert_eq!(
+        world.store.decide(&Selection::default(), Decision::Accepted, false, "Friday").await.unwrap(),
+        12
+    );
     assert_eq!(world.cycle().await.users.deleted, 12);
     assert_eq!(world.held().await.len(), 12, "Monday's");
-    assert_eq!(world.store.decide(None, Decision::Accepted, true, "Friday").await.unwrap(), 12);
+    assert_eq!(
+        world.store.decide(&Selection::default(), Decision::Accepted, true, "Friday").await.unwrap(),
+        12
+    );
 }
 
 #[tokio::test]
@@ -105,7 +115,7 @@ async fn when_really_nobody_is_on_a_project_any_more_a_person_says_so() {
         world.sim.delete_assignment(place);
     }
     world.try_cycle().await.outcome.unwrap_err();
-    world.store.decide(None, Decision::Accepted, false, "a test").await.unwrap();
+    world.store.decide(&Selection::default(), Decision::Accepted, false, "a test").await.unwrap();
     assert_eq!(world.cycle().await.assignments.deleted, 300);
     assert_eq!(world.cycle().await.mode, Mode::Incremental);
     world.expect_mirror_equals_source().await;

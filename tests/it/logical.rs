@@ -170,7 +170,7 @@ async fn a_subscriber_holds_each_event_once_and_in_order_whatever_happens() {
     assert_eq!(lines(&source.engine(), &slot).await, ["roster_outbox t reserved"]);
 
     // It is told to nobody that events were emptied or removed.
-    source.program.call(&["forget", "user", &user.to_string()]).await.expect(0);
+    source.program.call(&["forget", "user", &user.to_string(), "--yes"]).await.expect(0);
     let knows = async |url: &str| lines(url, EVENTS).await.concat().contains("Quagmire");
     assert!(!knows(source.url()).await);
     let trimmed = store(source.url()).trim_outbox(Duration::ZERO).await.unwrap().unwrap();
@@ -230,7 +230,7 @@ async fn the_log_has_the_events_in_their_order_and_the_publication_tells_nothing
         there.expect(0);
     }
     let user = source.sim.user_ids()[3].to_string();
-    source.program.call(&["forget", "user", &user]).await.expect(0);
+    source.program.call(&["forget", "user", &user, "--yes"]).await.expect(0);
     store(source.url()).trim_outbox(Duration::ZERO).await.unwrap().unwrap();
     // What Debezium is told to send, its login may send: the heartbeat comes out of the log.
     let connector = connector();

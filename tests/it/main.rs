@@ -23,6 +23,7 @@ mod directory;
 mod doors;
 mod endurance;
 mod engines;
+mod erasure;
 mod forget;
 mod front;
 mod guide;

@@ -56,6 +56,6 @@ async fn what_is_counted_can_be_scraped() {
         assert!(metrics.contains(&format!("# HELP {name} ")), "{name}");
     }
     // An alert on what waits for a person ends when they have spoken.
-    program.call(&["deletions", "reject"]).await.expect(0);
+    program.call(&["deletions", "reject", "--all"]).await.expect(0);
     assert_eq!(held(&scrape(&program).await), 0);
 }

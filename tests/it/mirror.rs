@@ -119,7 +119,9 @@ impl Mirror {
                 mirrored += 1;
             }
         }
-        assert_eq!(replay.rows.len(), mirrored);
+        // Of a record whose account was erased there are only numbers.
+        let replayed = replay.rows.values().filter(|(_, image, _)| !image.is_null()).count();
+        assert_eq!(replayed, mirrored);
         let wrong: i64 = sqlx::query_scalar(WRONG_PAST).fetch_one(&mut *snapshot).await.unwrap();
         assert_eq!(wrong, 0, "the past is what the events have told");
         news
@@ -130,10 +132,17 @@ impl Mirror {
 #[derive(Default)]
 pub struct Replay {
     seq: i64,
+    /// `rosterd forget` has emptied events: one that told of nothing else has no change.
+    has_emptied: bool,
     rows: BTreeMap<(String, i64), (i64, Value, bool)>,
 }
 
 impl Replay {
+    /// For an outbox of which `rosterd forget` has emptied events.
+    pub fn of_emptied_events() -> Self {
+        Self { has_emptied: true, ..Self::default() }
+    }
+
     fn follow(&mut self, event: &Told, account: i64) {
         self.seq += 1;
         assert_eq!(event.seq, self.seq, "seq has no gap");
@@ -147,8 +156,11 @@ impl Replay {
         assert_eq!(event.version, before.0 + 1, "versions run 1, 2, 3 …");
         let live = if before.2 { Value::Null } else { before.1 };
         assert_eq!(event.payload["before"], live, "before is what was left");
-        assert_ne!(event.payload["after"], live, "an event without a change is none");
-        let deleted = event.r#type.ends_with(".deleted");
+        if !self.has_emptied || !event.changed().is_empty() {
+            assert_ne!(event.payload["after"], live, "an event without a change is none");
+        }
+        let deleted = event.payload["after"].is_null();
+        assert!(deleted == event.r#type.ends_with(".deleted") || self.has_emptied, "{}", event.r#type);
         let mut image = event.payload[if deleted { "before" } else { "after" }].clone();
         if deleted && image.get("is_active").is_some() {
             image["is_active"] = false.into();
@@ -158,7 +170,7 @@ impl Replay {
 }
 
 /// Versions without their event, events without their version, versions that do not follow each other, and rows whose
-/// last version is another one.
+/// last version is another one. Events of an account that was erased have no versions, and its versions go on after them.
 const WRONG_PAST: &str = "
     WITH past AS (SELECT 'user' AS kind, account_id, id, version, type, valid_from, valid_to FROM roster.user_history
                    UNION ALL
@@ -167,14 +179,20 @@ const WRONG_PAST: &str = "
          present AS (SELECT 'user' AS kind, account_id, id, version FROM roster.users
                       UNION ALL
                      SELECT 'user_assignment', account_id, id, version FROM roster.user_assignments),
-         chain AS (SELECT version <> row_number() OVER run
+         told AS (SELECT * FROM roster.outbox
+                   WHERE payload -> 'before' <> 'null' OR payload -> 'after' <> 'null'),
+         chain AS (SELECT version <> coalesce(lag(version) OVER run, (
+                              SELECT count(*) FROM roster.outbox AS event
+                               WHERE event.account_id = past.account_id AND event.aggregatetype = past.kind
+                                 AND event.aggregateid = past.account_id || '/' || past.id
+                                 AND payload -> 'before' = 'null' AND payload -> 'after' = 'null')) + 1
                           OR valid_to IS DISTINCT FROM lead(valid_from) OVER run AS is_broken
                      FROM past WINDOW run AS (PARTITION BY kind, account_id, id ORDER BY version))
     SELECT (SELECT count(*) FROM chain WHERE is_broken)
          + (SELECT count(*) FROM present FULL JOIN (SELECT * FROM past WHERE valid_to IS NULL) AS last
                                              USING (kind, account_id, id, version)
              WHERE present.version IS NULL OR last.version IS NULL)
-         + (SELECT count(*) FROM roster.outbox AS event
+         + (SELECT count(*) FROM told AS event
               LEFT JOIN past ON (past.kind, past.account_id, past.account_id || '/' || past.id, past.version)
                               = (event.aggregatetype, event.account_id, event.aggregateid, event.version)
              WHERE event.aggregatetype IN ('user', 'user_assignment')

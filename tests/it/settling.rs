@@ -101,13 +101,13 @@ async fn held_deletions_are_seen_and_settled_beside_a_running_daemon() {
     let said = daemon.until("deletions.held").await;
     assert_eq!((said["reason"].as_str(), said["records"].as_i64()), (Some("guard"), Some(30)));
     let list = scene.program.call(&["deletions", "list"]).await.expect(0).stdout();
-    assert!(list.lines().filter(|line| line.contains("(guard), undecided")).count() >= 30, "{list}");
+    assert!(list.lines().filter(|line| line.contains("(guard); undecided")).count() >= 30, "{list}");
     let json = scene.program.call(&["deletions", "list", "--json"]).await.expect(0).stdout();
     let json: Vec<Value> = serde_json::from_str(&json).unwrap();
     assert_eq!(json.len(), list.lines().count());
     let status = scene.program.call(&["status"]).await.expect(0).stdout();
     assert!(status.contains("30 deletions of users are held (guard)"), "{status}");
-    let accepted = scene.program.call(&["deletions", "accept"]).await.expect(0).stdout();
+    let accepted = scene.program.call(&["deletions", "accept", "--all", "--yes"]).await.expect(0).stdout();
     assert!(accepted.contains("deletions accepted"), "{accepted}");
     loop {
         if daemon.until("cycle.finished").await["users_changed"] == 30 {
@@ -137,7 +137,7 @@ async fn a_dry_run_asks_for_the_missing_and_says_what_would_become_of_them() {
     let held = scene.program.call(&["sync"]).await;
     held.expect(0);
     assert!(held.sentence().contains("deletions are held for a person to decide"), "{}", held.stderr());
-    let kept = scene.program.call(&["deletions", "reject"]).await.expect(0).stdout();
+    let kept = scene.program.call(&["deletions", "reject", "--all"]).await.expect(0).stdout();
     assert!(kept.contains("the rows stay as they are"), "{kept}");
 }
 

@@ -57,7 +57,7 @@ async fn whoever_follows_is_woken_goes_on_after_an_outage_and_is_told_of_a_new_s
     scene.sim.hire("Nora", "Next");
     program.call(&["sync"]).await.expect(0);
     assert_eq!(next(1), [61]);
-    program.call(&["outbox", "new-stream"]).await.expect(0);
+    program.call(&["outbox", "new-stream", "--yes"]).await.expect(0);
     let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
     assert_eq!(ended.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&ended.stderr).contains("a new stream has begun"));
