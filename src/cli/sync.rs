@@ -175,7 +175,7 @@ impl Sync<'_> {
                 client.account(),
                 report.rates.changed
             ))?;
-            document["rate_histories"] = report.json();
+            document["rate_histories"] = json!({ "requests": requests, "changed": report.rates.changed });
         }
         Ok(document)
     }

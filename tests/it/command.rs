@@ -199,3 +199,23 @@ async fn a_command_beside_a_daemon_that_uses_the_whole_budget_gets_its_share() {
     daemon.signal("-TERM");
     assert_eq!(daemon.ended().await, Some(0));
 }
+
+#[tokio::test]
+async fn completions_and_man_pages_are_written_without_any_settings() {
+    let (sim, database) = (sim().await, TestDatabase::new().await);
+    let mut program = Program::new(&sim, database.url());
+    program.set("ROSTERD__SYNC__POLL_INTERVAL", "banana");
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = program.call(&["completions", shell]).await.expect(0).stdout();
+        assert!(script.contains("deletions") && script.contains("--dry-run"), "{shell}: {script}");
+    }
+    program.call(&["completions", "tcsh"]).await.expect(2);
+    let dir = tempfile::tempdir().unwrap();
+    program.call(&["man", dir.path().to_str().unwrap()]).await.expect(0);
+    for page in ["rosterd.1", "rosterd-forget-user.1", "rosterd-deletions-accept.1"] {
+        let page = std::fs::read_to_string(dir.path().join(page)).unwrap();
+        assert!(page.contains(".SH SYNOPSIS"), "{page}");
+    }
+    let nowhere = program.call(&["man", "/nonexistent"]).await;
+    assert!(nowhere.expect(70).sentence().contains("cannot write man pages into /nonexistent"));
+}

@@ -25,6 +25,11 @@ async fn events_are_printed_from_anywhere_and_by_type() {
     assert_eq!(seqs(&program.call(&["outbox", "tail", "--from", "59"]).await.expect(0).stdout()), [59, 60]);
     let places = program.call(&["outbox", "tail", "--type", "user_assignment.*"]).await.expect(0).stdout();
     assert_eq!(seqs(&places).len(), 40);
+    for unknown in ["users.*", "user", "cost_rate.deactivated"] {
+        let refused = program.call(&["outbox", "tail", "--type", unknown]).await;
+        let said = refused.expect(2).stderr();
+        assert!(said.contains("user.created") && said.contains("cost_rate.deleted"), "{said}");
+    }
     scene
         .execute("DELETE FROM roster.outbox WHERE seq <= 10; UPDATE roster.outbox_head SET floor_seq = 10")
         .await;
@@ -91,6 +96,32 @@ async fn a_row_is_explained_by_its_versions_cycles_requests_and_events() {
     let place = scene.sim.assignment_ids()[0].to_string();
     assert!(program.call(&["explain", "assignment", &place]).await.expect(0).stdout().contains(".created"));
     program.call(&["explain", "user", "1"]).await.expect(1);
+}
+
+#[tokio::test]
+async fn a_user_is_explained_by_email_address_and_several_are_told_apart_by_ids() {
+    let scene = Scene::new().await;
+    let program = scene.program();
+    let user = scene.sim.hire("Xenia", "Explained");
+    scene.sim.set_email(user, "Xenia@Example.com");
+    program.call(&["sync"]).await.expect(0);
+    let by_id = program.call(&["explain", "user", &user.to_string()]).await.expect(0).stdout();
+    let by_email = program.call(&["explain", "user", "xenia@example.COM"]).await;
+    assert_eq!(by_email.expect(0).stdout(), by_id);
+    let other = scene.sim.user_ids()[2];
+    scene.sim.set_email(other, "xenia@example.com");
+    program.call(&["sync"]).await.expect(0);
+    let several = program.call(&["explain", "user", "xenia@example.com"]).await;
+    let said = several.expect(1).sentence();
+    for id in [user, other] {
+        assert!(said.contains(&format!("user {id} of account {}", scene.sim.account_id())), "{said}");
+    }
+    let nobody = program.call(&["explain", "user", "nobody@example.net"]).await;
+    assert!(nobody.expect(1).sentence().contains("no user in the mirror has this e-mail address"));
+    for called in [by_email, several, nobody] {
+        assert!(!called.stderr().to_lowercase().contains("@example"), "{}", called.stderr());
+    }
+    program.call(&["explain", "user", "Xenia"]).await.expect(2);
 }
 
 #[tokio::test]
