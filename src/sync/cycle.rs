@@ -38,7 +38,7 @@ pub enum CycleError {
     /// There were some, and not one is left: an outage looks like that.
     #[error(
         "Harvest's list of assignments came back empty although the mirror has some: nothing was concluded from it, and \
-         their deletions are held; if they are really gone, `rosterd deletions accept` says so"
+         their deletions are held; if they are really gone, accept them with `rosterd deletions accept`"
     )]
     NothingThere,
     /// The token used to see everybody and does not any more: lists are shorter without any error.

@@ -198,6 +198,12 @@ async fn a_record_that_postgresql_refuses_is_set_aside_alone() {
         assert!([Some(bad.0), Some(worse.0)].contains(&id));
         assert!(error.contains("SQLSTATE 22003") && !error.contains("secret"), "{error}");
     }
+    let owned: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM roster.rejected_records WHERE user_id = record_id")
+            .fetch_one(world.store.pool())
+            .await
+            .unwrap();
+    assert_eq!(owned, 2, "each says whose it is");
     sqlx::query("DROP TRIGGER refuse ON roster.users").execute(world.store.pool()).await.unwrap();
     world.full_cycle().await;
     assert!(rejections(&world).await.is_empty());

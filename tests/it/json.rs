@@ -6,7 +6,7 @@
 use std::fs;
 
 use chrono::DateTime;
-use harvest_sim::Fault;
+use harvest_sim::{Company, Fault, Options};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -70,9 +70,9 @@ fn json(called: &Called, code: i32) -> Value {
 
 /// What is printed, by heading of the page.
 async fn examples() -> Vec<(&'static str, Value)> {
-    let scene = Scene::new().await;
+    let scene = Scene::of(Company::seeded(5, 20, 40), Options { limit: None, ..Options::default() }).await;
     let mut program = scene.program();
-    program.set("ROSTERD__RATES__HISTORIES", "true");
+    program.set("ROSTERD__RATES__HISTORIES", "true").set("ROSTERD__RATE_LIMIT__REQUESTS", "10000");
     let mut examples = Vec::new();
     examples.push(("rosterd sync --json", json(&program.call(&["sync", "--json"]).await, 0)));
     program.set("ROSTERD__RATES__HISTORIES", "false");
