@@ -62,10 +62,11 @@ impl Documents {
         .await
     }
 
-    /// Prints them.
+    /// Prints them, unless the command failed before the first account.
     pub fn print(self) -> Result<(), Failure> {
         let Some(documents) = self.0 else { return Ok(()) };
-        output::json(&documents.into_inner().unwrap_or_else(PoisonError::into_inner))
+        let documents = documents.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if documents.is_empty() { Ok(()) } else { output::json(&documents) }
     }
 }
 

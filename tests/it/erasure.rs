@@ -38,7 +38,7 @@ const VALUES: [(&str, &str, &str); 8] = [
     ("roster.user_assignment_history", "user_id = $1", "budget hourly_rate"),
     ("roster.billable_rates", "user_id = $1", "amount raw"),
     ("roster.cost_rates", "user_id = $1", "amount raw"),
-    // Which user's the unreadable ones are cannot be known.
+    // A record whose user cannot be read may be this user's.
     ("roster.rejected_records", "user_id = $1 OR user_id IS NULL", "raw"),
     (
         "roster.outbox",
@@ -71,7 +71,7 @@ const NO_VALUES: [(&str, &str); 10] = [
         "logins of operators and readers of this database, not users of Harvest",
         "roster.consumers.name roster.consumers.owner roster.held_deletions.decided_by",
     ),
-    ("a hash of a token", "roster.permits.budget rosterd_internal.migrations.checksum"),
+    ("hashes", "roster.permits.budget rosterd_internal.migrations.checksum"),
     (
         "OAuth2 tokens, sealed; they belong to the account",
         "roster.credentials.ciphertext roster.credentials.nonce roster.credentials.seed_hash",

@@ -150,6 +150,9 @@ async fn json_of_a_failed_account_has_its_error_and_stdout_nothing_else() {
         let error = accounts[0]["error"].as_str().unwrap();
         assert!(failed.sentence().contains(error.lines().next().unwrap()), "{error}");
     }
+    let mut away = scene.program();
+    away.set("DATABASE_URL", "postgres://rosterd@127.0.0.1:1/roster");
+    assert_eq!(away.call(&["sync", "--json"]).await.expect(69).stdout(), "", "no account was reached");
     scene.sim.clear_faults();
     // A daemon that writes the account does the work, and answers by a sentence.
     let mut daemon = program.start();

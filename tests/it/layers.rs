@@ -26,7 +26,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// Libraries that are one room's business, and the rooms that may name them.
-const LIBRARIES: [(&str, &[&str]); 13] = [
+const LIBRARIES: [(&str, &[&str]); 15] = [
     // `sync` hands the pool on from `store` to `store`.
     ("sqlx", &["store", "sync"]),
     // `cli` asks the local listener; `telemetry` proves that reqwest's own lines keep the token.
@@ -38,6 +38,8 @@ const LIBRARIES: [(&str, &[&str]); 13] = [
     ("sd_notify", &["app"]),
     ("axum", &["http"]),
     ("clap", &["cli", "main"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
     ("config", &["settings"]),
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
