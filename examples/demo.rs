@@ -1,16 +1,22 @@
-//! A small company's day in twenty seconds: a simulated Harvest, a private PostgreSQL and the real daemon in one
+//! A small company's day in about half a minute: a simulated Harvest, a private PostgreSQL and the real daemon in one
 //! process. Events print as they land in the outbox, then the tables.
 //!
 //! `cargo run --release --example demo`, or with `-- --keep` to stay up and look around.
 
-#![expect(clippy::unwrap_used, reason = "a demonstration that does not work should say so loudly")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a demonstration that does not work should say so loudly"
+)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use harvest_sim::{Company, Fault, Options, RetryAfter, Sim};
+use harvest_sim::{Company, Fault, Options, RetryAfter, Sim, UserId};
 use rosterd::app::{App, Exit};
 use rosterd::settings::Settings;
 use rosterd::store::Connections;
@@ -18,8 +24,11 @@ use rosterd::store::local::LocalPostgres;
 use rosterd::telemetry;
 use secrecy::ExposeSecret;
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+
+/// The company as it is found: 120 people and 900 assignments.
+const FOUND: i64 = 1020;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -42,24 +51,28 @@ async fn main() -> ExitCode {
     let stop = CancellationToken::new();
     let pool = app.store.pool().clone();
     let story = async {
-        let printer = tokio::spawn(print_events(pool.clone(), stop.clone()));
+        let printed = Arc::new(AtomicI64::new(0));
+        let following = tokio::spawn(print_events(pool.clone(), printed.clone(), stop.clone()));
         let began = Instant::now();
-        day(&sim, &pool).await;
+        day(&sim, &printed).await;
         println!("\nThat was the day, in {:.0} s. The mirror now:", began.elapsed().as_secs_f32());
         print_tables(&pool, &sim).await;
         if keep {
             println!("\nStill running; Ctrl-C ends it.");
-            println!("  the database:  {}", postgres.psql_hint());
+            println!("  Look into the database:    {}", postgres.psql_hint());
+            println!("  Change something, and see its event here within a second:");
             println!(
-                "  Harvest:       {} (account {}, token {})",
-                sim.base_url(),
+                "    curl -X PATCH -H 'Authorization: Bearer {}' -H 'Harvest-Account-Id: {}' \\\n         \
+                 -H 'Content-Type: application/json' -d '{{\"last_name\": \"Lovelace\"}}' '{}/users/{}'",
+                sim.token(),
                 sim.account_id(),
-                sim.token()
+                sim.base_url(),
+                sim.user_ids()[1],
             );
             tokio::signal::ctrl_c().await.unwrap();
         }
         stop.cancel();
-        printer.await.unwrap();
+        following.await.unwrap();
     };
     let daemon = {
         let mut daemon = std::pin::pin!(app.daemon(stop.clone()));
@@ -96,71 +109,110 @@ fn settings(sim: &Sim, postgres: &LocalPostgres, data_dir: &Path) -> Settings {
 }
 
 /// What happens in the company. The daemon only ever sees it by polling.
-async fn day(sim: &Sim, pool: &Connections) {
-    wait_for_events(pool, 1020).await;
+async fn day(sim: &Sim, printed: &AtomicI64) {
+    until(printed, FOUND).await;
     let people = sim.user_ids();
     let project = sim.new_project("Harbour extension", "HX");
 
-    act("08:55  two people are hired and staffed on a new project").await;
-    for (first, last) in [("Ada", "Nkemelu"), ("Jonas", "Weber")] {
-        sim.assign(sim.hire(first, last), project);
-    }
-    act("09:40  somebody marries and takes another name").await;
-    sim.rename(people[17], "Mira", "Castellanos");
-    act("10:15  somebody is promoted to administrator").await;
-    sim.promote(people[23], "administrator");
-    act("11:05  another tool spends the request budget: a burst of 429s").await;
-    sim.inject(Fault::html(429).retry_after(RetryAfter::Seconds(1)).times(2));
-    sim.set_email(people[30], "new.address@example.com");
-    act("13:30  somebody leaves; Harvest archives their assignments too").await;
-    sim.deactivate(people[41]);
-    act("14:20  Harvest is down for a moment, and work goes on").await;
-    sim.inject(Fault::html(503).lasting(Duration::from_millis(1500)));
-    sim.edit_user(people[50], |person| person.weekly_capacity = 20 * 3600);
-    act("15:10  somebody is deleted: Harvest keeps no trace of it, but one is missing in its count").await;
-    sim.delete_user(people[52]);
-    act("16:00  the new project is re-staffed: one leaves it, four join").await;
-    sim.unassign(*sim.assignment_ids().last().unwrap());
-    for person in &people[60..64] {
-        sim.assign(*person, project);
-    }
-    act("17:45  the day ends").await;
-    sleep(Duration::from_secs(3)).await;
+    act(printed, "08:55  two people are hired and staffed on a new project", || {
+        for (first, last) in [("Ada", "Nkemelu"), ("Jonas", "Weber")] {
+            sim.assign(sim.hire(first, last), project);
+        }
+        4
+    })
+    .await;
+    act(printed, "09:40  somebody marries and takes another name", || {
+        sim.rename(people[17], "Mira", "Castellanos");
+        1
+    })
+    .await;
+    act(printed, "10:15  somebody is promoted to administrator", || {
+        sim.promote(people[23], "administrator");
+        1
+    })
+    .await;
+    act(printed, "11:05  another tool spends the request budget: a burst of 429s", || {
+        sim.inject(Fault::html(429).retry_after(RetryAfter::Seconds(1)).times(2));
+        sim.set_email(people[30], "new.address@example.com");
+        1
+    })
+    .await;
+    act(printed, "13:30  somebody leaves; Harvest archives their assignments too", || {
+        let archived = assignments(sim, people[41], true);
+        sim.deactivate(people[41]);
+        1 + archived
+    })
+    .await;
+    act(printed, "14:20  Harvest is down for a moment, and work goes on", || {
+        sim.inject(Fault::html(503).lasting(Duration::from_millis(1500)));
+        sim.edit_user(people[50], |person| person.weekly_capacity /= 2);
+        1
+    })
+    .await;
+    act(
+        printed,
+        "15:10  somebody is deleted: Harvest keeps no trace of it, but one is missing in its count",
+        || {
+            let gone = assignments(sim, people[52], false);
+            sim.delete_user(people[52]);
+            1 + gone
+        },
+    )
+    .await;
+    act(printed, "16:00  the new project is re-staffed: one leaves it, four join", || {
+        sim.unassign(*sim.assignment_ids().last().unwrap());
+        for person in &people[60..64] {
+            sim.assign(*person, project);
+        }
+        5
+    })
+    .await;
+    act(printed, "17:45  the day ends", || 0).await;
 }
 
-async fn act(what: &str) {
-    sleep(Duration::from_millis(2200)).await;
+/// Prints the hour, lets something happen that makes so many events, and waits until they are printed.
+async fn act(printed: &AtomicI64, what: &str, happen: impl FnOnce() -> i64) {
+    sleep(Duration::from_secs(1)).await;
     println!("\n{what}");
+    let events = printed.load(Ordering::Relaxed) + happen();
+    until(printed, events).await;
 }
 
-async fn wait_for_events(pool: &Connections, count: i64) {
-    let query = "SELECT seq FROM roster.outbox_head";
-    while sqlx::query_scalar::<_, i64>(query).fetch_one(pool).await.unwrap_or(0) < count {
-        sleep(Duration::from_millis(50)).await;
-    }
+async fn until(printed: &AtomicI64, events: i64) {
+    let all = async {
+        while printed.load(Ordering::Relaxed) < events {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_mins(2), all).await.expect("the events arrive");
+}
+
+/// How many assignments a person has.
+fn assignments(sim: &Sim, person: UserId, active_only: bool) -> i64 {
+    let all = sim.assignments_json();
+    let theirs = all
+        .iter()
+        .filter(|held| held["user"]["id"] == person.0 && (!active_only || held["is_active"] == true));
+    i64::try_from(theirs.count()).unwrap()
 }
 
 /// A consumer as simple as they come: `WHERE seq > mine ORDER BY seq`.
-async fn print_events(pool: Connections, stop: CancellationToken) {
-    let (mut mine, mut arrived): (i64, u64) = (0, 0);
+async fn print_events(pool: Connections, printed: Arc<AtomicI64>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let events: Vec<(i64, String, Value)> =
             sqlx::query_as("SELECT seq, type, payload FROM roster.outbox WHERE seq > $1 ORDER BY seq")
-                .bind(mine)
+                .bind(printed.load(Ordering::Relaxed))
                 .fetch_all(&pool)
                 .await
                 .unwrap_or_default();
         for (seq, r#type, payload) in events {
-            mine = seq;
             // The first thousand are the company as it was found.
-            if arrived < 1020 {
-                arrived += 1;
-                if arrived.is_multiple_of(300) || arrived == 1020 {
-                    println!("  … {arrived} people and assignments have arrived");
-                }
-                continue;
+            if seq > FOUND {
+                println!("  #{seq:<5} {:<28} {:>10}  {}", r#type, payload["id"], changes(&payload));
+            } else if seq % 300 == 0 || seq == FOUND {
+                println!("  … {seq} people and assignments have arrived");
             }
-            println!("  #{seq:<5} {:<28} {:>10}  {}", r#type, payload["id"], changes(&payload));
+            printed.store(seq, Ordering::Relaxed);
         }
         sleep(Duration::from_millis(100)).await;
     }

@@ -17,4 +17,4 @@ pub use limit::{Host, Request};
 pub use oauth::{Account, Grant, OAuth, Outcome, Refusal, TokenRequest};
 pub use options::{Limit, Options, Paging, Records};
 pub use sim::Sim;
-pub use state::{Assignment, AssignmentId, Company, Project, ProjectId, RateId, User, UserId};
+pub use state::{Assignment, AssignmentId, Company, Project, ProjectId, RateId, RoleId, User, UserId};

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::options::{Limit, Options};
 
 /// Harvest's two hosts.
@@ -27,6 +29,8 @@ pub struct Request {
     pub path: String,
     /// What was answered; `None` while it is under way and when the connection was reset instead.
     pub status: Option<u16>,
+    /// The fields of a request to the API that is no GET; `None` of any other and where they cannot be read.
+    pub fields: Option<Value>,
     counts: bool,
     number: u64,
 }
@@ -52,7 +56,16 @@ impl Gate {
         self.arrivals += 1;
         let number = self.arrivals;
         let counts = host == Host::Api || options.identity_requests_count;
-        self.log.push(Request { at, host, method: method.to_owned(), path, status: None, counts, number });
+        self.log.push(Request {
+            at,
+            host,
+            method: method.to_owned(),
+            path,
+            status: None,
+            fields: None,
+            counts,
+            number,
+        });
         let verdict = match options.limit.filter(|_| counts) {
             Some(limit) => self.admit(at, limit, options.refused_requests_count),
             None => Ok(()),
@@ -64,6 +77,12 @@ impl Gate {
         // Looked up by number: the log may have been cleared since this request came in.
         if let Ok(index) = self.log.binary_search_by_key(&number, |request| request.number) {
             self.log[index].status = Some(status);
+        }
+    }
+
+    pub fn wrote(&mut self, number: u64, fields: Value) {
+        if let Ok(index) = self.log.binary_search_by_key(&number, |request| request.number) {
+            self.log[index].fields = Some(fields);
         }
     }
 

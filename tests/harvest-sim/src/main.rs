@@ -94,6 +94,12 @@ async fn main() -> io::Result<()> {
     println!(
         "curl -H 'Authorization: Bearer {token}' -H 'Harvest-Account-Id: {account}' '{url}/users?per_page=2'"
     );
+    if let Some(person) = sim.user_ids().get(1) {
+        println!(
+            "curl -X PATCH -H 'Authorization: Bearer {token}' -H 'Harvest-Account-Id: {account}' \
+             -H 'Content-Type: application/json' -d '{{\"last_name\": \"Roe\"}}' '{url}/users/{person}'"
+        );
+    }
     if args.id.oauth {
         print_oauth(&sim);
     }

@@ -25,6 +25,8 @@ pub struct Options {
     pub rates_touch_users: bool,
     /// A change of job roles moves the `updated_at` of the person.
     pub roles_touch_users: bool,
+    /// A request cannot give a person the address of another one, archived people included.
+    pub unique_emails: bool,
     /// Which generation of records is sent.
     pub records: Records,
 }
@@ -41,6 +43,7 @@ impl Default for Options {
             archiving_touches_assignments: true,
             rates_touch_users: false,
             roles_touch_users: false,
+            unique_emails: true,
             records: Records::Current,
         }
     }

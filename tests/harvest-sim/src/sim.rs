@@ -217,6 +217,12 @@ impl Sim {
         lock(&self.desk.gate).log()
     }
 
+    /// Those of the [`requests`](Self::requests) to the API that are no GET, with their fields, refused ones included: all
+    /// that a client tried to change.
+    pub fn writes(&self) -> Vec<Request> {
+        self.requests().into_iter().filter(|it| it.host == Host::Api && it.method != "GET").collect()
+    }
+
     /// Forgets the requests seen so far; the rate limit does not.
     pub fn clear_requests(&self) {
         lock(&self.desk.gate).clear_log();

@@ -198,7 +198,7 @@ impl Fault {
         Self { retry_after: Some(when), ..self }
     }
 
-    /// Only requests whose path and query contain this.
+    /// Only requests whose method, path and query contain this: `/users`, or `POST /v2/users`.
     #[must_use]
     pub fn on(self, path: impl Into<String>) -> Self {
         Self { path: path.into(), ..self }

@@ -33,6 +33,11 @@ impl Answer {
         Self::new(StatusCode::OK, JSON, encode(body))
     }
 
+    /// A new record, and the address at which it is.
+    pub fn created(body: &impl Serialize, location: &str) -> Self {
+        Self::new(StatusCode::CREATED, JSON, encode(body)).with(LOCATION, location)
+    }
+
     /// A token that is wrong or missing, and, in the very same words, a missing account id.
     pub fn invalid_token() -> Self {
         const DESCRIPTION: &str =

@@ -7,6 +7,7 @@ mod answer;
 mod backdrop;
 mod call;
 mod cut;
+mod fields;
 mod form;
 mod identity;
 mod list;
@@ -14,8 +15,10 @@ mod page;
 mod query;
 mod rates;
 mod respond;
+mod roles;
 mod socket;
 mod view;
+mod write;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -25,7 +28,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, Method};
 use axum::response::Response;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use self::answer::Answer;
 use self::call::Call;
 use self::cut::cut_off;
+use self::fields::Fields;
 use self::form::Form;
 use self::socket::{Door, Wire};
 use crate::clock::Clock;
@@ -77,7 +81,7 @@ impl Desk {
 /// On every answer.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// More than a token request has to say.
+/// More than any request has to say.
 const LONGEST_BODY: usize = 64 * 1024;
 
 /// The companies behind one address: one at least.
@@ -141,6 +145,16 @@ async fn handle(
     };
     let answered = match (admitted, place.host) {
         (Err(lifted_in), _) => Some((Answer::throttled(lifted_in), false)),
+        (Ok(()), Host::Api) if call.method != Method::GET => {
+            let body = to_bytes(body, LONGEST_BODY).await.unwrap_or_default();
+            let fields = Fields::of(&head.headers, &call.query, &body);
+            if let Some(fields) = &fields {
+                lock(&desk.gate).wrote(number, fields.value());
+            }
+            let origin = desk.base_url.trim_end_matches("/v2");
+            let respond = |_: &HashSet<i64>| write::write(&mut desk.world(), origin, &call, fields.as_ref());
+            fare(&counter, &call, respond, Answer::refusal).await
+        }
         (Ok(()), Host::Api) => {
             let respond =
                 |hidden: &HashSet<i64>| respond::respond(&desk.world(), &desk.base_url, &call, hidden);
@@ -183,7 +197,8 @@ async fn fare(
     refusal: fn(u16) -> Answer,
 ) -> Option<(Answer, bool)> {
     let Counter { desk, stopping } = counter;
-    let blow = lock(&desk.faults).strike(&call.logged_path(), Instant::now());
+    let asked = format!("{} {}", call.method, call.logged_path());
+    let blow = lock(&desk.faults).strike(&asked, Instant::now());
     pause(blow.delay, stopping).await;
     let mut answer = match blow.instead {
         Some(Instead::Reset) => return None,
@@ -193,7 +208,7 @@ async fn fare(
         Some(Instead::Refusal(status)) => refusal(status),
         None => respond(&blow.hidden),
     };
-    if answer.status == StatusCode::OK {
+    if answer.status.is_success() {
         if !blow.edits.is_empty() {
             answer.edit(&blow.edits);
         }

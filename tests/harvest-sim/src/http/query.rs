@@ -22,6 +22,12 @@ impl Query {
         Self(pairs.into_iter().collect())
     }
 
+    /// Everything but the credentials.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        let fields = self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        fields.filter(|(key, _)| !CREDENTIALS.contains(key))
+    }
+
     /// The last value of this name, as Rails reads it.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
@@ -52,11 +58,7 @@ impl Query {
 
     /// The parameters that filter, and `position`, as a link writes them: by name.
     pub fn link(&self, position: &[(&str, &str)]) -> String {
-        let kept = self
-            .0
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()))
-            .filter(|(key, _)| !CREDENTIALS.contains(key) && !POSITION.contains(key));
+        let kept = self.fields().filter(|(key, _)| !POSITION.contains(key));
         let mut all: Vec<(&str, &str)> = kept.chain(position.iter().copied()).collect();
         all.sort_by_key(|&(key, _)| key);
         form_urlencoded::Serializer::new(String::new()).extend_pairs(all).finish()
@@ -64,8 +66,7 @@ impl Query {
 
     /// Everything but the credentials, for the log.
     pub fn without_credentials(&self) -> String {
-        let kept = self.0.iter().filter(|(key, _)| !CREDENTIALS.contains(&key.as_str()));
-        form_urlencoded::Serializer::new(String::new()).extend_pairs(kept).finish()
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(self.fields()).finish()
     }
 }
 

@@ -11,9 +11,10 @@ use super::call::{Call, admit};
 use super::list::{Keep, List};
 use super::page::Rows;
 use super::rates;
+use super::roles;
 use super::view::Lens;
 use crate::options::Paging;
-use crate::state::{Assignment, AssignmentId, Project, ProjectId, RateKind, Sight, User, UserId};
+use crate::state::{Assignment, AssignmentId, Project, ProjectId, RateKind, RoleId, Sight, User, UserId};
 
 /// What Harvest answers to a request that came through the throttle; no list shows what is `hidden`.
 pub(super) fn respond(world: &World, base_url: &str, call: &Call, hidden: &HashSet<i64>) -> Answer {
@@ -33,6 +34,8 @@ enum Route {
     ProjectAssignment(ProjectId, AssignmentId),
     Projects,
     Project(ProjectId),
+    Roles,
+    Role(RoleId),
     Company,
 }
 
@@ -65,6 +68,8 @@ impl Route {
             {
                 Some(Self::ProjectAssignment(ProjectId(id(project)), AssignmentId(id(assignment))))
             }
+            ["roles"] => Some(Self::Roles),
+            ["roles", role] if !role.is_empty() => Some(Self::Role(RoleId(id(role)))),
             ["company"] => Some(Self::Company),
             _ => None,
         }
@@ -90,7 +95,7 @@ fn serve(
         Route::Rates(_, RateKind::Billable) => sight.sees_billable_rates(),
         Route::Rates(_, RateKind::Cost) => sight.sees_cost_rates(),
         Route::Projects | Route::Project(_) => sight.may_list_projects(),
-        Route::Company => sight.may_read_company(),
+        Route::Roles | Route::Role(_) | Route::Company => sight.sees_all(),
     };
     if !allowed {
         return Err(Answer::not_authorized());
@@ -170,6 +175,11 @@ fn serve(
         Route::Project(id) => {
             let project = company.project(id).filter(|project| sight.sees_project(project));
             project.map(|project| Answer::ok(&backdrop::project(project))).ok_or_else(Answer::no_record)
+        }
+        Route::Roles => list("roles", "roles", options.paging)
+            .unfiltered(&Rows::All(company.roles().rows()), |role| roles::of(company, role)),
+        Route::Role(id) => {
+            roles::view(company, id).map(|role| Answer::ok(&role)).ok_or_else(Answer::no_record)
         }
         Route::Company => Ok(Answer::ok(&backdrop::company(company))),
     }

@@ -64,11 +64,6 @@ impl Sight {
         }
     }
 
-    /// The only people whose `permissions_claims` hold `company:read:own` are administrators.
-    pub fn may_read_company(&self) -> bool {
-        matches!(self, Self::Everything)
-    }
-
     pub fn sees_user(&self, user: &User) -> bool {
         match self {
             Self::Everything => true,

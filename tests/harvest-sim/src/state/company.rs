@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use super::moment::{Moment, Shows};
 use super::rates::Rates;
 use super::records::{Assignment, AssignmentId, Project, ProjectId, User, UserId};
+use super::roles::Role;
 use super::table::Table;
 use crate::clock::Stamp;
 
@@ -25,7 +26,10 @@ pub struct Company {
     pub(super) assignments: Table<Assignment>,
     pub(super) billable_rates: Rates,
     pub(super) cost_rates: Rates,
+    pub(super) roles: Table<Role>,
     pub(super) teammates: HashMap<UserId, BTreeSet<UserId>>,
+    /// Who has tracked time on what.
+    pub(super) time: BTreeSet<(UserId, ProjectId)>,
     /// What is to happen without leaving a version of a row behind, in the order of its ordering.
     deferred: Vec<(DateTime<Utc>, Act)>,
 }
@@ -51,7 +55,9 @@ impl Company {
             assignments: Table::starting_at(286_326_474),
             billable_rates: Rates::starting_at(1_836_493),
             cost_rates: Rates::starting_at(825_301),
+            roles: Table::starting_at(617_630),
             teammates: HashMap::new(),
+            time: BTreeSet::new(),
             deferred: Vec::new(),
         };
         company.owner = company.hire("Alexandra", "Hamilton", Moment::at(BEGINNING));
@@ -123,6 +129,11 @@ impl Company {
     /// Also a project that does not show yet.
     pub(crate) fn named_project(&self, id: ProjectId) -> Option<&Project> {
         self.project(id).or_else(|| self.projects.newest(id.0))
+    }
+
+    /// Whether somebody has tracked time on something, of those pairs that are `wanted`.
+    pub(crate) fn has_time(&self, wanted: impl Fn(UserId, ProjectId) -> bool) -> bool {
+        self.time.iter().any(|&(user, project)| wanted(user, project))
     }
 
     pub(crate) fn teammates_of(&self, manager: UserId) -> Option<&BTreeSet<UserId>> {

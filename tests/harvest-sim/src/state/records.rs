@@ -44,9 +44,13 @@ id!(
     /// The id of a rate among those of its kind, billable or cost.
     RateId
 );
+id!(
+    /// A job role's id.
+    RoleId
+);
 
 /// A person.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct User {
     pub(crate) id: UserId,
     /// Given name.
@@ -133,7 +137,7 @@ impl Project {
 }
 
 /// A person's place on a project.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Assignment {
     pub(crate) id: AssignmentId,
     /// Who.

@@ -37,11 +37,14 @@ impl Company {
     }
 
     pub(crate) fn edit_user(&mut self, id: UserId, moment: Moment, edit: impl FnOnce(&mut User)) {
+        let mut roles = Vec::new();
         let found = self.users.edit(id.0, moment.shows, |user| {
             edit(user);
             moment.touch(&mut user.updated_at);
+            roles.clone_from(&user.roles);
         });
         known(found.then_some(()), "person", id);
+        self.adopt_roles(&roles, moment);
     }
 
     /// `administrator`, `manager` and `member` replace what was held; any other access role belongs to a
@@ -76,6 +79,7 @@ impl Company {
         self.when_due(moment.shows, move |company| {
             company.users.remove(id.0);
             company.assignments.retain(|held| held.user != id);
+            company.time.retain(|&(user, _)| user != id);
             company.billable_rates.remove(id);
             company.cost_rates.remove(id);
             company.teammates.remove(&id);
@@ -135,6 +139,7 @@ impl Company {
         self.when_due(moment.shows, move |company| {
             company.projects.remove(id.0);
             company.assignments.retain(|held| held.project != id);
+            company.time.retain(|&(_, project)| project != id);
         });
     }
 
@@ -155,6 +160,13 @@ impl Company {
             updated_at: moment.now,
         });
         AssignmentId(id)
+    }
+
+    /// From then on neither the person nor their place on the project can be deleted.
+    pub(crate) fn track_time(&mut self, user: UserId, project: ProjectId) {
+        known(self.users.newest(user.0), "person", user);
+        known(self.projects.newest(project.0), "project", project);
+        self.time.insert((user, project));
     }
 
     pub(crate) fn edit_assignment(

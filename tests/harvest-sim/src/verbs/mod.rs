@@ -144,6 +144,11 @@ impl Sim {
         self.change(|company, moment, _| company.assign(user, project, moment))
     }
 
+    /// A person tracks time on a project: neither they nor their assignment can be deleted by a request any more.
+    pub fn track_time(&self, user: UserId, project: ProjectId) {
+        self.change(|company, _, _| company.track_time(user, project));
+    }
+
     /// Takes a person off a project: the assignment is archived.
     pub fn unassign(&self, assignment: AssignmentId) {
         self.edit_assignment(assignment, |held| held.is_active = false);

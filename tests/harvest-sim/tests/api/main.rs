@@ -13,14 +13,16 @@ mod paging;
 mod program;
 mod rates;
 mod records;
+mod roles;
 mod throttle;
 mod tokens;
 mod trouble;
+mod writes;
 
 use std::sync::Once;
 
 use harvest_sim::{Company, Options, Sim};
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
 /// A simulator and somebody who asks it.
@@ -48,16 +50,23 @@ impl Desk {
         Self::open(Company::new(), Options { limit: None, ..Options::default() }).await
     }
 
+    fn url(&self, path: &str) -> String {
+        if path.starts_with("http") { path.to_owned() } else { format!("{}{path}", self.sim.base_url()) }
+    }
+
     /// A request without any header.
     fn bare(&self, path: &str) -> RequestBuilder {
-        let url =
-            if path.starts_with("http") { path.to_owned() } else { format!("{}{path}", self.sim.base_url()) };
-        self.http.get(url)
+        self.http.get(self.url(path))
     }
 
     /// A request as it should be.
     fn ask(&self, path: &str) -> RequestBuilder {
-        self.bare(path)
+        self.request(Method::GET, path)
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http
+            .request(method, self.url(path))
             .header("User-Agent", "tests (tests@example.com)")
             .header("Harvest-Account-Id", self.sim.account_id())
             .bearer_auth(self.sim.token())

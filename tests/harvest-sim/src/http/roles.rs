@@ -1,0 +1,31 @@
+//! Job roles as they are sent.
+
+use serde::Serialize;
+
+use crate::clock::Stamp;
+use crate::state::{Company, Role, RoleId, User, UserId};
+
+/// A role, with the recorded keys of 2022.
+#[derive(Serialize)]
+pub(super) struct RoleView<'a> {
+    id: RoleId,
+    name: &'a str,
+    created_at: Stamp,
+    updated_at: Stamp,
+    user_ids: Vec<UserId>,
+}
+
+pub(super) fn view(company: &Company, id: RoleId) -> Option<RoleView<'_>> {
+    company.role(id).map(|role| of(company, role))
+}
+
+pub(super) fn of<'a>(company: &'a Company, role: &'a Role) -> RoleView<'a> {
+    let people = company.users().rows().iter().filter(|user| user.roles.contains(&role.name));
+    RoleView {
+        id: role.id,
+        name: &role.name,
+        created_at: role.created_at,
+        updated_at: role.updated_at,
+        user_ids: people.map(User::id).collect(),
+    }
+}

@@ -1,0 +1,186 @@
+//! People.
+
+use super::super::World;
+use super::super::answer::Answer;
+use super::super::fields::{Fields, Reader};
+use super::super::view::Lens;
+use super::{created, now};
+use crate::state::{Company, RateKind, Sight, User, UserId};
+
+/// What a manager may be given beside `manager`. `people_manager` follows from the teammates alone.
+const OF_A_MANAGER: [&str; 7] = [
+    "project_creator",
+    "billable_rates_manager",
+    "managed_projects_invoice_drafter",
+    "managed_projects_invoice_manager",
+    "client_and_task_manager",
+    "time_and_expenses_manager",
+    "estimates_manager",
+];
+
+pub(super) fn create(world: &mut World, origin: &str, fields: &Fields) -> Result<Answer, Answer> {
+    let mut reader = fields.reader();
+    let (first, last) = (reader.required("first_name"), reader.required("last_name"));
+    reader.required("email");
+    let rates = [("default_hourly_rate", RateKind::Billable), ("cost_rate", RateKind::Cost)]
+        .map(|(name, kind)| (kind, reader.amount(name).flatten()));
+    let wanted = Wanted::read(&mut reader);
+    check_email(world, &mut reader, None, wanted.email.as_deref());
+    reader.finish()?;
+    let moment = now(world);
+    let company = &mut world.company;
+    let id = company.hire(&first, &last, moment);
+    company.edit_user(id, moment, |user| wanted.apply(user));
+    for (kind, amount) in rates {
+        if let Some(amount) = amount {
+            company.add_rate(kind, id, amount, None, moment, moment);
+        }
+    }
+    let user = company.user(id).ok_or_else(Answer::no_record)?;
+    let lens = Lens::new(company, &Sight::Everything, world.options.records);
+    Ok(created(&lens.user(user), origin, &format!("users/{id}")))
+}
+
+pub(super) fn edit(world: &mut World, id: UserId, fields: &Fields) -> Result<Answer, Answer> {
+    let before = world.company.user(id).ok_or_else(Answer::no_record)?.clone();
+    let mut reader = fields.reader();
+    let wanted = Wanted::read(&mut reader);
+    if !before.is_active {
+        for (name, changes) in [
+            ("first_name", wanted.first_name.as_ref().is_some_and(|name| *name != before.first_name)),
+            ("last_name", wanted.last_name.as_ref().is_some_and(|name| *name != before.last_name)),
+            ("email", wanted.email.as_ref().is_some_and(|email| *email != before.email)),
+        ] {
+            if changes {
+                reader.fault(name, "can't be updated if the user is inactive");
+            }
+        }
+    }
+    check_email(world, &mut reader, Some(id), wanted.email.as_deref());
+    reader.finish()?;
+
+    let (moment, options) = (now(world), &world.options);
+    let company = &mut world.company;
+    let mut after = before.clone();
+    wanted.apply(&mut after);
+    let only_roles = User { roles: before.roles.clone(), ..after.clone() } == before;
+    let moment_of_edit = if only_roles { moment.silently_unless(options.roles_touch_users) } else { moment };
+    // What changes nothing moves no stamp.
+    if after != before {
+        company.edit_user(id, moment_of_edit, |user| wanted.apply(user));
+    }
+    if before.is_active && !after.is_active {
+        company.deactivate(id, moment, moment.silently_unless(options.archiving_touches_assignments));
+    }
+    if before.has_access("manager") && !after.has_access("manager") {
+        company.set_teammates(id, [], moment);
+    }
+    shown(company, id, options.records)
+}
+
+pub(super) fn delete(world: &mut World, id: UserId) -> Result<Answer, Answer> {
+    let (moment, records) = (now(world), world.options.records);
+    let company = &mut world.company;
+    company.user(id).ok_or_else(Answer::no_record)?;
+    if company.has_time(|user, _| user == id) {
+        let message = "This user is not removable. It still has time entries and/or expenses.";
+        return Err(Answer::unprocessable(message));
+    }
+    // The answer has the second of the deletion, and the record is in no list from then on.
+    company.edit_user(id, moment, |_| ());
+    let last = shown(company, id, records);
+    company.delete_user(id, moment);
+    last
+}
+
+fn shown(company: &Company, id: UserId, records: crate::options::Records) -> Result<Answer, Answer> {
+    let user = company.user(id).ok_or_else(Answer::no_record)?;
+    Ok(Answer::ok(&Lens::new(company, &Sight::Everything, records).user(user)))
+}
+
+fn check_email(world: &World, reader: &mut Reader<'_>, own: Option<UserId>, email: Option<&str>) {
+    let Some(email) = email.filter(|email| !email.is_empty()) else { return };
+    if !email.contains('@') {
+        return reader.fault("email", "is invalid");
+    }
+    let same = |user: &User| Some(user.id()) != own && user.email.eq_ignore_ascii_case(email);
+    if world.options.unique_emails && world.company.users().rows().iter().any(same) {
+        reader.fault("email", "has already been taken");
+    }
+}
+
+/// The fields that a request names.
+struct Wanted {
+    first_name: Option<String>,
+    last_name: Option<String>,
+    email: Option<String>,
+    telephone: Option<String>,
+    timezone: Option<String>,
+    has_access_to_all_future_projects: Option<bool>,
+    is_contractor: Option<bool>,
+    is_active: Option<bool>,
+    weekly_capacity: Option<i64>,
+    roles: Option<Vec<String>>,
+    access_roles: Option<Vec<String>>,
+}
+
+impl Wanted {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let wanted = Self {
+            first_name: reader.present("first_name"),
+            last_name: reader.present("last_name"),
+            email: reader.present("email"),
+            telephone: reader.text("telephone"),
+            timezone: reader.present("timezone"),
+            has_access_to_all_future_projects: reader.flag("has_access_to_all_future_projects"),
+            is_contractor: reader.flag("is_contractor"),
+            is_active: reader.flag("is_active"),
+            weekly_capacity: reader.whole("weekly_capacity"),
+            roles: reader.texts("roles"),
+            access_roles: reader.texts("access_roles"),
+        };
+        if wanted.access_roles.as_deref().is_some_and(|roles| !are_valid(roles)) {
+            reader.fault("access_roles", "is invalid");
+        }
+        wanted
+    }
+
+    fn apply(&self, user: &mut User) {
+        let set = |field: &mut String, wanted: &Option<String>| {
+            if let Some(wanted) = wanted {
+                field.clone_from(wanted);
+            }
+        };
+        set(&mut user.first_name, &self.first_name);
+        set(&mut user.last_name, &self.last_name);
+        set(&mut user.email, &self.email);
+        set(&mut user.telephone, &self.telephone);
+        set(&mut user.timezone, &self.timezone);
+        let flag = |field: &mut bool, wanted: Option<bool>| *field = wanted.unwrap_or(*field);
+        flag(&mut user.has_access_to_all_future_projects, self.has_access_to_all_future_projects);
+        flag(&mut user.is_contractor, self.is_contractor);
+        flag(&mut user.is_active, self.is_active);
+        user.weekly_capacity = self.weekly_capacity.unwrap_or(user.weekly_capacity);
+        if let Some(roles) = &self.roles {
+            user.roles.clone_from(roles);
+        }
+        if let Some(access_roles) = &self.access_roles {
+            let has_people = user.has_access("people_manager");
+            user.access_roles.clone_from(access_roles);
+            if has_people && user.has_access("manager") {
+                user.access_roles.push("people_manager".to_owned());
+            }
+        }
+    }
+}
+
+/// One of the three levels, and more only beside `manager`.
+fn are_valid(access_roles: &[String]) -> bool {
+    match access_roles {
+        [level] => ["administrator", "manager", "member"].contains(&level.as_str()),
+        roles => {
+            let (levels, more): (Vec<_>, Vec<_>) = roles.iter().partition(|role| *role == "manager");
+            levels.len() == 1 && more.iter().all(|role| OF_A_MANAGER.contains(&role.as_str()))
+        }
+    }
+}
