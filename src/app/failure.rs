@@ -23,7 +23,7 @@ pub enum Exit {
     Unavailable = 69,
     /// A fault in rosterd.
     Internal = 70,
-    /// Another rosterd is at work.
+    /// Another rosterd is at work, or another session holds a lock that a migration needs.
     Busy = 75,
     /// Harvest refused the token or does not know the account.
     Credentials = 77,
@@ -79,7 +79,10 @@ impl From<StoreError> for Failure {
             | StoreError::Privilege(_)
             | StoreError::Pooler(_)
             | StoreError::NoSchema(_) => Exit::Settings,
-            StoreError::Fenced(_) | StoreError::Held { .. } => Exit::Busy,
+            StoreError::Fenced(_)
+            | StoreError::Held { .. }
+            | StoreError::Locked { .. }
+            | StoreError::Migrating => Exit::Busy,
             error if error.is_unavailable() => Exit::Unavailable,
             _ => Exit::Internal,
         };

@@ -31,6 +31,20 @@ pub enum StoreError {
     /// The migrations failed.
     #[error("cannot bring the database's schema up to date")]
     Migrate(#[from] MigrateError),
+    /// Other sessions hold a lock that a migration needs.
+    #[error(
+        "migration {version} needs a lock that is held by {holders}; end that session or its transaction, or try again \
+         later; the migration was not applied"
+    )]
+    Locked {
+        /// The migration.
+        version: i64,
+        /// The sessions: process id, program, user and state.
+        holders: String,
+    },
+    /// Another rosterd brings the schema up to date.
+    #[error("another rosterd is applying migrations to this database; try again when it has finished")]
+    Migrating,
     /// The server cannot be reached, is starting or stopping, or has no room for us.
     #[error("the database does not answer, or not in time; check database.url and the server")]
     Unavailable(#[source] sqlx::Error),
@@ -111,6 +125,9 @@ const INSUFFICIENT_PRIVILEGE: &str = "42501";
 /// SQLSTATEs of a table, or a schema, that is not there.
 const NOT_THERE: [&str; 2] = ["42P01", "3F000"];
 
+/// SQLSTATEs `lock_not_available`, `deadlock_detected` and `query_canceled`.
+const LOCK_CONFLICT: [&str; 3] = ["55P03", "40P01", "57014"];
+
 /// SQLSTATEs of statements that were prepared elsewhere, or whose names are taken.
 const NOT_PREPARED_HERE: [&str; 2] = ["26000", "42P05"];
 
@@ -155,6 +172,17 @@ impl StoreError {
             }
             _ => "PostgreSQL does not take it".to_owned(),
         }
+    }
+
+    /// A lock of another session was in the way, or PostgreSQL cancelled the statement that waited for it.
+    pub(super) fn is_lock_conflict(&self) -> bool {
+        let (Self::Unavailable(error)
+        | Self::Migrate(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _))) = self
+        else {
+            return false;
+        };
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        code.is_some_and(|code| LOCK_CONFLICT.contains(&&*code))
     }
 
     /// Worth waiting for.

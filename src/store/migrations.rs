@@ -1,21 +1,38 @@
-//! Bringing the schema up to date.
+//! Brings the schema up to date, beside a daemon and readers that go on working.
 //!
-//! sqlx's migrator takes a *session* lock and writes its table into `public`: neither works through a
-//! transaction-mode pooler or on a PostgreSQL 15 that denies CREATE there. So it runs inside one transaction, behind a
-//! transaction lock, with its table in a schema of our own; and all migrations happen or none.
+//! Each migration is one transaction: it is applied as a whole or not at all. A migration waits for a lock for at most
+//! [`LOCK_WAIT`], because everybody else queues behind a strong lock that is waited for. If it does not get the lock, it
+//! rolls back, lets the others through and tries again. Indexes of tables that hold rows are built before the migration's
+//! transaction, `CONCURRENTLY`, so that no build keeps a strong lock (see [`text`]).
+//!
+//! sqlx's own lock is a *session* lock and its table is in `public`. Neither works through a pooler in transaction mode or
+//! on a PostgreSQL 15 that denies CREATE there. So the lock is a transaction's, and the table is in a schema of rosterd's.
 
-use sqlx::migrate::{MigrateError, Migrator};
+mod run;
+mod text;
 
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use sqlx::migrate::{MigrateError, Migration, Migrator};
+
+use self::run::Run;
 use super::{Store, StoreError};
 
 /// Where it is written which migrations have been applied.
 const TABLE: &str = "rosterd_internal.migrations";
 
-/// Any number will do, as long as every rosterd takes the same.
-const LOCK: i64 = 0x0072_6f73_7465_7264;
+/// How long a migration may wait for one lock, as a PostgreSQL setting.
+const LOCK_WAIT: &str = "500ms";
+/// How long all waiting for locks may take together.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn migrator() -> Migrator {
-    let mut migrator = sqlx::migrate!("./migrations");
+    prepared(sqlx::migrate!("./migrations"))
+}
+
+/// With what is the same of every run.
+fn prepared(mut migrator: Migrator) -> Migrator {
     migrator.dangerous_set_table_name(TABLE);
     // An older rosterd runs on a newer schema of its major version: changes are additions only.
     migrator.set_ignore_missing(true).set_locking(false);
@@ -32,28 +49,24 @@ pub struct SchemaState {
 }
 
 impl Store {
-    /// Applies what is missing and says how much that was. Two processes at once wait for each other.
+    /// Applies the pending migrations and returns how many there were. Two processes at once wait for each other.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] if a lock could not be had in time. Migrations before that one stay applied.
     pub async fn migrate(&self) -> Result<usize, StoreError> {
-        let mut transaction = self.pool.begin().await?;
-        sqlx::query!("SELECT pg_advisory_xact_lock($1) AS locked", LOCK).fetch_one(&mut *transaction).await?;
-        // CREATE SCHEMA asks for the right to create one even where it exists: look first.
-        let known = sqlx::query!(r#"SELECT to_regnamespace('rosterd_internal') IS NOT NULL AS "known!""#)
-            .fetch_one(&mut *transaction)
-            .await?
-            .known;
-        if !known {
-            sqlx::query!("CREATE SCHEMA rosterd_internal").execute(&mut *transaction).await?;
-            sqlx::query!(
-                "COMMENT ON SCHEMA rosterd_internal IS 'rosterd: which migrations have been applied'"
-            )
-            .execute(&mut *transaction)
-            .await?;
+        self.migrate_within(PATIENCE).await
+    }
+
+    /// As [`migrate`](Self::migrate), with another bound on the time that is spent waiting for locks.
+    pub async fn migrate_within(&self, patience: Duration) -> Result<usize, StoreError> {
+        let mut run = Run::begin(self, patience).await?;
+        let migrator = migrator();
+        let pending = pending(&migrator, &mut run.guard).await?;
+        for migration in &pending {
+            run.apply(migration).await?;
         }
-        let before = applied(&mut transaction).await?.len();
-        migrator().run(&mut *transaction).await?;
-        let after = applied(&mut transaction).await?.len();
-        transaction.commit().await?;
-        Ok(after - before)
+        run.end(!pending.is_empty()).await?;
+        Ok(pending.len())
     }
 
     /// Compares the database with this rosterd's migrations, writing nothing.
@@ -62,22 +75,31 @@ impl Store {
     /// [`StoreError::Migrate`] when a migration was applied in another wording.
     pub async fn schema_state(&self) -> Result<SchemaState, StoreError> {
         let mut transaction = self.reserved.begin().await?;
-        let applied = applied(&mut transaction).await?;
         let migrator = migrator();
-        let mut state = SchemaState { applied: 0, pending: 0 };
-        for migration in migrator.iter() {
-            match applied.iter().find(|(version, _)| *version == migration.version) {
-                Some((_, checksum)) if *checksum == *migration.checksum => state.applied += 1,
-                Some(_) => return Err(MigrateError::VersionMismatch(migration.version).into()),
-                None => state.pending += 1,
-            }
-        }
-        Ok(state)
+        let pending = pending(&migrator, &mut transaction).await?.len();
+        Ok(SchemaState { applied: migrator.iter().count() - pending, pending })
     }
 }
 
+/// The migrations that the database lacks, oldest first.
+async fn pending<'m>(
+    migrator: &'m Migrator,
+    connection: &mut PgConnection,
+) -> Result<Vec<&'m Migration>, StoreError> {
+    let applied = applied(connection).await?;
+    let mut pending = Vec::new();
+    for migration in migrator.iter() {
+        match applied.iter().find(|(version, _)| *version == migration.version) {
+            Some((_, checksum)) if *checksum == *migration.checksum => {}
+            Some(_) => return Err(MigrateError::VersionMismatch(migration.version).into()),
+            None => pending.push(migration),
+        }
+    }
+    Ok(pending)
+}
+
 /// Versions and checksums, oldest first; none where there is no table yet.
-async fn applied(connection: &mut sqlx::PgConnection) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+async fn applied(connection: &mut PgConnection) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
     let known = sqlx::query!(r#"SELECT to_regclass($1) IS NOT NULL AS "known!""#, TABLE)
         .fetch_one(&mut *connection)
         .await?
