@@ -282,13 +282,18 @@ pub(super) async fn end_account(
         .await?;
     }
     sqlx::query!(
-        "UPDATE roster.accounts
+        "UPDATE roster.accounts AS account
             SET last_error = $2,
                 last_success_at = CASE WHEN $2::text IS NULL THEN now() ELSE last_success_at END,
                 last_full_at = CASE WHEN $2::text IS NULL AND $3 THEN now() ELSE last_full_at END,
+                -- The history knows everybody from the end of the first full read on.
+                first_full_at = coalesce(first_full_at, first.read_at),
+                history_since = CASE WHEN first_full_at IS NULL THEN coalesce(first.read_at, history_since)
+                                     ELSE history_since END,
                 user_id = coalesce($4, user_id),
                 access_roles = coalesce($5, access_roles),
                 name = coalesce($6, name)
+           FROM (SELECT CASE WHEN $2::text IS NULL AND $3 THEN clock_timestamp() END AS read_at) AS first
           WHERE account_id = $1",
         account.0,
         end.error,

@@ -51,7 +51,7 @@ async fn views_answer_what_people_ask_and_show_no_pay() {
     assert_eq!(twice.len(), 1, "{twice:?}");
     assert_eq!((&twice[0]["email"], &twice[0]["people"]), (&"zoe@example.com".into(), &2.into()));
     assert_eq!(ids(&world, "SELECT user_id FROM directory.leavers").await, [leaver.0, gone.0]);
-    assert!(ids(&world, "SELECT user_id FROM directory.joiners").await.contains(&free.0));
+    assert!(ids(&world, "SELECT user_id FROM directory.all_joiners").await.contains(&free.0));
     assert!(!ids(&world, "SELECT id FROM directory.administrators").await.is_empty());
     let old = rows(&world, "SELECT * FROM directory.v1_user_assignments").await;
     assert!(old.iter().all(|row| row["deactivated"].is_boolean() && row["hourly_rate"].is_null()));
@@ -82,6 +82,40 @@ async fn views_answer_what_people_ask_and_show_no_pay() {
     sim.set_cost_rate(free, Some(42.0));
     world.full_cycle().await;
     assert_eq!(rows(&world, pay_alone).await.last().unwrap()["changed"], serde_json::json!({}));
+}
+
+#[tokio::test]
+async fn joiners_are_people_who_came_after_the_first_read() {
+    let mut world = World::new().await;
+    let sim = world.sim.clone();
+    let joiners = "SELECT user_id FROM directory.joiners";
+    world.cycle().await;
+    let active = ids(&world, "SELECT id FROM directory.active_users").await;
+    assert_eq!(ids(&world, joiners).await, [0; 0]);
+    let initial = "SELECT user_id FROM directory.all_joiners WHERE how = 'initial'";
+    assert_eq!(ids(&world, initial).await, active, "everybody who was active at the first read");
+
+    let new = sim.hire("Nora", "New");
+    // Created before the first read, and seen only later, as by a token that saw a part of the people at first.
+    sim.shift_clock(chrono::TimeDelta::days(-2));
+    let hidden = sim.hire("Hal", "Hidden");
+    sim.shift_clock(chrono::TimeDelta::days(2));
+    let back = active[3];
+    sim.deactivate(harvest_sim::UserId(back));
+    world.full_cycle().await;
+    assert_eq!(ids(&world, joiners).await, [new.0]);
+    assert!(ids(&world, initial).await.contains(&hidden.0));
+    assert_eq!(ids(&world, "SELECT user_id FROM directory.leavers").await, [back]);
+
+    sim.reactivate(harvest_sim::UserId(back));
+    world.full_cycle().await;
+    let mut both = [new.0, back];
+    both.sort_unstable();
+    assert_eq!(ids(&world, joiners).await, both);
+    let joined = "SELECT sum(joined)::bigint FROM directory.joiners_and_leavers_by_day";
+    assert_eq!(ids(&world, joined).await, [2]);
+    let known = "SELECT count(*) FROM directory.accounts WHERE first_full_at = history_since";
+    assert_eq!(ids(&world, known).await, [1]);
 }
 
 /// The past is what the events say of it, at any moment.
