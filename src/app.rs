@@ -50,6 +50,8 @@ pub struct App {
     pub local: Option<LocalPostgres>,
     /// What requests are sent with, once there are any.
     http: OnceLock<Http>,
+    /// What the names of the tokens' budgets are salted with, once the database was asked.
+    salt: OnceLock<Uuid>,
     /// OAuth2 tokens that are being asked for: their answers must be stored before we go.
     renewals: TaskTracker,
 }
@@ -79,8 +81,9 @@ impl App {
             prepared_statements: settings.database.prepared_statements,
         };
         let store = Store::new(&url, &options)?;
-        let (clock, http, renewals) = (Arc::new(SystemClock), OnceLock::new(), TaskTracker::new());
-        let app = Self { settings, store, clock, local, http, renewals };
+        let (clock, renewals) = (Arc::new(SystemClock), TaskTracker::new());
+        let (http, salt) = (OnceLock::new(), OnceLock::new());
+        let app = Self { settings, store, clock, local, http, salt, renewals };
         if let Err(failure) = app.wait_for_database(patience).await {
             app.close().await;
             return Err(failure);
@@ -170,6 +173,9 @@ impl App {
     /// # Errors
     /// When that cannot be done within `patience`.
     pub async fn budgets(&self, replica: Replica, patience: Duration) -> Result<Budgets, Failure> {
+        if self.settings.rate_limit.scope == Scope::Token {
+            let _ = self.salt.set(self.store.budget_salt().await?);
+        }
         let names = self.settings.accounts().iter().map(|account| self.budget_name(account));
         let ttl = self.settings.lease.ttl;
         let budgets = Budgets::start(self.store.reserved().clone(), replica, ttl, self.limits(), names);
@@ -182,12 +188,22 @@ impl App {
         Err(Failure::new(Exit::Unavailable, advice))
     }
 
-    /// Budgets of this process alone, for a database that has no table to share them through: a fifth of what is
-    /// allowed, since nobody knows how many others take a first look too.
-    pub fn local_budgets(&self) -> Budgets {
+    /// The budgets of a process that cannot register in the database: `rate_limit.reserve` and no more, since processes
+    /// that are registered may use all the rest. One such process at a time keeps to what Harvest allows; each further one
+    /// sends as much again.
+    ///
+    /// # Errors
+    /// If the reserve is 0.
+    pub fn reserved_budgets(&self) -> Result<Budgets, Failure> {
         let limits = self.limits();
-        let limits = Limits { requests: (limits.requests / 5).max(1), reserve: 0, ..limits };
-        Budgets::local(limits, self.settings.accounts().iter().map(|account| self.budget_name(account)))
+        if limits.reserve == 0 {
+            let advice = "this process cannot register in roster.replicas and may then send rate_limit.reserve requests, \
+                          which is 0; set rate_limit.reserve to 1 or more, or let this process register: run `rosterd \
+                          migrate` as a database user who may write";
+            return Err(Failure::new(Exit::Settings, advice));
+        }
+        let limits = Limits { requests: limits.reserve, reserve: 0, ..limits };
+        Ok(Budgets::local(limits, self.settings.accounts().iter().map(|account| self.budget_name(account))))
     }
 
     fn limits(&self) -> Limits {

@@ -19,14 +19,14 @@ use crate::sync::budget::Budgets;
 use crate::sync::tokens::{self, Keeper};
 
 impl App {
-    /// One budget for all, or one a token, named by a hash that tells nothing of it.
+    /// One budget for all, or one for each token. A token's budget is named by a hash of the token and the database's
+    /// salt: every process that has the token finds the same name, and the name alone tests no guess of the token.
     pub(super) fn budget_name(&self, account: &Account) -> String {
         match (self.settings.rate_limit.scope, &account.credential) {
             (Scope::Token, Credential::Token(token)) => {
-                format!(
-                    "token {}",
-                    Uuid::new_v5(&crate::roster::event::NAMESPACE, token.expose_secret().as_bytes())
-                )
+                // Budgets that no database shares need no salt.
+                let salt = self.salt.get().copied().unwrap_or_default();
+                format!("token {}", Uuid::new_v5(&salt, token.expose_secret().as_bytes()))
             }
             (Scope::Token, Credential::OAuth { client_id, .. }) => format!("client {client_id}"),
             (Scope::Process, _) => "process".to_owned(),

@@ -93,18 +93,22 @@ pub(super) async fn check(settings: Settings, options: Options) -> Result<ExitCo
         Ok(app) => {
             // Checks count against the budget that all processes share, where there is one to write to.
             let budgets = if database(&app, &mut checks).await {
-                app.budgets(App::replica(), PATIENCE).await
+                app.budgets(App::replica(), PATIENCE).await.or_else(|failure| {
+                    checks.bad("budget", &failure);
+                    app.reserved_budgets()
+                })
             } else {
-                Ok(app.local_budgets())
+                app.reserved_budgets()
             };
-            let budgets = budgets.unwrap_or_else(|failure| {
-                checks.bad("budget", &failure);
-                app.local_budgets()
-            });
-            for account in app.settings.accounts() {
-                harvest(&app, account, &budgets, &mut checks).await;
+            match budgets {
+                Ok(budgets) => {
+                    for account in app.settings.accounts() {
+                        harvest(&app, account, &budgets, &mut checks).await;
+                    }
+                    budgets.stop().await;
+                }
+                Err(failure) => checks.bad("budget", &failure),
             }
-            budgets.stop().await;
             app.close().await;
         }
         Err(failure) => checks.bad("database", &failure),

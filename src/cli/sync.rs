@@ -131,7 +131,7 @@ impl Sync<'_> {
         let budgets = if migrated {
             self.app.budgets(App::replica(), PATIENCE).await?
         } else {
-            self.app.local_budgets()
+            self.app.reserved_budgets()?
         };
         let done = self.documents.each(self.app, self.options.account, async |account| {
             let client = self.app.client(account, &budgets)?;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::Connections;
+use super::{Connections, Store, StoreError};
 
 /// Under this name a budget's pause is kept: as a chunk that is all of the budget.
 const NOBODY: Uuid = Uuid::nil();
@@ -62,6 +62,14 @@ pub struct Ask<'a> {
     pub of: u32,
     /// How long the chunk is kept for a process that is never heard of again.
     pub hold: Duration,
+}
+
+impl Store {
+    /// What the names of budgets are salted with: the same for all processes behind this database, another elsewhere.
+    pub async fn budget_salt(&self) -> Result<Uuid, StoreError> {
+        let row = sqlx::query!("SELECT salt FROM roster.budget_salt").fetch_one(&self.pool).await?;
+        Ok(row.salt)
+    }
 }
 
 /// Says that the process lives, for `ttl`, and prolongs its `chunks` by `hold`: one statement, one write.
@@ -176,12 +184,14 @@ pub async fn take(pool: &Connections, ask: Ask<'_>) -> sqlx::Result<Option<Chunk
     )
     .fetch_one(&mut *tx)
     .await?;
-    // A row that is locked is being prolonged or given back, and counts.
+    // A row that is locked is being prolonged or given back, and counts. The rows of a budget that no process takes from any
+    // more, such as that of an old token, go after a day.
     sqlx::query!(
         r#"
         DELETE FROM roster.permits
          WHERE id IN (SELECT id FROM roster.permits
                        WHERE budget = $1 AND free_at <= clock_timestamp()
+                          OR free_at < clock_timestamp() - interval '1 day'
                          FOR UPDATE SKIP LOCKED)
         "#,
         budget,
