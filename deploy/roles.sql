@@ -3,8 +3,9 @@
 --
 --     psql "$ADMIN_URL" --set ON_ERROR_STOP=1 --single-transaction --file deploy/roles.sql
 --
--- Before the first migration, and again after an upgrade; to run it once more changes nothing. None of these roles can
--- log in, and no password is here. People and services are made members:
+-- Once is enough, before the first migration or after it: each later run of the migrations gives the roles their rights on
+-- what is new. Run it again after an upgrade that changed this file; to run it once more changes nothing. None of these roles
+-- can log in, and no password is here. People and services are made members:
 --
 --     CREATE ROLE rosterd LOGIN PASSWORD '…' IN ROLE rosterd_writer;
 --     ALTER ROLE rosterd SET role = rosterd_writer;  -- what it creates belongs to the role, whoever the next login is
@@ -13,7 +14,8 @@
 -- rosterd_writer   the daemon: owns the schemas roster, directory and rosterd_internal, and all that is in them
 -- roster_reader    the schema directory: people and teams without pay, and its functions for following their events
 -- roster_consumer  a reader that also follows the outbox itself, pay included, by its functions
--- roster_auditor   reads everything, and changes nothing
+-- roster_auditor   reads every table and view but roster.budget_salt, calls the two functions that read the past, and
+--                  changes nothing
 --
 -- An engine that reads the log (docs/ENGINES.md) is a consumer with REPLICATION, which no role passes on:
 --
@@ -50,6 +52,44 @@ CREATE SCHEMA IF NOT EXISTS rosterd_internal AUTHORIZATION rosterd_writer;
 COMMENT ON SCHEMA directory IS 'rosterd: what ordinary readers get: people, teams and their events, without pay';
 COMMENT ON SCHEMA rosterd_internal IS 'rosterd: which migrations have been applied';
 
+-- The rights of readers on what there is. `rosterd migrate` calls this after each migration, as the schemas' owner. It is run
+-- with its caller's rights, and only the owner may call it.
+CREATE OR REPLACE FUNCTION rosterd_internal.grant_rights() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    thing text;
+BEGIN
+    GRANT USAGE ON SCHEMA directory TO roster_reader, roster_auditor;
+    GRANT USAGE ON SCHEMA roster TO roster_consumer, roster_auditor;
+    GRANT USAGE ON SCHEMA rosterd_internal TO roster_auditor;
+    GRANT SELECT ON ALL TABLES IN SCHEMA directory TO roster_reader, roster_auditor;
+    -- roster.credentials among them: its tokens are sealed with a key that is not in the database, and when they were
+    -- renewed is an auditor's business.
+    GRANT SELECT ON ALL TABLES IN SCHEMA roster, rosterd_internal TO roster_auditor;
+    REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA roster, directory, rosterd_internal FROM PUBLIC;
+    GRANT EXECUTE ON ALL ROUTINES IN SCHEMA directory TO roster_reader;
+    FOR thing IN
+        -- With the salt an auditor could test whether a guess is the token of a budget.
+        SELECT 'REVOKE SELECT ON roster.budget_salt FROM roster_auditor' WHERE to_regclass('roster.budget_salt') IS NOT NULL
+        UNION ALL
+        -- Of schema roster a consumer gets what is named here and nothing else.
+        SELECT format('GRANT SELECT ON %I.%I TO roster_consumer', schemaname, tablename) FROM pg_tables
+         WHERE schemaname = 'roster' AND tablename IN ('outbox', 'outbox_head', 'consumers')
+        UNION ALL
+        SELECT format('GRANT EXECUTE ON ROUTINE %s TO roster_consumer', pg_proc.oid::regprocedure)
+          FROM pg_proc JOIN pg_namespace AS space ON space.oid = pronamespace
+         WHERE nspname = 'roster' AND proname IN ('outbox_fetch', 'outbox_ack', 'outbox_start', 'snapshot_position')
+        UNION ALL
+        -- Who was an administrator on that day? The auditor's question.
+        SELECT format('GRANT EXECUTE ON ROUTINE %s TO roster_auditor', pg_proc.oid::regprocedure)
+          FROM pg_proc JOIN pg_namespace AS space ON space.oid = pronamespace
+         WHERE nspname = 'directory' AND proname IN ('users_as_of', 'assignments_as_of')
+    LOOP
+        EXECUTE thing;
+    END LOOP;
+END
+$$;
+
 -- A daemon that ran as somebody else until now has left its things to that user.
 DO $$
 DECLARE
@@ -77,45 +117,11 @@ BEGIN
 END
 $$;
 
--- What there is …
-GRANT USAGE ON SCHEMA directory TO roster_reader, roster_auditor;
-GRANT USAGE ON SCHEMA roster TO roster_consumer, roster_auditor;
-GRANT USAGE ON SCHEMA rosterd_internal TO roster_auditor;
-GRANT SELECT ON ALL TABLES IN SCHEMA directory TO roster_reader, roster_auditor;
--- roster.credentials among them: its tokens are sealed with a key that is not in the database, and when they were renewed
--- is an auditor's business.
-GRANT SELECT ON ALL TABLES IN SCHEMA roster, rosterd_internal TO roster_auditor;
-REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA roster, directory, rosterd_internal FROM PUBLIC;
-GRANT EXECUTE ON ALL ROUTINES IN SCHEMA directory TO roster_reader;
-
--- … and what later migrations will bring. Nothing of roster is a consumer's unless it is named here, below.
+-- What is created without a migration has these rights from the start.
 ALTER DEFAULT PRIVILEGES FOR ROLE rosterd_writer REVOKE EXECUTE ON ROUTINES FROM PUBLIC;
 ALTER DEFAULT PRIVILEGES FOR ROLE rosterd_writer IN SCHEMA directory GRANT SELECT ON TABLES TO roster_reader, roster_auditor;
 ALTER DEFAULT PRIVILEGES FOR ROLE rosterd_writer IN SCHEMA directory GRANT EXECUTE ON ROUTINES TO roster_reader;
 ALTER DEFAULT PRIVILEGES FOR ROLE rosterd_writer IN SCHEMA roster GRANT SELECT ON TABLES TO roster_auditor;
 ALTER DEFAULT PRIVILEGES FOR ROLE rosterd_writer IN SCHEMA rosterd_internal GRANT SELECT ON TABLES TO roster_auditor;
 
--- The outbox, once it is there: hence again after the first migration.
-DO $$
-DECLARE
-    thing text;
-BEGIN
-    FOR thing IN
-        SELECT format('SELECT ON %I.%I', schemaname, tablename) FROM pg_tables
-         WHERE schemaname = 'roster' AND tablename IN ('outbox', 'outbox_head', 'consumers')
-        UNION ALL
-        SELECT format('EXECUTE ON ROUTINE %s', pg_proc.oid::regprocedure)
-          FROM pg_proc JOIN pg_namespace AS space ON space.oid = pronamespace
-         WHERE nspname = 'roster' AND proname IN ('outbox_fetch', 'outbox_ack', 'outbox_start', 'snapshot_position')
-    LOOP
-        EXECUTE format('GRANT %s TO roster_consumer', thing);
-    END LOOP;
-    -- Who was an administrator then? The auditor's question.
-    FOR thing IN
-        SELECT pg_proc.oid::regprocedure::text FROM pg_proc JOIN pg_namespace AS space ON space.oid = pronamespace
-         WHERE nspname = 'directory' AND proname IN ('users_as_of', 'assignments_as_of')
-    LOOP
-        EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO roster_auditor', thing);
-    END LOOP;
-END
-$$;
+SELECT rosterd_internal.grant_rights();
