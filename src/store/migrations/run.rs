@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::text::{self, Index};
 use super::{LOCK_WAIT, prepared};
 use crate::store::{Connections, Store, StoreError};
+use crate::telemetry::chain;
 
 /// Any number will do, as long as every rosterd takes the same.
 const LOCK: i64 = 0x0072_6f73_7465_7264;
@@ -67,20 +68,14 @@ impl Run {
         self.patiently(migration.version, &sql, attempt).await
     }
 
-    /// Gives the readers' roles their rights on what was made, as deploy/roles.sql has said. Its function is called only if it
-    /// belongs to this user, because it runs with this user's rights.
+    /// Gives the readers' roles their rights on what was made, as deploy/roles.sql has said. That this fails is no reason to
+    /// refuse the schema.
     pub async fn end(self, has_applied: bool) -> Result<(), StoreError> {
-        if has_applied {
-            let mut transaction = begin(&self.pool).await?;
-            let grants = sqlx::query!(
-                r#"SELECT EXISTS (SELECT FROM pg_proc WHERE oid = to_regprocedure('rosterd_internal.grant_rights()')
-                                     AND proowner = current_user::regrole) AS "known!""#
+        if has_applied && let Err(error) = grant_rights(&self.pool).await {
+            tracing::warn!(
+                error = %chain(&error),
+                "could not give the readers' roles their rights on what the migrations made; run deploy/roles.sql again"
             );
-            if grants.fetch_one(&mut *transaction).await?.known {
-                // Not checked at compile time: the function is the deployment's.
-                sqlx::query("SELECT rosterd_internal.grant_rights()").execute(&mut *transaction).await?;
-            }
-            transaction.commit().await?;
         }
         Ok(self.guard.rollback().await?)
     }
@@ -198,6 +193,23 @@ async fn begin(pool: &Connections) -> Result<Transaction<'static, Postgres>, Sto
     .fetch_one(&mut *transaction)
     .await?;
     Ok(transaction)
+}
+
+/// Calls the function that deploy/roles.sql has left, if it belongs to this user: it runs with this user's rights.
+async fn grant_rights(pool: &Connections) -> Result<(), StoreError> {
+    let mut transaction = begin(pool).await?;
+    let is_ours = sqlx::query!(
+        r#"SELECT EXISTS (SELECT FROM pg_proc WHERE oid = to_regprocedure('rosterd_internal.grant_rights()')
+                             AND proowner = current_user::regrole) AS "is_ours!""#
+    )
+    .fetch_one(&mut *transaction)
+    .await?
+    .is_ours;
+    if is_ours {
+        // Not checked at compile time: the function is the deployment's.
+        sqlx::query("SELECT rosterd_internal.grant_rights()").execute(&mut *transaction).await?;
+    }
+    Ok(transaction.commit().await?)
 }
 
 /// Makes the schema of the migrations' table. CREATE SCHEMA needs the right to create one even where it exists, so look first.
