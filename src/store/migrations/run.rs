@@ -1,4 +1,5 @@
-//! One run of the migrations: alone among all rosterds, and patient with the locks of others.
+//! One run of the migrations: one process at a time runs them, and waits for the locks of other sessions without keeping
+//! these waiting.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -23,8 +24,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// A run of the migrations.
 pub(super) struct Run {
     pool: Connections,
-    /// A transaction that keeps other rosterds from migrating, and looks who is in the way. It reads one statement at a
-    /// time and so has no snapshot between them, for which a concurrent index build would wait.
+    /// A transaction that keeps other rosterds from migrating, and looks which sessions are in the way. It has no snapshot
+    /// between its statements; a concurrent index build would wait for one.
     pub guard: Transaction<'static, Postgres>,
     give_up: Instant,
 }
@@ -141,7 +142,7 @@ impl Run {
         }
     }
 
-    /// Looks who is in the way of the statement for as long as the attempt goes on. When the time is up and the statement
+    /// Looks which sessions are in the way of the statement for as long as the attempt goes on. When the time is up and the statement
     /// still waits, it is cancelled.
     async fn watched<T>(
         &mut self,
@@ -158,7 +159,7 @@ impl Run {
             }
             // A transaction sees the sessions as it first saw them, unless it asks for another look.
             sqlx::query!("SELECT pg_stat_clear_snapshot()").fetch_one(&mut *self.guard).await?;
-            // The statement is found by its text: behind a pooler nobody knows beforehand which session runs it. The server
+            // The statement is found by its text, because behind a pooler its session is not known beforehand. The server
             // keeps the beginning of the text only.
             let found = sqlx::query!(
                 r#"SELECT string_agg(DISTINCT

@@ -2,7 +2,7 @@
 //! begins a line; one that makes an index ends at the next semicolon.
 //!
 //! `CREATE INDEX` keeps writers of the table waiting until the transaction ends, which for a table with a million rows
-//! takes seconds. `CREATE INDEX CONCURRENTLY` keeps nobody waiting, but cannot run in a transaction. So the index of a table
+//! takes seconds. `CREATE INDEX CONCURRENTLY` lets writers go on, but cannot run in a transaction. So the index of a table
 //! that holds rows is built before the migration's transaction, and the statement is taken out of the migration: even
 //! `CREATE INDEX IF NOT EXISTS` locks the table before it looks.
 
