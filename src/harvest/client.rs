@@ -81,8 +81,8 @@ pub enum Lookup<R> {
     Unreadable(wire::Rejected),
     /// Harvest's own JSON 404 to this: it is gone.
     Gone(Request),
-    /// 403, or a 404 of somebody else's making: nothing is said.
-    Unclear,
+    /// A 403, or a 404 that is not Harvest's own: it does not say whether the record exists.
+    Unclear(HarvestError),
 }
 
 impl Client {
@@ -196,7 +196,7 @@ impl Client {
         let answer = self.transport.get(&url, what, lane).await?;
         match answer.status {
             _ if is_gone(&answer) => Ok(Lookup::Gone(request(&url, 1))),
-            StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => Ok(Lookup::Unclear),
+            StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => Ok(Lookup::Unclear(self.refusal(&answer, what))),
             _ => {
                 let answer = self.expect_json(answer, what)?;
                 let body = unicode::escaped(&answer.body);
@@ -253,20 +253,35 @@ impl Client {
 
     /// Only a 200 that says it is JSON is read.
     fn expect_json(&self, answer: Answer, what: &str) -> Result<Answer, HarvestError> {
-        let (account, what) = (self.account(), what.to_owned());
         match answer.status {
-            StatusCode::OK if answer.json => Ok(answer),
+            StatusCode::OK if answer.is_json() => Ok(answer),
+            _ => Err(self.refusal(&answer, what)),
+        }
+    }
+
+    /// Why an answer is not read. Only a 403 or a 404 in a shape of Harvest's own speaks of a role or of the account.
+    fn refusal(&self, answer: &Answer, what: &str) -> HarvestError {
+        let (account, what, status) = (self.account(), what.to_owned(), answer.status);
+        match status {
             StatusCode::OK => {
-                Err(HarvestError::Protocol { what, problem: "it does not say that it is JSON".into() })
+                HarvestError::Protocol { what, problem: "it does not say that it is JSON".into() }
             }
-            StatusCode::UNAUTHORIZED => Err(HarvestError::Refused { account, what }),
-            StatusCode::FORBIDDEN => Err(HarvestError::Forbidden { account, what }),
-            StatusCode::NOT_FOUND => Err(HarvestError::UnknownAccount { account, what }),
-            status if status.is_redirection() => Err(HarvestError::Protocol {
+            StatusCode::UNAUTHORIZED => HarvestError::Refused { account, what },
+            StatusCode::FORBIDDEN if is_from_harvest(answer) => HarvestError::Forbidden { account, what },
+            StatusCode::NOT_FOUND if is_from_harvest(answer) => {
+                HarvestError::UnknownAccount { account, what }
+            }
+            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => HarvestError::NotHarvest {
+                what,
+                host: self.base().host_str().unwrap_or_default().to_owned(),
+                status,
+                content_type: answer.content_type.clone(),
+            },
+            status if status.is_redirection() => HarvestError::Protocol {
                 what,
                 problem: "it redirects, which is not followed: check harvest.base_url".into(),
-            }),
-            status => Err(HarvestError::Status { what, status }),
+            },
+            status => HarvestError::Status { what, status },
         }
     }
 }
@@ -288,8 +303,19 @@ fn is_gone(answer: &Answer) -> bool {
         status: u16,
     }
     answer.status == StatusCode::NOT_FOUND
-        && answer.json
+        && answer.is_json()
         && serde_json::from_slice::<NotFound>(&answer.body).is_ok_and(|body| body.status == 404)
+}
+
+/// Whether an error has a shape of Harvest's own: `{"message": …}` for a 403, `{"status": 404, "error": …}` for a 404.
+fn is_from_harvest(answer: &Answer) -> bool {
+    #[derive(Deserialize)]
+    struct Refusal {
+        message: Option<String>,
+        error: Option<String>,
+    }
+    let is_refusal = |refusal: Refusal| refusal.message.or(refusal.error).is_some();
+    answer.is_json() && serde_json::from_slice(&answer.body).is_ok_and(is_refusal)
 }
 
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, HarvestError> {

@@ -43,6 +43,22 @@ pub enum HarvestError {
         /// What was asked for.
         what: String,
     },
+    /// A 403 or 404 that is not in Harvest's own format.
+    #[error(
+        "{host} answered {status} with {} when asked for {what}; this answer is not Harvest's own and says nothing about \
+         the account or the token; check what is between rosterd and Harvest, and harvest.base_url",
+        if content_type.is_empty() { "no content type" } else { content_type }
+    )]
+    NotHarvest {
+        /// What was asked for.
+        what: String,
+        /// The host of `harvest.base_url`.
+        host: String,
+        /// The status.
+        status: StatusCode,
+        /// The content type; empty where there is none.
+        content_type: String,
+    },
     /// OAuth2: nothing renews the tokens any more, or there never were any.
     #[error(
         "account {account} has no OAuth2 authorization that works; give it a new one with `rosterd auth login`, or set a \
@@ -106,7 +122,7 @@ pub enum HarvestError {
         /// What is wrong with it; no part of the body.
         problem: String,
     },
-    /// A list by page numbers moved under the walk: rows may have slid past.
+    /// A list changed while its pages were read: rows may have been missed.
     #[error("the list of {what} changed while it was read page by page ({problem}); try again later")]
     Drifted {
         /// The list.
@@ -125,10 +141,27 @@ impl HarvestError {
             Self::Refused { .. }
             | Self::Forbidden { .. }
             | Self::UnknownAccount { .. }
+            | Self::NotHarvest { .. }
             | Self::Unauthorized { .. }
             | Self::Keeping { .. }
             | Self::Protocol { .. }
             | Self::Drifted { .. } => false,
+        }
+    }
+
+    /// The same failure of a page behind a list's first. Harvest has served the list to this token, so the account and
+    /// the role are not in question: a page that is not found any more (such as an expired cursor) belongs to a list that
+    /// changed.
+    pub(super) fn of_later_page(self) -> Self {
+        let not_found = |what, status| Self::Drifted {
+            what,
+            problem: format!("a later page was answered with {status}"),
+        };
+        match self {
+            Self::UnknownAccount { what, .. } => not_found(what, StatusCode::NOT_FOUND),
+            Self::NotHarvest { what, status: status @ StatusCode::NOT_FOUND, .. } => not_found(what, status),
+            Self::Forbidden { what, .. } => Self::Status { what, status: StatusCode::FORBIDDEN },
+            other => other,
         }
     }
 

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::Token;
 use super::pace::Permit;
-use super::transport::{BodyError, heard, http_client, read_body, retry_after, server_time};
+use super::transport::{BodyError, content_type, heard, http_client, read_body, retry_after, server_time};
 use super::{HarvestError, pages};
 use crate::clock::Clock;
 use crate::roster::AccountId;
@@ -202,6 +202,7 @@ impl Application {
             Ok(_) => (Some(StatusCode::OK), None),
             Err(IdentityError::Http(HttpError::Network(_))) => (None, None),
             Err(IdentityError::Http(HttpError::Status { status, silence })) => (Some(*status), *silence),
+            Err(IdentityError::Http(HttpError::NotHarvest { status, .. })) => (Some(*status), None),
             Err(error) => (error.is_credentials().then_some(StatusCode::BAD_REQUEST), None),
         };
         match &answer {
@@ -254,6 +255,10 @@ async fn read(response: reqwest::Result<reqwest::Response>) -> Result<HttpRespon
         let now = server_time(response.headers(), Duration::ZERO).unwrap_or_default();
         return Err(HttpError::Status { status, silence: retry_after(response.headers(), now) });
     }
+    let content_type = content_type(response.headers());
+    if status.is_client_error() && !content_type.contains("json") {
+        return Err(HttpError::NotHarvest { status, content_type });
+    }
     let body = read_body(response).await.map_err(|error| match error {
         BodyError::Network(error) => HttpError::Network(error.without_url()),
         BodyError::TooLong => HttpError::TooLong,
@@ -282,6 +287,14 @@ pub enum HttpError {
         status: StatusCode,
         /// For how long it wants to hear nothing.
         silence: Option<Duration>,
+    },
+    /// A refusal that is not in the format of OAuth2 (RFC 6749 wants JSON).
+    #[error("it answered {status} with {content_type:?} instead of JSON: the answer is not Harvest's own")]
+    NotHarvest {
+        /// The status.
+        status: StatusCode,
+        /// The content type; empty where there is none.
+        content_type: String,
     },
     /// No end of it.
     #[error("its answer is too long")]

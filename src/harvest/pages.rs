@@ -63,7 +63,10 @@ impl<R: Decode> Pages<R> {
     pub async fn next(&mut self) -> Result<Option<Page<R>>, HarvestError> {
         let Some(url) = self.next.take() else { return Ok(None) };
         let what = R::RESOURCE.name();
-        let Asked { url, start, envelope } = self.asked.take(url).await?;
+        let is_first = self.walk.asked.is_empty();
+        let asked = self.asked.take(url).await;
+        let Asked { url, start, envelope } =
+            asked.map_err(|error| if is_first { error } else { error.of_later_page() })?;
         let protocol = |problem: String| HarvestError::Protocol { what: what.to_owned(), problem };
         self.next = next_url(&url, self.client.base(), envelope.next_link.as_deref(), envelope.next_page)
             .map_err(protocol)?;

@@ -64,12 +64,19 @@ pub(super) struct Transport {
 /// An answer that is neither a 429 nor a 5xx.
 pub(super) struct Answer {
     pub status: StatusCode,
-    /// Whether the content type says so.
-    pub json: bool,
+    /// The `Content-Type` header, shortened; empty where there is none.
+    pub content_type: String,
     pub body: Vec<u8>,
     pub start: ReadStart,
     /// What was shown for it.
     token: Token,
+}
+
+impl Answer {
+    /// Whether the content type says that the body is JSON.
+    pub fn is_json(&self) -> bool {
+        self.content_type.contains("json")
+    }
 }
 
 impl Transport {
@@ -161,11 +168,7 @@ impl Transport {
         if status.is_server_error() {
             return Err(HarvestError::Status { what: what.to_owned(), status });
         }
-        let json = response
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|value| value.contains("json"));
+        let content_type = content_type(response.headers());
         let body = read_body(response).await.map_err(|error| match error {
             BodyError::Network(source) => no_answer(source),
             BodyError::TooLong => HarvestError::Protocol {
@@ -176,7 +179,7 @@ impl Transport {
                 ),
             },
         })?;
-        Ok(Answer { status, json, body, start, token })
+        Ok(Answer { status, content_type, body, start, token })
     }
 }
 
@@ -219,6 +222,12 @@ pub fn server_time(headers: &HeaderMap, elapsed: Duration) -> Option<DateTime<Ut
 
 pub(super) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     pace::retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, now)
+}
+
+/// The `Content-Type`, at most 60 characters of it: it goes into errors. Empty where there is none.
+pub(super) fn content_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.chars().take(60).collect()
 }
 
 pub(super) enum BodyError {

@@ -153,9 +153,8 @@ impl<S: Sink> Cycle<'_, S> {
         lane: Lane,
         report: &mut Report,
     ) -> Result<(), CycleError> {
-        let pages = self.client.rates_of::<R>(user, lane);
-        let request = pages.request();
-        let seen = match self.take_all(pages, user, report).await {
+        let request = self.client.rates_of::<R>(user, lane).request();
+        let seen = match self.take_all(|| self.client.rates_of::<R>(user, lane), user, report).await {
             Ok(seen) => seen,
             // Of somebody who has just gone: whether for good is not asked here.
             Err(CycleError::Harvest(HarvestError::UnknownAccount { .. })) => return Ok(()),

@@ -251,13 +251,18 @@ impl<S: Sink> Cycle<'_, S> {
                 self.memory.not_gone.insert((R::RESOURCE, candidate.id));
                 answers.unreadable.push(rejected);
             }
-            Some(Lookup::Found(_) | Lookup::Unclear) => {
+            Some(unclear @ (Lookup::Found(_) | Lookup::Unclear(_))) => {
                 self.memory.not_gone.insert((R::RESOURCE, candidate.id));
+                let error = match unclear {
+                    Lookup::Unclear(error) => Some(error.to_string()),
+                    _ => None,
+                };
                 tracing::warn!(
                     account_id = self.client.account().0,
                     resource = R::RESOURCE.name(),
                     record_id = candidate.id,
-                    "Harvest does not say whether this record is gone: it stays"
+                    error,
+                    "the answer does not say whether this record is gone: the row stays"
                 );
             }
         }

@@ -7,7 +7,6 @@ use super::judge::Walk;
 use super::report::Report;
 use super::schedule::Mode;
 use super::sink::{Batch, Sink};
-use crate::harvest::HarvestError;
 use crate::harvest::client::Lookup;
 use crate::harvest::pace::Lane;
 use crate::roster::{Resource, User};
@@ -44,14 +43,12 @@ impl Cycle<'_, Writer<'_>> {
                 missing.users = store.candidates(account, Resource::Users, &[id], again_after).await?;
                 Batch::default()
             }
-            Lookup::Unclear => {
-                return Err(HarvestError::Forbidden { account, what: format!("users/{id}") }.into());
-            }
+            Lookup::Unclear(error) => return Err(error.into()),
         };
         let is_there = !batch.images.is_empty() || !batch.rejected.is_empty();
         report.users.seen += u64::from(is_there);
         let wrote = self.sink.take(vec![batch], None, report).await?;
-        let seen = self.take_all(self.client.assignments_of(id, Lane::Poll), id, report).await?;
+        let seen = self.take_all(|| self.client.assignments_of(id, Lane::Poll), id, report).await?;
         report.assignments.seen += seen.ids.len() + seen.nameless.len() as u64;
         let mut unseen = store.assignments_of(account, id).await?;
         unseen.retain(|assignment| !seen.ids.contains(*assignment));

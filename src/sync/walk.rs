@@ -21,7 +21,7 @@ use crate::store::Table;
 use crate::store::rejected::fingerprint;
 use crate::store::state::{AccountState, ListState, Mark};
 
-/// A walk by page numbers that does not hold still is repeated so often.
+/// A list that changes during pagination is read so often at the most.
 const MOST_WALKS: u32 = 3;
 /// While nothing changes the watermark is written at most this often.
 const IDLE_MARK: TimeDelta = TimeDelta::seconds(60);
@@ -41,17 +41,21 @@ impl<S: Sink> Cycle<'_, S> {
             *report.of(R::RESOURCE) = Counts { seen: 0, ..*report.of(R::RESOURCE) };
             match self.walk::<R>(state, lane, marks, report).await {
                 Err(CycleError::Harvest(error @ HarvestError::Drifted { .. })) if walks < MOST_WALKS => {
-                    tracing::warn!(
-                        account_id = self.client.account().0,
-                        cycle_id = %report.id,
-                        error = %error,
-                        "the list did not hold still, walking it again"
-                    );
+                    self.say_read_again(&error, report);
                     walks += 1;
                 }
                 ended => return ended,
             }
         }
+    }
+
+    fn say_read_again(&self, error: &HarvestError, report: &Report) {
+        tracing::warn!(
+            account_id = self.client.account().0,
+            cycle_id = %report.id,
+            error = %error,
+            "the list changed during pagination; reading it again"
+        );
     }
 
     async fn walk<R: Decode + Table>(
@@ -107,8 +111,27 @@ impl<S: Sink> Cycle<'_, S> {
         Ok(Some(Seen { ids, nameless, total }))
     }
 
-    /// Reads a short list to its end and stores it, each record as `user`'s where it does not say so itself.
+    /// Reads a short list to its end and stores it, each record as `user`'s where it does not say so itself; again where
+    /// the list changed meanwhile. `pages` begins a read of the list.
     pub(super) async fn take_all<R: Decode + Table>(
+        &self,
+        pages: impl Fn() -> Pages<R>,
+        user: i64,
+        report: &mut Report,
+    ) -> Result<Seen, CycleError> {
+        let mut reads = 1;
+        loop {
+            match self.take_once(pages(), user, report).await {
+                Err(CycleError::Harvest(error @ HarvestError::Drifted { .. })) if reads < MOST_WALKS => {
+                    self.say_read_again(&error, report);
+                    reads += 1;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn take_once<R: Decode + Table>(
         &self,
         mut pages: Pages<R>,
         user: i64,
@@ -169,7 +192,7 @@ impl<S: Sink> Cycle<'_, S> {
             let batch = match self.unless_stopped(self.client.user(id, lane)).await {
                 Ok(Lookup::Found(read)) => Batch::<User> { images: vec![*read], ..Batch::default() },
                 Ok(Lookup::Unreadable(rejected)) => Batch { rejected: vec![rejected], ..Batch::default() },
-                Ok(Lookup::Gone(_) | Lookup::Unclear) => Batch::default(),
+                Ok(Lookup::Gone(_) | Lookup::Unclear(_)) => Batch::default(),
                 // One person who cannot be looked up must not hold up the page.
                 Err(error) if error.is_passing() => Batch::default(),
                 Err(error) => return Err(error),

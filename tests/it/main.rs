@@ -49,6 +49,7 @@ mod pooler;
 mod program;
 mod rates;
 mod reading;
+mod refusals;
 mod replicas;
 mod reviews;
 mod roles;

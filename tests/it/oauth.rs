@@ -180,6 +180,18 @@ async fn an_identity_host_in_trouble_costs_nothing_while_the_token_lasts() {
 }
 
 #[tokio::test]
+async fn html_refusal_by_the_identity_host_names_what_was_seen_and_blames_no_credential() {
+    let scene = Scene::new().await;
+    let program = program(&scene, &scene.sim.oauth().mint_refresh_token());
+    for status in [403, 404] {
+        scene.sim.inject(Fault::html(status).on("/oauth2/token").forever());
+        let said = program.call(&["sync"]).await.expect(69).sentence();
+        assert!(said.contains(&status.to_string()) && said.contains("text/html"), "{said}");
+        scene.sim.clear_faults();
+    }
+}
+
+#[tokio::test]
 async fn a_stop_in_the_middle_of_a_renewal_does_not_lose_what_harvest_has_given() {
     let scene = Scene::new().await;
     scene.sim.oauth().lifetime(LIFETIME);
