@@ -1,12 +1,12 @@
 //! `roster.users`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::PgConnection;
 
 use super::error::ensure_rows;
 use super::table::{Fingerprint, Table, to_json};
-use super::{Connections, StoreError};
+use super::{Connections, Store, StoreError};
 use crate::roster::{AccountId, Field, Mirrored, User, Write};
 
 impl Table for User {
@@ -139,5 +139,25 @@ impl Table for User {
         .execute(connection)
         .await?;
         ensure_rows("roster.users", ids.len(), buried.rows_affected())
+    }
+}
+
+impl Store {
+    /// Leaves those ids that neither a row of `roster.users` nor one of `roster.user_assignments` has.
+    pub async fn retain_new_users(&self, account: AccountId, ids: &mut Vec<i64>) -> Result<(), StoreError> {
+        let known = self.fingerprints::<User>(account, ids).await?;
+        ids.retain(|id| !known.contains_key(id));
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let named = sqlx::query_scalar!(
+            r#"SELECT DISTINCT user_id AS "id!" FROM roster.user_assignments
+                WHERE account_id = $1 AND user_id = ANY($2)"#,
+            account.0,
+            &ids[..],
+        );
+        let named: HashSet<i64> = named.fetch_all(&self.pool).await?.into_iter().collect();
+        ids.retain(|id| !named.contains(id));
+        Ok(())
     }
 }

@@ -97,10 +97,8 @@ pub struct Rules {
 pub struct Memory {
     /// Whether another cycle will remember: a daemon's.
     pub(super) is_lasting: bool,
-    /// Users of assignments that Harvest would not show. These, and what follows but for the times and counts, are not
-    /// asked for again until a full read is due: see [`Memory::ask_again`].
-    pub(super) unknown_users: HashSet<i64>,
-    /// Missing records that are not gone, or of which Harvest would not say so.
+    /// Missing records that are not gone, or of which Harvest would not say so. These, and what follows but for the times
+    /// and counts, are not asked for again until a full read is due: see [`Memory::ask_again`].
     pub(super) not_gone: HashSet<(Resource, i64)>,
     /// People whose rates could not be read.
     pub(super) rates_unread: HashSet<i64>,
@@ -110,6 +108,8 @@ pub struct Memory {
     pub(super) rates_pause: Option<Instant>,
     /// Users that no list of this cycle had shown yet and that were read by id.
     pub(super) met_users: Vec<i64>,
+    /// What this cycle looked up of them.
+    pub(super) look_ups: LookUps,
     /// Cycles in a row in which Harvest left questions about missing records unanswered.
     pub(super) silences: u32,
     /// When what is pending is asked for again, after so many of those.
@@ -118,12 +118,22 @@ pub struct Memory {
     pub(super) idle_polls: HashMap<Resource, i64>,
 }
 
+/// Look-ups of users whom assignments name and the mirror lacks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LookUps {
+    /// Requests.
+    pub made: u32,
+    /// Users who were not found, or not looked up.
+    pub unfound: u64,
+    /// Harvest did not answer one of them: there are no more in this cycle.
+    pub failed: bool,
+}
+
 impl Memory {
     /// A full read that is due by the clock, or asked for, asks everything again; one that a count has started does not,
     /// or one question without an answer would be asked with each poll.
     fn ask_again(&mut self) {
-        let Self { unknown_users, not_gone, rates_refused, rates_unread, silences, .. } = self;
-        unknown_users.clear();
+        let Self { not_gone, rates_refused, rates_unread, silences, .. } = self;
         not_gone.clear();
         rates_unread.clear();
         (*rates_refused, *silences) = (false, 0);
@@ -157,7 +167,9 @@ impl<S: Sink> Cycle<'_, S> {
         let before = self.client.requests();
         let mut report = Report::new(self.client.account(), mode, self.clock.now());
         let mut end = AccountEnd::default();
+        self.memory.look_ups = LookUps::default();
         report.outcome = Box::pin(self.read(&known, &mut report, &mut end)).await;
+        self.say_unfound_users(&report);
         report.requests = self.client.requests() - before;
         report.finished_at = Some(self.clock.now());
         if let Err(error) = self.sink.finish(&report, end).await

@@ -9,7 +9,7 @@ use super::finding::Finding;
 use super::report::Report;
 use super::sink::{Batch, LastPage, Seen, Sink, Verdicts};
 use crate::harvest::Decode;
-use crate::roster::{AccountId, Candidate, Kind, Resource, User, plan, unstorable};
+use crate::roster::{AccountId, Candidate, Kind, Resource, plan, unstorable};
 use crate::store::census::Census;
 use crate::store::state::AccountState;
 use crate::store::{Store, StoreError, Table};
@@ -51,10 +51,10 @@ impl Sink for DryRun<'_> {
 
     async fn unknown_users(&self, mut named: Vec<i64>) -> Result<Vec<i64>, StoreError> {
         if let Some(store) = self.store {
-            let known = store.fingerprints::<User>(self.account, &named).await?;
-            named.retain(|id| !known.contains_key(id));
+            store.retain_new_users(self.account, &mut named).await?;
         }
-        self.planned.with(|users, _| named.retain(|id| !users.contains(id)));
+        // Each is looked up once, though no assignment is stored that would say so.
+        self.planned.with(|users, _| named.retain(|id| users.insert(*id)));
         Ok(named)
     }
 

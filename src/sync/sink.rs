@@ -68,7 +68,8 @@ pub trait Sink: Sync {
     /// What is known of the account.
     fn account(&self) -> impl Future<Output = Result<AccountState, StoreError>> + Send;
 
-    /// Those of the users that the mirror has never seen.
+    /// Those of the users that are new: neither the mirror nor any of its assignments knows them. A user whom a mirrored
+    /// assignment names was looked up when that assignment was new.
     fn unknown_users(&self, named: Vec<i64>) -> impl Future<Output = Result<Vec<i64>, StoreError>> + Send;
 
     /// Takes batches, one after the other, as one; with the last page of a read, the watermark too. Says whether

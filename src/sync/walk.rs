@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
-use super::cycle::{Cycle, CycleError};
+use super::cycle::{Cycle, CycleError, LookUps};
 use super::report::{Counts, Report};
 use super::schedule::Mode;
 use super::sink::{Batch, LastPage, Seen, Sink};
@@ -23,6 +23,8 @@ use crate::store::state::{AccountState, ListState, Mark};
 
 /// A list that changes during pagination is read so often at the most.
 const MOST_WALKS: u32 = 3;
+/// Users whom new assignments name are looked up by id, so many in a cycle at the most: one request each.
+const MOST_LOOK_UPS: u32 = 200;
 /// While nothing changes the watermark is written at most this often.
 const IDLE_MARK: TimeDelta = TimeDelta::seconds(60);
 
@@ -175,8 +177,9 @@ impl<S: Sink> Cycle<'_, S> {
         LastPage { mark, due: !(idle && young) }
     }
 
-    /// Reads, once, each user whom an assignment names and the mirror has never seen: users come before
-    /// assignments in the outbox too. Where Harvest does not show them, the assignment is stored all the same.
+    /// Looks up users whom an assignment names and who are new to the mirror, so that in the outbox too users come before
+    /// their assignments. If Harvest does not show the user, or too many are new, the assignment is stored all the same:
+    /// the list of users brings whoever becomes visible.
     async fn meet_users<R: Decode + Table>(
         &mut self,
         page: &Page<R>,
@@ -184,27 +187,49 @@ impl<S: Sink> Cycle<'_, S> {
         report: &mut Report,
     ) -> Result<(), CycleError> {
         let named: HashSet<i64> = page.records.iter().filter_map(|read| read.fetched.record.user()).collect();
-        let named: Vec<i64> = named.difference(&self.memory.unknown_users).copied().collect();
         if named.is_empty() {
             return Ok(());
         }
-        for id in self.sink.unknown_users(named).await? {
+        for id in self.sink.unknown_users(named.into_iter().collect()).await? {
+            let look_ups = &mut self.memory.look_ups;
+            if look_ups.made >= MOST_LOOK_UPS || look_ups.failed {
+                look_ups.unfound += 1;
+                continue;
+            }
+            look_ups.made += 1;
             let batch = match self.unless_stopped(self.client.user(id, lane)).await {
                 Ok(Lookup::Found(read)) => Batch::<User> { images: vec![*read], ..Batch::default() },
                 Ok(Lookup::Unreadable(rejected)) => Batch { rejected: vec![rejected], ..Batch::default() },
                 Ok(Lookup::Gone(_) | Lookup::Unclear(_)) => Batch::default(),
-                // One person who cannot be looked up must not hold up the page.
-                Err(error) if error.is_passing() => Batch::default(),
+                // One user who cannot be looked up must not hold up the page; the rest would meet the same trouble.
+                Err(error) if error.is_passing() => {
+                    self.memory.look_ups.failed = true;
+                    Batch::default()
+                }
                 Err(error) => return Err(error),
             };
             if batch.images.is_empty() {
-                self.memory.unknown_users.insert(id);
+                self.memory.look_ups.unfound += 1;
             } else {
                 self.memory.met_users.push(id);
             }
             self.sink.take(vec![batch], None, report).await?;
         }
         Ok(())
+    }
+
+    /// At the end of a cycle.
+    pub(super) fn say_unfound_users(&self, report: &Report) {
+        let LookUps { made, unfound, .. } = self.memory.look_ups;
+        if unfound > 0 {
+            tracing::warn!(
+                account_id = self.client.account().0,
+                cycle_id = %report.id,
+                users = unfound,
+                "new assignments name {unfound} users whom Harvest does not show ({made} were looked up by id); the \
+                 assignments are mirrored, and the users will be once Harvest lists them"
+            );
+        }
     }
 
     async fn store_page<R: Decode + Table>(

@@ -9,9 +9,7 @@ use super::schedule::Mode;
 use super::sink::{Batch, LastPage, Seen, Sink, Verdicts};
 use crate::harvest::Decode;
 use crate::roster::event::Telling;
-use crate::roster::{
-    BillableRate, Candidate, Change, CostRate, Event, Record, Request, Resource, User, bury,
-};
+use crate::roster::{BillableRate, Candidate, Change, CostRate, Event, Record, Request, Resource, bury};
 use crate::store::census::Census;
 use crate::store::rates::RateIds;
 use crate::store::state::{AccountEnd, AccountState};
@@ -26,8 +24,7 @@ impl Sink for Writer<'_> {
     }
 
     async fn unknown_users(&self, mut named: Vec<i64>) -> Result<Vec<i64>, StoreError> {
-        let known = self.store.fingerprints::<User>(self.fence.account, &named).await?;
-        named.retain(|id| !known.contains_key(id));
+        self.store.retain_new_users(self.fence.account, &mut named).await?;
         Ok(named)
     }
 

@@ -37,6 +37,7 @@ mod layers;
 mod local_postgres;
 mod logging;
 mod logical;
+mod look_ups;
 mod many;
 mod metrics;
 mod migrating;
