@@ -239,6 +239,7 @@ impl App {
                 at_least: self.settings.sync.deletion_guard.at_least,
             },
             alone: self.settings.accounts().len() == 1 || self.settings.rate_limit.scope == Scope::Token,
+            unshared: false,
         }
     }
 

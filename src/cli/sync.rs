@@ -22,7 +22,7 @@ use crate::store::deletions::Selection;
 use crate::store::lease::Lease;
 use crate::store::requests::{Outcome, Progress as Stage, Wish};
 use crate::sync::apply::Writer;
-use crate::sync::cycle::{Cycle, CycleError, Memory, Progress};
+use crate::sync::cycle::{Cycle, CycleError, Memory, Progress, Rules};
 use crate::sync::dry_run::{DryRun, Planned};
 use crate::sync::report::Report;
 use crate::sync::schedule::{self, Mode};
@@ -66,7 +66,7 @@ pub(super) async fn sync(settings: Settings, options: Options) -> Result<ExitCod
     signals::stop_on_signal(stop.clone())?;
     let work = Box::pin(with_app(settings, PATIENCE, async |app| {
         let documents = Documents::new(options.json);
-        let sync = Sync { app, options: &options, stop: &stop, documents: &documents };
+        let sync = Sync { app, options: &options, stop: &stop, documents: &documents, unshared: false };
         let done = if options.dry_run { sync.plan().await } else { sync.apply().await };
         documents.print().and(done)
     }));
@@ -87,17 +87,20 @@ struct Sync<'a> {
     options: &'a Options,
     stop: &'a CancellationToken,
     documents: &'a Documents,
+    /// See [`Rules::unshared`].
+    unshared: bool,
 }
 
 impl Sync<'_> {
     /// A cycle for each account.
-    async fn apply(&self) -> Result<ExitCode, Failure> {
+    async fn apply(mut self) -> Result<ExitCode, Failure> {
         self.app.prepare().await?;
         let replica = App::replica();
         let budgets = tokio::select! {
             budgets = self.app.budgets(replica.clone(), PATIENCE) => budgets?,
             () = self.stop.cancelled() => return Err(CycleError::Stopped.into()),
         };
+        self.unshared = self.app.store.is_only_process(replica.id).await?;
         let done = self.documents.each(self.app, self.options.account, async |account| {
             let client = self.app.client(account, &budgets)?;
             let fence = match self.take(client.account(), replica.id).await? {
@@ -224,7 +227,8 @@ impl Sync<'_> {
         memory: &'r mut Memory,
         progress: Progress<'r>,
     ) -> Cycle<'r, S> {
-        let (clock, rules) = (&*self.app.clock, self.app.rules());
+        let clock = &*self.app.clock;
+        let rules = Rules { unshared: self.unshared, ..self.app.rules() };
         Cycle { sink, client, clock, rules, memory, progress, cancel: self.stop }
     }
 

@@ -14,7 +14,7 @@ use super::{PATIENCE, accounts, output, require_schema, signals, with_app};
 use crate::app::{App, Exit, Failure};
 use crate::harvest::Client;
 use crate::settings::Settings;
-use crate::sync::cycle::{Cycle, CycleError, Memory};
+use crate::sync::cycle::{Cycle, CycleError, Memory, Rules};
 use crate::sync::verify::Verify;
 
 #[derive(Args, Debug)]
@@ -36,11 +36,14 @@ pub(super) async fn verify(settings: Settings, options: Options) -> Result<ExitC
     signals::stop_on_signal(stop.clone())?;
     let work = Box::pin(with_app(settings, PATIENCE, async |app| {
         require_schema(app).await?;
-        let budgets = app.budgets(App::replica(), PATIENCE).await?;
+        let replica = App::replica();
+        let budgets = app.budgets(replica.clone(), PATIENCE).await?;
+        let rules = Rules { unshared: app.store.is_only_process(replica.id).await?, ..app.rules() };
         let differences = AtomicU64::new(0);
         let documents = Documents::new(options.json);
         let verified = documents.each(app, options.account, async |account| {
-            let (found, document) = compare(app, &app.client(account, &budgets)?, &options, &stop).await?;
+            let (found, document) =
+                compare(app, &app.client(account, &budgets)?, &options, rules, &stop).await?;
             differences.fetch_add(found, Ordering::Relaxed);
             Ok(document)
         });
@@ -60,6 +63,7 @@ async fn compare(
     app: &App,
     client: &Client,
     options: &Options,
+    rules: Rules,
     stop: &CancellationToken,
 ) -> Result<(u64, Value), Failure> {
     let findings = Findings::new(options.json);
@@ -76,7 +80,7 @@ async fn compare(
         sink: &sink,
         client,
         clock: &*app.clock,
-        rules: app.rules(),
+        rules,
         memory: &mut Memory::default(),
         progress: &|_, _, _| (),
         cancel: stop,

@@ -32,6 +32,16 @@ pub enum Lease {
 }
 
 impl Store {
+    /// Whether no other living process is registered, and so none shares the budget of requests.
+    pub async fn is_only_process(&self, replica: Uuid) -> Result<bool, StoreError> {
+        let others = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM roster.replicas
+                               WHERE id <> $1 AND expires_at > clock_timestamp()) AS "others!""#,
+            replica,
+        );
+        Ok(!others.fetch_one(&self.pool).await?)
+    }
+
     /// Takes an account that nobody living holds. Waits for a page in flight, and cycles that the former holder
     /// left open are marked abandoned.
     pub async fn acquire(&self, account: AccountId, replica: Uuid) -> Result<Lease, StoreError> {

@@ -18,6 +18,7 @@ use super::sink::Sink;
 use super::walk::lane;
 use crate::clock::Clock;
 use crate::harvest::client::Me;
+use crate::harvest::pace::Lane;
 use crate::harvest::{Client, HarvestError};
 use crate::roster::{AccountId, Assignment, Guard, Resource, User};
 use crate::store::StoreError;
@@ -90,6 +91,16 @@ pub struct Rules {
     pub guard: Guard,
     /// Whether no other account is read with the same budget of requests.
     pub alone: bool,
+    /// Whether no poll can be waiting for requests meanwhile: a command is at work that ends with this cycle, and no other
+    /// process shares the budget.
+    pub unshared: bool,
+}
+
+impl Rules {
+    /// The permits that a long read may use: all of them where no poll can be waiting.
+    pub(super) fn background(&self) -> Lane {
+        if self.unshared { Lane::Poll } else { Lane::Background }
+    }
 }
 
 /// What a worker remembers from cycle to cycle. Losing it costs a request or a row, never a change.
@@ -220,7 +231,7 @@ impl<S: Sink> Cycle<'_, S> {
         known: &AccountState,
         report: &mut Report,
     ) -> Result<Option<Doubt>, CycleError> {
-        let lane = lane(report.mode, known, self.rules.alone);
+        let lane = lane(report.mode, known, self.rules);
         // Before anything is read: a token that lost rights shows in a smaller total, and then nothing may move.
         let totals = self.totals(lane).await?;
         if let Some(doubt) = self.vanished(known, &totals).await? {
@@ -247,7 +258,7 @@ impl<S: Sink> Cycle<'_, S> {
         end: &mut AccountEnd,
     ) -> Result<(), CycleError> {
         self.memory.met_users.clear();
-        let lane = lane(report.mode, known, self.rules.alone);
+        let lane = lane(report.mode, known, self.rules);
         let me = self.unless_stopped(self.client.me(lane)).await?;
         let demoted = known.is_administrator() && !me.is_administrator();
         // Only an administrator may see the company; its name is not worth a failure.

@@ -1,4 +1,4 @@
-//! The histories of billable and cost rates: two requests for each person, in the background behind the polls.
+//! The histories of billable and cost rates: two requests for each person, in the background where polls may be waiting.
 //!
 //! A rate moves nobody's `updated_at`, so a person's are due when the person is new or has changed, and after each full
 //! read. A list is complete or an error, so a rate that is gone from it is deleted without a further question.
@@ -81,7 +81,7 @@ impl Cycle<'_, Writer<'_>> {
                 {
                     return Ok(());
                 }
-                match self.read_rates(user, Lane::Background, report).await {
+                match self.read_rates(user, self.rules.background(), report).await {
                     Ok(()) => {
                         silent = 0;
                         store.rates_read(account, user, due.as_of).await?;
@@ -114,7 +114,7 @@ impl Cycle<'_, Writer<'_>> {
     /// second is waited even where one poll follows the other without a pause.
     async fn has_time(&self, Until { deadline, wake }: Until<'_>) -> Result<bool, CycleError> {
         let room = async {
-            self.client.room(Lane::Background, 2).await;
+            self.client.room(self.rules.background(), 2).await;
             Ok(())
         };
         tokio::select! {

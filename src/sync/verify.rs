@@ -13,7 +13,6 @@ use super::report::Report;
 use super::schedule::Mode;
 use super::sink::{Batch, LastPage, Seen, Sink, Verdicts};
 use crate::harvest::Decode;
-use crate::harvest::pace::Lane;
 use crate::roster::{
     AccountId, BillableRate, Candidate, CostRate, Ids, Mirrored, Record, Resource, Standing,
 };
@@ -40,12 +39,13 @@ impl Cycle<'_, Verify<'_>> {
 
     async fn compare_rates(&self, report: &mut Report) -> Result<(), CycleError> {
         let Verify { store, account, .. } = *self.sink;
+        let lane = self.rules.background();
         let users = store.unseen(account, Resource::Users, &Ids::default()).await?;
         let all = users.len() as u64;
         for (user, done) in users.into_iter().zip(1..) {
             let RateIds { billable, cost } = store.rates_of(account, &[user]).await?;
-            self.read_history::<BillableRate>(user, billable, Lane::Poll, report).await?;
-            self.read_history::<CostRate>(user, cost, Lane::Poll, report).await?;
+            self.read_history::<BillableRate>(user, billable, lane, report).await?;
+            self.read_history::<CostRate>(user, cost, lane, report).await?;
             (self.progress)(Resource::BillableRates, done, Some(all));
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
-use super::cycle::{Cycle, CycleError, LookUps};
+use super::cycle::{Cycle, CycleError, LookUps, Rules};
 use super::report::{Counts, Report};
 use super::schedule::Mode;
 use super::sink::{Batch, LastPage, Seen, Sink};
@@ -274,7 +274,7 @@ async fn unless_stopped<T>(
 
 /// The first read of an account that is alone has nothing to make room for; any other full read is in the background, or
 /// a large account's first would take every permit in a few seconds, and a small one's polls wait for the next window.
-pub(super) fn lane(mode: Mode, known: &AccountState, alone: bool) -> Lane {
+pub(super) fn lane(mode: Mode, known: &AccountState, rules: Rules) -> Lane {
     let first = known.lists.values().filter(|list| list.watermark.is_some()).count() < Resource::LISTS.len();
-    if mode == Mode::Full && !(first && alone) { Lane::Background } else { Lane::Poll }
+    if mode == Mode::Full && !(first && rules.alone) { rules.background() } else { Lane::Poll }
 }

@@ -1,5 +1,7 @@
 //! The histories of rates: behind the polls, with events of their own, and pay for those who want it only.
 
+use std::time::Duration;
+
 use harvest_sim::{Company, Fault, Options, Sim, UserId};
 use rosterd::sync::report::Report;
 use serde_json::{Value, json};
@@ -167,7 +169,7 @@ async fn polls_go_before_histories() {
     let read: i64 =
         sqlx::query_scalar("SELECT count(*) FROM roster.rate_reads").fetch_one(store.pool()).await.unwrap();
     assert!((1..120).contains(&read), "{read}");
-    assert!(sim.most_in_any_window(std::time::Duration::from_secs(15)) <= 100);
+    assert!(sim.most_in_any_window(Duration::from_secs(15)) <= 100);
 }
 
 #[tokio::test]
@@ -193,4 +195,42 @@ async fn without_pay_a_bad_record_keeps_none_either() {
     .await
     .unwrap();
     assert_eq!(found, 0);
+}
+
+/// Twelve requests in four seconds, of which long reads beside polls may use eight.
+fn slow(sim: &Sim, database: &TestDatabase) -> Program {
+    let mut program = Program::new(sim, database.url());
+    program
+        .set("ROSTERD__RATES__HISTORIES", "true")
+        .set("ROSTERD__RATE_LIMIT__REQUESTS", "12")
+        .set("ROSTERD__RATE_LIMIT__WINDOW", "4s")
+        .set("ROSTERD__RATE_LIMIT__RESERVE", "0");
+    program
+}
+
+/// The most requests for rates within four seconds.
+fn most_in_a_window(sim: &Sim) -> usize {
+    let requests = sim.requests();
+    let asked: Vec<_> =
+        requests.iter().filter(|it| it.path.contains("_rates")).map(|request| request.at).collect();
+    let window = Duration::from_secs(4);
+    let within = |from: &usize| asked[*from..].iter().take_while(|at| **at - asked[*from] <= window).count();
+    (0..asked.len()).map(|from| within(&from)).max().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn histories_of_a_one_shot_use_every_permit_unless_another_process_runs() {
+    let other = Company::seeded(6, 2, 0).with_account_id(7);
+    let sims = Sim::start_many(Company::seeded(5, 10, 0), [other], &Options::default()).await.unwrap();
+    let database = TestDatabase::new().await;
+    slow(&sims[0], &database).call(&["sync", "--full"]).await.expect(0);
+    let most = most_in_a_window(&sims[0]);
+    assert!((9..=12).contains(&most), "{most}");
+    // One that polls another account, and has the same budget.
+    let mut daemon = slow(&sims[1], &database).set("ROSTERD__SYNC__POLL_INTERVAL", "1h").start();
+    daemon.until("cycle.finished").await;
+    sims[0].clear_requests();
+    slow(&sims[0], &database).call(&["sync", "--full"]).await.expect(0);
+    let most = most_in_a_window(&sims[0]);
+    assert!(most <= 8, "{most}");
 }

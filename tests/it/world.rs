@@ -86,6 +86,7 @@ impl World {
             count_probe: true,
             guard: Guard { fraction: 0.10, at_least: 5 },
             alone: true,
+            unshared: false,
         };
         let (memory, again_after) = (Memory::default(), TimeDelta::minutes(1));
         let mirror = Mirror { sim, store };

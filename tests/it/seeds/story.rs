@@ -257,6 +257,7 @@ impl Story {
             count_probe: self.full_reads,
             guard: Guard { fraction: 1.0, at_least: 5 },
             alone: true,
+            unshared: false,
         }
     }
 
