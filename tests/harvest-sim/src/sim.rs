@@ -152,6 +152,14 @@ impl Sim {
         change(&mut lock(&self.desk.world).options);
     }
 
+    /// Shows another company at the same address, to the same account id and token: a test system in the place of the
+    /// true one, or an account that was merged. Returns the company that was shown before.
+    pub fn replace_company(&self, company: Company) -> Company {
+        let shown = &mut lock(&self.desk.world).company;
+        let company = company.with_account_id(shown.account_id()).with_token(shown.token());
+        std::mem::replace(shown, company)
+    }
+
     /// Lets something go wrong.
     pub fn inject(&self, fault: Fault) {
         lock(&self.desk.faults).inject(fault, Instant::now());

@@ -14,6 +14,15 @@ pub(super) fn resource(kind: RateKind) -> &'static str {
     }
 }
 
+/// The kind that is named so in a path.
+pub(super) fn kind(resource: &str) -> Option<RateKind> {
+    match resource {
+        "billable_rates" => Some(RateKind::Billable),
+        "cost_rates" => Some(RateKind::Cost),
+        _ => None,
+    }
+}
+
 /// A rate with its place in its list. Lists are walked from the highest key down; what a cursor of this one
 /// holds no document says, so here it is the place, counted downwards.
 pub(super) struct Placed<'a> {

@@ -14,7 +14,9 @@ use super::rates;
 use super::roles;
 use super::view::Lens;
 use crate::options::Paging;
-use crate::state::{Assignment, AssignmentId, Project, ProjectId, RateKind, RoleId, Sight, User, UserId};
+use crate::state::{
+    Assignment, AssignmentId, Keyed as _, Project, ProjectId, RateId, RateKind, RoleId, Sight, User, UserId,
+};
 
 /// What Harvest answers to a request that came through the throttle; no list shows what is `hidden`.
 pub(super) fn respond(world: &World, base_url: &str, call: &Call, hidden: &HashSet<i64>) -> Answer {
@@ -29,6 +31,7 @@ enum Route {
     Users,
     User(UserId),
     Rates(UserId, RateKind),
+    Rate(UserId, RateKind, RateId),
     Assignments,
     ProjectAssignments(ProjectId),
     ProjectAssignment(ProjectId, AssignmentId),
@@ -51,11 +54,11 @@ impl Route {
             ["users", "me"] => Some(Self::Me),
             ["users"] => Some(Self::Users),
             ["users", user] if !user.is_empty() => Some(Self::User(UserId(id(user)))),
-            ["users", user, "billable_rates"] if !user.is_empty() => {
-                Some(Self::Rates(UserId(id(user)), RateKind::Billable))
+            ["users", user, kind] if !user.is_empty() => {
+                Some(Self::Rates(UserId(id(user)), rates::kind(kind)?))
             }
-            ["users", user, "cost_rates"] if !user.is_empty() => {
-                Some(Self::Rates(UserId(id(user)), RateKind::Cost))
+            ["users", user, kind, rate] if !user.is_empty() && !rate.is_empty() => {
+                Some(Self::Rate(UserId(id(user)), rates::kind(kind)?, RateId(id(rate))))
             }
             ["user_assignments"] => Some(Self::Assignments),
             ["projects"] => Some(Self::Projects),
@@ -92,8 +95,10 @@ fn serve(
         Route::Assignments | Route::ProjectAssignments(_) | Route::ProjectAssignment(..) => {
             sight.may_list_assignments()
         }
-        Route::Rates(_, RateKind::Billable) => sight.sees_billable_rates(),
-        Route::Rates(_, RateKind::Cost) => sight.sees_cost_rates(),
+        Route::Rates(_, RateKind::Billable) | Route::Rate(_, RateKind::Billable, _) => {
+            sight.sees_billable_rates()
+        }
+        Route::Rates(_, RateKind::Cost) | Route::Rate(_, RateKind::Cost, _) => sight.sees_cost_rates(),
         Route::Projects | Route::Project(_) => sight.may_list_projects(),
         Route::Roles | Route::Role(_) | Route::Company => sight.sees_all(),
     };
@@ -131,6 +136,12 @@ fn serve(
             let placed = rates::placed(company, kind, id);
             list(resource, &format!("users/{id}/{resource}"), options.paging)
                 .unfiltered(&Rows::All(&placed), rates::Placed::view)
+        }
+        Route::Rate(user, kind, id) => {
+            company.user(user).filter(|user| sight.sees_user(user)).ok_or_else(Answer::no_record)?;
+            let placed = rates::placed(company, kind, user);
+            let rate = placed.iter().find(|rate| rate.id() == id.0);
+            rate.map(|rate| Answer::ok(&rate.view())).ok_or_else(Answer::no_record)
         }
         Route::Assignments => {
             let seen = |held: &Assignment| {

@@ -77,6 +77,12 @@ impl Company {
         Self { token: token.into(), ..self }
     }
 
+    /// The same company under another name.
+    #[must_use]
+    pub fn with_name(self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self }
+    }
+
     /// What `Harvest-Account-Id` must say.
     pub fn account_id(&self) -> i64 {
         self.account_id

@@ -22,14 +22,27 @@ impl Company {
     /// No person is twice on a project, so there are at most `users` assignments a project and as many
     /// projects as that takes.
     pub fn seeded(seed: u64, users: usize, assignments: usize) -> Self {
-        let mut rng = StdRng::seed_from_u64(seed);
+        Self::new().grown(seed, users, assignments)
+    }
+
+    /// As [`seeded`](Self::seeded), but every record has another id than there: only the token's owner has the same.
+    /// What [`Sim::replace_company`](crate::Sim::replace_company) is for.
+    pub fn seeded_elsewhere(seed: u64, users: usize, assignments: usize) -> Self {
         let mut company = Self::new();
+        company.users.skip(1_000_000);
+        company.projects.skip(1_000_000);
+        company.assignments.skip(1_000_000);
+        company.grown(seed, users, assignments)
+    }
+
+    fn grown(mut self, seed: u64, users: usize, assignments: usize) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
         for nth in 1..users {
-            company.seed_user(&mut rng, nth, users);
+            self.seed_user(&mut rng, nth, users);
         }
-        company.seed_teammates(&mut rng);
-        company.seed_projects(&mut rng, assignments);
-        company
+        self.seed_teammates(&mut rng);
+        self.seed_projects(&mut rng, assignments);
+        self
     }
 
     fn seed_user(&mut self, rng: &mut StdRng, nth: usize, of: usize) {

@@ -45,6 +45,11 @@ impl<R: Keyed + Clone> Table<R> {
         Self { rows: Vec::new(), waiting: Vec::new(), next_key: first_key }
     }
 
+    /// The next row gets an id that is so much higher.
+    pub fn skip(&mut self, keys: i64) {
+        self.next_key += keys;
+    }
+
     /// Adds the row that `make` makes of the next id.
     pub fn add(&mut self, shows: Shows, make: impl FnOnce(i64) -> R) -> i64 {
         let key = self.next_key;

@@ -101,3 +101,18 @@ async fn a_total_can_be_wrong_by_some() {
     assert_eq!(list["total_pages"], 3);
     assert!(desk.json("/company").await.get("total_entries").is_none());
 }
+
+#[tokio::test]
+async fn another_company_is_shown_to_the_same_token_and_the_first_one_again() {
+    let desk = Desk::open(Company::seeded(5, 20, 40), Options { limit: None, ..Options::default() }).await;
+    let (owner, users) = (desk.sim.token_owner(), desk.sim.user_ids());
+    let other = Company::seeded_elsewhere(6, 20, 40).with_name("Another Works");
+    let first = desk.sim.replace_company(other);
+    assert_eq!(desk.json("/users/me").await["id"], owner.0);
+    assert_eq!(desk.json("/company").await["name"], "Another Works");
+    let strangers = desk.sim.user_ids();
+    assert_eq!(strangers.len(), 20);
+    assert!(strangers.iter().all(|user| *user == owner || !users.contains(user)));
+    desk.sim.replace_company(first);
+    assert_eq!(desk.sim.user_ids(), users);
+}

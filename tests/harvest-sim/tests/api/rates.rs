@@ -198,3 +198,24 @@ async fn a_day_that_never_was_is_a_mistake() {
     let (desk, jane) = with_jane().await;
     desk.sim.add_cost_rate(jane, 1.0, Some("2021-02-29"));
 }
+
+#[tokio::test]
+async fn rate_by_id_is_the_one_of_the_list_or_a_404() {
+    let (desk, jane) = with_jane().await;
+    let john = desk.sim.hire("John", "Doe");
+    for kind in ["billable_rates", "cost_rates"] {
+        let rate = match kind {
+            "cost_rates" => desk.sim.add_cost_rate(jane, 60.0, None),
+            _ => desk.sim.add_billable_rate(jane, 175.0, None),
+        };
+        let list = desk.json(&format!("/users/{jane}/{kind}")).await[kind].clone();
+        assert_eq!(desk.json(&format!("/users/{jane}/{kind}/{rate}")).await, list[0]);
+        for elsewhere in [format!("/users/{john}/{kind}/{rate}"), format!("/users/{jane}/{kind}/1")] {
+            assert_eq!(desk.ask(&elsewhere).send().await.unwrap().status(), 404, "{elsewhere}");
+        }
+        desk.sim.inject(Fault::refusal(403).on(kind));
+        assert_eq!(desk.ask(&format!("/users/{jane}/{kind}/{rate}")).send().await.unwrap().status(), 403);
+    }
+    desk.sim.set_token_role("member");
+    assert_eq!(desk.ask(&format!("/users/{jane}/cost_rates/1")).send().await.unwrap().status(), 403);
+}
