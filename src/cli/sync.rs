@@ -204,7 +204,9 @@ impl Sync<'_> {
             return Err(Failure::new(Exit::Differences, advice));
         }
         report.log(None, false);
-        self.summarize(&report)
+        let document = self.summarize(&report)?;
+        self.tell_of_held(client.account()).await?;
+        Ok(document)
     }
 
     /// One cycle, watched by a progress bar.

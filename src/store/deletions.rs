@@ -114,6 +114,16 @@ impl Store {
         self.candidates(account, resource, &ids, again_after).await
     }
 
+    /// How many projects have live assignments.
+    pub async fn live_projects(&self, account: AccountId) -> Result<u64, StoreError> {
+        let count = sqlx::query_scalar!(
+            r#"SELECT count(DISTINCT project_id) AS "count!" FROM roster.user_assignments
+                WHERE account_id = $1 AND deleted_at IS NULL"#,
+            account.0,
+        );
+        Ok(count.fetch_one(&self.pool).await?.unsigned_abs())
+    }
+
     /// Ids of a person's live assignments.
     pub async fn assignments_of(&self, account: AccountId, user: i64) -> Result<Vec<i64>, StoreError> {
         let ids = sqlx::query_scalar!(

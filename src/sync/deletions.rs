@@ -115,9 +115,8 @@ impl<S: Sink> Cycle<'_, S> {
         loop {
             let people = self.judge_users(&missing.users, users, &mut round).await?;
             gone.extend(people.verdicts.gone.iter().cloned());
-            let places = self
-                .judge_assignments(&missing.assignments, &gone, &people.waiting, assignments, &mut round)
-                .await?;
+            let places =
+                self.judge_assignments(&missing.assignments, &gone, &people, assignments, &mut round).await?;
             // What a token may not see answers 404 too: it must see everybody still.
             let concludes = |verdicts: &Verdicts| !verdicts.gone.is_empty() || !verdicts.missed.is_empty();
             if (concludes(&people.verdicts) || concludes(&places.verdicts))
@@ -192,7 +191,7 @@ impl<S: Sink> Cycle<'_, S> {
         answers: Answers<R>,
         report: &mut Report,
     ) -> Result<(), CycleError> {
-        let Answers { verdicts, waiting: _, found, unreadable } = answers;
+        let Answers { verdicts, too_many: _, waiting: _, found, unreadable } = answers;
         if !found.is_empty() || !unreadable.is_empty() {
             let batch = Batch { images: found, rejected: unreadable, ..Batch::default() };
             self.sink.take(vec![batch], None, report).await?;

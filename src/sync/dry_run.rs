@@ -135,6 +135,13 @@ impl Sink for DryRun<'_> {
         Ok(census)
     }
 
+    async fn live_projects(&self) -> Result<u64, StoreError> {
+        match self.store {
+            Some(store) => store.live_projects(self.account).await,
+            None => Ok(0),
+        }
+    }
+
     async fn conclude<R: Decode + Table>(
         &self,
         verdicts: Verdicts,

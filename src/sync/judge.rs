@@ -44,12 +44,14 @@ pub(super) struct Round {
     pub asked: HashSet<(Resource, i64)>,
     /// Which projects have been asked for, and by which answer those are gone that are.
     projects: HashMap<i64, Option<Request>>,
+    /// So many projects seem to be gone at once that only a person may let their assignments go.
+    too_many_projects: bool,
 }
 
 impl Round {
     pub fn new(lane: Lane, now: DateTime<Utc>) -> Self {
         let (left, asked, projects) = (MOST_QUESTIONS, HashSet::new(), HashMap::new());
-        Self { lane, now, left, silent: 0, unanswered: false, asked, projects }
+        Self { lane, now, left, silent: 0, unanswered: false, asked, projects, too_many_projects: false }
     }
 
     /// So many more.
@@ -92,6 +94,8 @@ impl Round {
 /// What Harvest answered, gathered for one list.
 pub(super) struct Answers<R> {
     pub verdicts: Verdicts,
+    /// There are more candidates than the guard lets pass.
+    pub too_many: bool,
     /// Gone by a first 404, and too young for that.
     pub waiting: HashSet<i64>,
     pub found: Vec<Read<R>>,
@@ -101,7 +105,7 @@ pub(super) struct Answers<R> {
 impl<R> Default for Answers<R> {
     fn default() -> Self {
         let (verdicts, waiting) = Default::default();
-        Self { verdicts, waiting, found: Vec::new(), unreadable: Vec::new() }
+        Self { verdicts, too_many: false, waiting, found: Vec::new(), unreadable: Vec::new() }
     }
 }
 
@@ -114,48 +118,56 @@ impl<S: Sink> Cycle<'_, S> {
     ) -> Result<Answers<User>, CycleError> {
         let mut answers = Answers::default();
         let client = self.client;
-        for candidate in self.guarded(candidates.iter().collect(), walk, &mut answers.verdicts) {
+        for candidate in self.guarded(candidates.iter().collect(), walk, &mut answers) {
             let question = client.user(candidate.id, round.lane);
             self.ask(candidate, question, round, &mut answers).await?;
         }
         Ok(answers)
     }
 
-    /// One question to a parent spares one to each child: an assignment goes with its person or its project, or waits
-    /// with a person who is too young, and does not count as one too many.
+    /// One question to a parent spares one to each child: an assignment goes with its user or its project without counting
+    /// as one too many, since the guard has counted the parents, and waits with a user who was created recently. If the
+    /// guard holds the users, the whole read is in doubt: all assignments that it lacks are held with them.
     pub(super) async fn judge_assignments(
         &mut self,
         candidates: &[Candidate],
         gone_users: &HashMap<i64, Option<Request>>,
-        waiting_users: &HashSet<i64>,
+        users: &Answers<User>,
         walk: Walk,
         round: &mut Round,
     ) -> Result<Answers<Assignment>, CycleError> {
         let mut answers = Answers::default();
         let mut rest: Vec<_> = candidates.iter().collect();
-        let gone = &mut answers.verdicts.gone;
+        let verdicts = &mut answers.verdicts;
         rest.retain(|it| {
             let user = it.user_id.and_then(|user| gone_users.get(&user));
             let is_gone = it.user_is_gone || user.is_some();
-            gone.extend(is_gone.then(|| (it.id, user.cloned().flatten())));
+            verdicts.gone.extend(is_gone.then(|| (it.id, user.cloned().flatten())));
             !is_gone
         });
-        let waiting = rest.extract_if(.., |it| it.user_id.is_some_and(|user| waiting_users.contains(&user)));
-        answers.verdicts.missed.extend(waiting.filter(|it| it.missed.is_none()).map(|it| it.id));
+        let waiting = rest.extract_if(.., |it| it.user_id.is_some_and(|user| users.waiting.contains(&user)));
+        verdicts.missed.extend(waiting.filter(|it| it.missed.is_none()).map(|it| it.id));
         if walk.empty {
             let undecided = rest.extract_if(.., |it| it.standing != Standing::Accepted);
-            answers.verdicts.held = held(undecided, Reason::EmptyList);
+            verdicts.held.extend(held(undecided, Reason::EmptyList));
         }
-        self.ask_for_projects(&rest, walk, round).await?;
-        let projects = &round.projects;
+        if users.too_many {
+            let undecided = rest.extract_if(.., |it| it.standing != Standing::Accepted);
+            verdicts.held.extend(held(undecided, Reason::Guard));
+        }
+        self.ask_for_projects(&rest, round).await?;
+        let (projects, too_many) = (&round.projects, round.too_many_projects);
+        let verdicts = &mut answers.verdicts;
         rest.retain(|it| {
-            let project = it.project_id.and_then(|project| projects.get(&project)?.clone());
+            let may_go = it.standing == Standing::Accepted || !too_many;
+            let project =
+                it.project_id.filter(|_| may_go).and_then(|project| projects.get(&project)?.clone());
             let is_gone = project.is_some();
-            answers.verdicts.gone.extend(project.map(|request| (it.id, Some(request))));
+            verdicts.gone.extend(project.map(|request| (it.id, Some(request))));
             !is_gone
         });
         let client = self.client;
-        for candidate in self.guarded(rest, walk, &mut answers.verdicts) {
+        for candidate in self.guarded(rest, walk, &mut answers) {
             // Without its project an assignment cannot be asked for.
             let Some(project) = candidate.project_id else { continue };
             let question = client.assignment(project, candidate.id, round.lane);
@@ -164,22 +176,28 @@ impl<S: Sink> Cycle<'_, S> {
         Ok(answers)
     }
 
-    /// Asks for the projects with several candidates, unless they are themselves too many.
-    async fn ask_for_projects(
-        &self,
-        candidates: &[&Candidate],
-        walk: Walk,
-        round: &mut Round,
-    ) -> Result<(), CycleError> {
-        let mut children: HashMap<i64, usize> = HashMap::new();
-        for project in candidates.iter().filter_map(|candidate| candidate.project_id) {
-            *children.entry(project).or_default() += 1;
+    /// Asks for the projects with several candidates. Too many at once, of those that have assignments at all, are asked
+    /// for only where a person has accepted the deletions: the other candidates are then counted one by one.
+    async fn ask_for_projects(&self, candidates: &[&Candidate], round: &mut Round) -> Result<(), CycleError> {
+        let several = |all: bool| {
+            let mut children: HashMap<i64, usize> = HashMap::new();
+            for it in candidates.iter().filter(|it| all || it.standing == Standing::Accepted) {
+                it.project_id.into_iter().for_each(|project| *children.entry(project).or_default() += 1);
+            }
+            children.retain(|_, count| *count > 1);
+            children
+        };
+        let mut projects = several(true);
+        let guard = self.rules.guard;
+        // Most reads need not count the projects that there are.
+        if guard.holds(projects.len(), 0) && guard.holds(projects.len(), self.sink.live_projects().await?) {
+            round.too_many_projects = true;
+            projects = several(false);
         }
-        children.retain(|project, count| *count > 1 && !round.projects.contains_key(project));
-        if self.rules.guard.holds(children.len(), walk.live) {
-            return Ok(());
-        }
-        for project in children.into_keys() {
+        for project in projects.into_keys() {
+            if round.projects.contains_key(&project) {
+                continue;
+            }
             if round.is_over() {
                 break;
             }
@@ -191,24 +209,25 @@ impl<S: Sink> Cycle<'_, S> {
     }
 
     /// Those that may be asked for. Too many at once are held for a person; what a person has accepted goes on.
-    fn guarded<'c>(
+    fn guarded<'c, R>(
         &self,
         candidates: Vec<&'c Candidate>,
         walk: Walk,
-        verdicts: &mut Verdicts,
+        answers: &mut Answers<R>,
     ) -> Vec<&'c Candidate> {
         let (mut ask, undecided): (Vec<_>, Vec<_>) =
             candidates.into_iter().partition(|it| it.standing == Standing::Accepted);
-        if !self.rules.guard.holds(undecided.len(), walk.live) {
+        answers.too_many = self.rules.guard.holds(undecided.len(), walk.live);
+        if !answers.too_many {
             ask.extend(undecided);
         } else if walk.nameless {
             tracing::warn!(
                 account_id = self.client.account().0,
-                "{} records were not seen, but some were that tell no id: nothing is concluded",
+                "{} records are absent, but the list has records without an id; skipping their deletions",
                 undecided.len()
             );
         } else {
-            verdicts.held.extend(held(undecided, Reason::Guard));
+            answers.verdicts.held.extend(held(undecided, Reason::Guard));
         }
         ask
     }

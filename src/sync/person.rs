@@ -9,7 +9,7 @@ use super::schedule::Mode;
 use super::sink::{Batch, Sink};
 use crate::harvest::client::Lookup;
 use crate::harvest::pace::Lane;
-use crate::roster::{Resource, User};
+use crate::roster::{Candidate, Reason, Resource, Standing, User};
 
 impl Cycle<'_, Writer<'_>> {
     /// Reads them with authority, as a full read does. Says also whether Harvest or the mirror knows the person.
@@ -54,6 +54,11 @@ impl Cycle<'_, Writer<'_>> {
         unseen.retain(|assignment| !seen.ids.contains(*assignment));
         missing.assignments = store.candidates(account, Resource::Assignments, &unseen, again_after).await?;
         let known = wrote || is_there || !missing.users.is_empty() || !missing.assignments.is_empty();
+        // What the guard holds is let go by `rosterd deletions accept`, not by looking at it.
+        let is_open =
+            |it: &Candidate| !matches!(it.standing, Standing::Held(Reason::Guard | Reason::EmptyList));
+        missing.users.retain(is_open);
+        missing.assignments.retain(is_open);
         // Whoever asks wants an answer of today.
         let not_gone = &mut self.memory.not_gone;
         not_gone.remove(&(Resource::Users, id));

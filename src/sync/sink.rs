@@ -94,6 +94,9 @@ pub trait Sink: Sync {
     /// How many rows each list should have.
     fn census(&self) -> impl Future<Output = Result<HashMap<Resource, Census>, StoreError>> + Send;
 
+    /// How many projects have live assignments in the mirror.
+    fn live_projects(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
     /// Carries the verdicts on one list's candidates out.
     fn conclude<R: Decode + Table>(
         &self,

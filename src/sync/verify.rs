@@ -190,6 +190,10 @@ impl Sink for Verify<'_> {
         self.store.census(self.account).await
     }
 
+    async fn live_projects(&self) -> Result<u64, StoreError> {
+        self.store.live_projects(self.account).await
+    }
+
     async fn conclude<R: Decode + Table>(
         &self,
         verdicts: Verdicts,

@@ -49,6 +49,10 @@ impl Sink for Writer<'_> {
         self.store.census(self.fence.account).await
     }
 
+    async fn live_projects(&self) -> Result<u64, StoreError> {
+        self.store.live_projects(self.fence.account).await
+    }
+
     async fn conclude<R: Decode + Table>(
         &self,
         verdicts: Verdicts,

@@ -46,6 +46,7 @@ mod mirror;
 mod oauth;
 mod outage;
 mod pace;
+mod parents;
 mod pooler;
 mod program;
 mod rates;

@@ -1,0 +1,91 @@
+//! Deletions of assignments follow those of their users and projects: what the guard holds there is held here.
+
+use harvest_sim::{Company, Options};
+use rosterd::store::deletions::Decision;
+
+use crate::world::World;
+
+/// Sixty people on a hundred and twenty places.
+async fn company() -> World {
+    let mut world = World::of(Company::seeded(5, 60, 120), Options::default()).await;
+    world.cycle().await;
+    world.news().await;
+    world
+}
+
+fn count(lines: &[String], start: &str) -> usize {
+    lines.iter().filter(|line| line.starts_with(start)).count()
+}
+
+/// The same account id suddenly shows another company, to a token whose owner is there too.
+#[tokio::test]
+async fn assignments_of_held_users_are_held_and_released_with_them() {
+    let mut world = company().await;
+    let before = (world.sim.users_json(), world.sim.assignments_json());
+    let first = world.sim.replace_company(Company::seeded_elsewhere(6, 60, 120));
+    world.full_cycle().await;
+    for _ in 0..2 {
+        world.cycle().await;
+    }
+    let held = world.held().await;
+    assert_eq!(count(&held, "guard users "), 59);
+    assert_eq!(count(&held, "guard user_assignments "), 120);
+    let news = world.headlines().await;
+    assert_eq!(count(&news, "user.deleted") + count(&news, "user_assignment.deleted"), 0);
+
+    world.sim.replace_company(first);
+    assert_eq!((world.sim.users_json(), world.sim.assignments_json()), before);
+    world.full_cycle().await;
+    world.cycle().await;
+    assert!(world.headlines().await.is_empty(), "nothing that came back has an event");
+    // What is held now is the other company's.
+    let ours = before.0.iter().chain(&before.1).map(|record| record["id"].to_string());
+    let ours: Vec<String> = ours.collect();
+    let held = world.held().await;
+    assert!(held.iter().all(|line| !ours.iter().any(|id| line.ends_with(&format!(" {id}")))), "{held:?}");
+    world.store.decide(None, Decision::Accepted, false, "a test").await.unwrap();
+    world.cycle().await;
+    world.expect_mirror_equals_source().await;
+    world.expect_outbox_replays_to_the_mirror().await;
+}
+
+/// To look at a user is no decision about a deletion that is held.
+#[tokio::test]
+async fn user_who_is_held_stays_so_when_read_again_by_id() {
+    let mut world = company().await;
+    let user = world.sim.user_ids()[20];
+    world.sim.replace_company(Company::seeded_elsewhere(6, 60, 120));
+    world.full_cycle().await;
+    world.news().await;
+    let held = world.held().await;
+    world.turn(async |cycle| cycle.person(user.0, false).await.0).await.outcome.unwrap();
+    assert!(world.headlines().await.is_empty());
+    assert_eq!(world.held().await, held);
+}
+
+/// Twelve projects of thirteen are gone at once, and Harvest's 404 says so for each: that is for a person to judge.
+#[tokio::test]
+async fn assignments_of_too_many_deleted_projects_are_held() {
+    let mut world = World::of(Company::seeded(5, 60, 300), Options::default()).await;
+    let projects = world.sim.project_ids();
+    assert_eq!(projects.len(), 12);
+    let stays = world.sim.new_project("Stays", None);
+    world.sim.assign(world.sim.user_ids()[1], stays);
+    world.cycle().await;
+    world.news().await;
+    for project in projects {
+        world.sim.delete_project(project);
+    }
+    world.asked();
+    world.cycle().await;
+    assert!(world.headlines().await.is_empty());
+    assert_eq!(count(&world.held().await, "guard user_assignments "), 300);
+    assert!(world.asked().iter().all(|path| !path.contains("/projects/")));
+
+    world.store.decide(None, Decision::Accepted, false, "a test").await.unwrap();
+    assert_eq!(world.cycle().await.assignments.deleted, 300);
+    let questions = world.asked().iter().filter(|path| path.contains("/projects/")).count();
+    assert_eq!(questions, 12, "one question about each project");
+    world.expect_mirror_equals_source().await;
+    world.expect_outbox_replays_to_the_mirror().await;
+}
