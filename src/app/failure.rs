@@ -102,7 +102,9 @@ impl From<CycleError> for Failure {
         match error {
             CycleError::Harvest(error) => error.into(),
             CycleError::Store(error) => error.into(),
-            error @ CycleError::Demoted { .. } => Self::new(Exit::Credentials, error),
+            error @ (CycleError::Demoted { .. } | CycleError::OtherCompany { .. }) => {
+                Self::new(Exit::Credentials, error)
+            }
             error @ (CycleError::NobodyThere | CycleError::NothingThere) => {
                 Self::new(Exit::Unavailable, error)
             }

@@ -17,7 +17,7 @@ use super::transport::{Answer, Options, Transport};
 use super::unicode;
 use super::wire::{self, Decode, Read};
 use crate::clock::Clock;
-use crate::roster::{ADMINISTRATOR, AccountId, Assignment, Request, Resource, User};
+use crate::roster::{ADMINISTRATOR, AccountId, Assignment, Company, Request, Resource, User};
 
 /// What Harvest allowed until 2022, and what a server that answers 422 to more is asked for.
 const OLD_PER_PAGE: u32 = 100;
@@ -64,13 +64,6 @@ impl From<MeOnTheWire> for Me {
         }
         Self { id, access_roles }
     }
-}
-
-/// The company, from `/v2/company`.
-#[derive(Clone, Deserialize)]
-pub struct Company {
-    /// Its name.
-    pub name: Option<String>,
 }
 
 /// What a `GET` by id says.
@@ -160,9 +153,11 @@ impl Client {
         self.single("users/me", lane).await
     }
 
-    /// The company.
+    /// The company, without what PostgreSQL cannot store.
     pub async fn company(&self, lane: Lane) -> Result<Company, HarvestError> {
-        self.single("company", lane).await
+        let Company { name, base_uri } = self.single("company", lane).await?;
+        let storable = |text: Option<String>| text.filter(|text| !text.contains('\0'));
+        Ok(Company { name: storable(name), base_uri: storable(base_uri) })
     }
 
     /// One person by id.

@@ -22,5 +22,5 @@ pub use field::{Field, Value};
 pub use guard::{Candidate, Guard, Miss, Reason, Standing};
 pub use ids::Ids;
 pub use model::{
-    ADMINISTRATOR, AccountId, Assignment, BillableRate, CostRate, Project, Record, Resource, User,
+    ADMINISTRATOR, AccountId, Assignment, BillableRate, Company, CostRate, Project, Record, Resource, User,
 };

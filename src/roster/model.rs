@@ -7,7 +7,7 @@ use std::fmt;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::field::{Field, Fields, Value};
 
@@ -232,6 +232,23 @@ rate! {
 rate! {
     /// What an hour of a person cost, for a time; pay.
     CostRate in CostRates
+}
+
+/// The company that an account shows, as far as the token may know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Company {
+    /// Its name.
+    pub name: Option<String>,
+    /// Its web address at Harvest.
+    pub base_uri: Option<String>,
+}
+
+impl Company {
+    /// Whether name or address is another one, where both sides know it.
+    pub fn differs(&self, from: &Self) -> bool {
+        let differ = |a: &Option<String>, b: &Option<String>| a.is_some() && b.is_some() && a != b;
+        differ(&self.name, &from.name) || differ(&self.base_uri, &from.base_uri)
+    }
 }
 
 /// What an assignment says of its project besides the id. A copy that follows a rename at once, so it is no

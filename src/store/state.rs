@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Fence, Store, StoreError};
 use crate::roster::watermark::Watermark;
-use crate::roster::{ADMINISTRATOR, AccountId, Resource};
+use crate::roster::{ADMINISTRATOR, AccountId, Company, Resource};
 
 /// How far a list has been read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct AccountState {
     pub lists: HashMap<Resource, ListState>,
     /// The token's owner at the last good full read.
     pub owner: Option<Owner>,
+    /// The company at the last good full read.
+    pub company: Company,
 }
 
 impl AccountState {
@@ -97,8 +99,8 @@ pub struct AccountEnd {
     pub full: bool,
     /// The token's owner, where asked.
     pub owner: Option<Owner>,
-    /// The company's name, where asked.
-    pub name: Option<String>,
+    /// The company, where asked.
+    pub company: Company,
 }
 
 impl Store {
@@ -116,13 +118,17 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        let owner = sqlx::query!(
-            "SELECT user_id, access_roles FROM roster.accounts WHERE account_id = $1",
+        let row = sqlx::query!(
+            "SELECT user_id, access_roles, name, base_uri FROM roster.accounts WHERE account_id = $1",
             account.0
         )
         .fetch_optional(&self.pool)
-        .await?
-        .and_then(|row| Some(Owner { id: row.user_id?, access_roles: row.access_roles.unwrap_or_default() }));
+        .await?;
+        let (owner, company) = row.map_or_else(Default::default, |row| {
+            let access_roles = row.access_roles.unwrap_or_default();
+            let owner = row.user_id.map(|id| Owner { id, access_roles });
+            (owner, Company { name: row.name, base_uri: row.base_uri })
+        });
         let by_name = |name: &str| Resource::LISTS.into_iter().find(|resource| resource.name() == name);
         let lists = rows.into_iter().filter_map(|row| {
             let offset = row.clock_offset_ms.map(TimeDelta::milliseconds);
@@ -138,7 +144,7 @@ impl Store {
             };
             Some((by_name(&row.resource)?, state))
         });
-        Ok(AccountState { lists: lists.collect(), owner })
+        Ok(AccountState { lists: lists.collect(), owner, company })
     }
 
     /// Remembers, or forgets, a total that a full read could not explain.
@@ -292,7 +298,8 @@ pub(super) async fn end_account(
                                      ELSE history_since END,
                 user_id = coalesce($4, user_id),
                 access_roles = coalesce($5, access_roles),
-                name = coalesce($6, name)
+                name = coalesce($6, name),
+                base_uri = coalesce($7, base_uri)
            FROM (SELECT CASE WHEN $2::text IS NULL AND $3 THEN clock_timestamp() END AS read_at) AS first
           WHERE account_id = $1",
         account.0,
@@ -300,7 +307,8 @@ pub(super) async fn end_account(
         end.full,
         owner,
         access_roles.as_deref(),
-        end.name,
+        end.company.name,
+        end.company.base_uri,
     )
     .execute(connection)
     .await?;

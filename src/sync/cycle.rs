@@ -54,6 +54,22 @@ pub enum CycleError {
         /// The token's owner.
         user: i64,
     },
+    /// The account shows another company, with other people: a test system behind the same address, or an account that
+    /// was merged or replaced.
+    #[error(
+        "account {account} shows another company than before, and {absent} of the mirror's {live} users are absent: nothing \
+         was stored; if that is wrong, check HARVEST_ACCOUNT_ID, the token and harvest.base_url (`rosterd check` names the \
+         company, `rosterd status` the one before); if the account was really replaced, `rosterd deletions accept --account \
+         {account}` lets the new company in"
+    )]
+    OtherCompany {
+        /// The account.
+        account: AccountId,
+        /// Users of the mirror that Harvest does not show.
+        absent: usize,
+        /// Users of the mirror.
+        live: u64,
+    },
     /// We were told to stop.
     #[error(
         "stopped before the end, as asked; what was stored is kept, and the next cycle goes on from there"
@@ -66,7 +82,7 @@ impl CycleError {
     pub fn is_credentials(&self) -> bool {
         match self {
             Self::Harvest(error) => error.is_credentials(),
-            Self::Demoted { .. } => true,
+            Self::Demoted { .. } | Self::OtherCompany { .. } => true,
             Self::Store(_) | Self::NobodyThere | Self::NothingThere | Self::Stopped => false,
         }
     }
@@ -121,6 +137,8 @@ pub struct Memory {
     pub(super) met_users: Vec<i64>,
     /// What this cycle looked up of them.
     pub(super) look_ups: LookUps,
+    /// Whether this cycle has seen that the account shows the same company as before.
+    pub(super) company_is_known: bool,
     /// Cycles in a row in which Harvest left questions about missing records unanswered.
     pub(super) silences: u32,
     /// When what is pending is asked for again, after so many of those.
@@ -179,6 +197,7 @@ impl<S: Sink> Cycle<'_, S> {
         let mut report = Report::new(self.client.account(), mode, self.clock.now());
         let mut end = AccountEnd::default();
         self.memory.look_ups = LookUps::default();
+        self.memory.company_is_known = false;
         report.outcome = Box::pin(self.read(&known, &mut report, &mut end)).await;
         self.say_unfound_users(&report);
         report.requests = self.client.requests() - before;
@@ -198,8 +217,8 @@ impl<S: Sink> Cycle<'_, S> {
         end: &mut AccountEnd,
     ) -> Result<(), CycleError> {
         let read = self.read_what_is_due(known, report, end).await;
-        // Whatever could not be seen meanwhile must be looked at again once the token sees everybody.
-        if matches!(read, Err(CycleError::Demoted { .. })) {
+        // Whatever could not be seen meanwhile must be looked at again once the lists are the right ones.
+        if matches!(read, Err(CycleError::Demoted { .. } | CycleError::OtherCompany { .. })) {
             end.next_full_at = Some(report.started_at);
         }
         read
@@ -237,10 +256,11 @@ impl<S: Sink> Cycle<'_, S> {
         if let Some(doubt) = self.vanished(known, &totals).await? {
             return Ok(Some(doubt));
         }
-        if self.list::<User>(known.list(Resource::Users), lane, true, report).await?.is_none()
-            || self.list::<Assignment>(known.list(Resource::Assignments), lane, true, report).await?.is_none()
-        {
-            return Ok(Some(Doubt::ClockMoved));
+        if let Err(doubt) = self.list::<User>(known, lane, true, report).await? {
+            return Ok(Some(doubt));
+        }
+        if let Err(doubt) = self.list::<Assignment>(known, lane, true, report).await? {
+            return Ok(Some(doubt));
         }
         let doubt = self.miscounted(known, totals, lane).await?;
         // A full read shows by itself who of the missing is back; without one each is asked for.
@@ -261,19 +281,13 @@ impl<S: Sink> Cycle<'_, S> {
         let lane = lane(report.mode, known, self.rules);
         let me = self.unless_stopped(self.client.me(lane)).await?;
         let demoted = known.is_administrator() && !me.is_administrator();
-        // Only an administrator may see the company; its name is not worth a failure.
-        let name = match self.unless_stopped(self.client.company(lane)).await {
-            Ok(company) => company.name,
-            Err(CycleError::Harvest(_)) => None,
-            Err(error) => return Err(error),
-        };
-        // A full read asks without a date: the clocks cannot be in its way.
-        let mut users =
-            self.list::<User>(known.list(Resource::Users), lane, !demoted, report).await?.unwrap_or_default();
-        let assignments = self
-            .list::<Assignment>(known.list(Resource::Assignments), lane, !demoted, report)
-            .await?
-            .unwrap_or_default();
+        let company = self.company(lane).await?;
+        if company.differs(&known.company) {
+            self.refuse_other_company(lane, report).await?;
+        }
+        // A full read asks without a date, and knows the company: nothing can be in its way.
+        let mut users = self.list::<User>(known, lane, !demoted, report).await?.unwrap_or_default();
+        let assignments = self.list::<Assignment>(known, lane, !demoted, report).await?.unwrap_or_default();
         // Hired while we walked, and met by their assignments.
         for id in self.memory.met_users.drain(..) {
             users.total = users.total.map(|total| total + u64::from(users.ids.insert(id)));
@@ -295,7 +309,7 @@ impl<S: Sink> Cycle<'_, S> {
         let Me { id, access_roles } = me;
         *end = AccountEnd {
             owner: Some(Owner { id, access_roles }),
-            name,
+            company,
             full: true,
             next_full_at: Some(self.clock.now() + rest),
             error: None,

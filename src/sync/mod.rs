@@ -15,6 +15,7 @@ pub mod tokens;
 pub mod verify;
 pub mod worker;
 
+mod company;
 mod deletions;
 mod histories;
 mod judge;

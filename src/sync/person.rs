@@ -34,6 +34,10 @@ impl Cycle<'_, Writer<'_>> {
         report: &mut Report,
     ) -> Result<bool, CycleError> {
         let (store, account, again_after) = (self.sink.store, self.client.account(), self.sink.again_after);
+        self.memory.company_is_known = false;
+        if self.is_other_company(&self.sink.account().await?, Lane::Poll).await? {
+            self.refuse_other_company(Lane::Poll, report).await?;
+        }
         let me = self.unless_stopped(self.client.me(Lane::Poll)).await?;
         let mut missing = Missing::default();
         let batch = match self.unless_stopped(self.client.user(id, Lane::Poll)).await? {

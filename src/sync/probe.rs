@@ -17,6 +17,8 @@ use crate::store::state::AccountState;
 pub enum Doubt {
     /// The clocks moved: stamps from before and after do not compare.
     ClockMoved,
+    /// New users, and the account shows another company.
+    OtherCompany,
     /// Harvest says it has none, and the mirror has some.
     Empty {
         /// The list.
@@ -37,6 +39,7 @@ impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ClockMoved => f.write_str("Harvest's clock and ours moved against each other"),
+            Self::OtherCompany => f.write_str("the account shows another company than before"),
             Self::Empty { resource } => write!(f, "Harvest says it has no {} at all", resource.name()),
             Self::Count { resource, total, expected } => {
                 write!(f, "Harvest has {total} {} and should have {expected}", resource.name())

@@ -118,7 +118,7 @@ mod tests {
     }
 
     fn account(lists: impl IntoIterator<Item = (Resource, ListState)>) -> AccountState {
-        AccountState { lists: HashMap::from_iter(lists), owner: None }
+        AccountState { lists: HashMap::from_iter(lists), ..AccountState::default() }
     }
 
     #[test]

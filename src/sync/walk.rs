@@ -8,6 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::cycle::{Cycle, CycleError, LookUps, Rules};
+use super::probe::Doubt;
 use super::report::{Counts, Report};
 use super::schedule::Mode;
 use super::sink::{Batch, LastPage, Seen, Sink};
@@ -16,7 +17,7 @@ use crate::harvest::pace::Lane;
 use crate::harvest::pages::{Page, Pages};
 use crate::harvest::{Decode, HarvestError};
 use crate::roster::watermark::Watermark;
-use crate::roster::{Reading, Resource, User};
+use crate::roster::{Reading, Record, Resource, User};
 use crate::store::Table;
 use crate::store::rejected::fingerprint;
 use crate::store::state::{AccountState, ListState, Mark};
@@ -29,19 +30,19 @@ const MOST_LOOK_UPS: u32 = 200;
 const IDLE_MARK: TimeDelta = TimeDelta::seconds(60);
 
 impl<S: Sink> Cycle<'_, S> {
-    /// Walks a list, again where it did not hold still. `None`: it was asked for what changed, but the clocks say that
-    /// stamps do not compare. Without `marks` the watermark stays.
+    /// Reads a list, again where it changed during pagination. A read of what changed may end with the reason why
+    /// everything must be read. Without `marks` the watermark stays.
     pub(super) async fn list<R: Decode + Table>(
         &mut self,
-        state: ListState,
+        known: &AccountState,
         lane: Lane,
         marks: bool,
         report: &mut Report,
-    ) -> Result<Option<Seen>, CycleError> {
+    ) -> Result<Result<Seen, Doubt>, CycleError> {
         let mut walks = 1;
         loop {
             *report.of(R::RESOURCE) = Counts { seen: 0, ..*report.of(R::RESOURCE) };
-            match self.walk::<R>(state, lane, marks, report).await {
+            match self.walk::<R>(known, lane, marks, report).await {
                 Err(CycleError::Harvest(error @ HarvestError::Drifted { .. })) if walks < MOST_WALKS => {
                     self.say_read_again(&error, report);
                     walks += 1;
@@ -62,11 +63,12 @@ impl<S: Sink> Cycle<'_, S> {
 
     async fn walk<R: Decode + Table>(
         &mut self,
-        state: ListState,
+        known: &AccountState,
         lane: Lane,
         marks: bool,
         report: &mut Report,
-    ) -> Result<Option<Seen>, CycleError> {
+    ) -> Result<Result<Seen, Doubt>, CycleError> {
+        let state = known.list(R::RESOURCE);
         let began = self.clock.now();
         let mode = report.mode;
         let mark = state.watermark.filter(|_| mode == Mode::Incremental);
@@ -78,7 +80,7 @@ impl<S: Sink> Cycle<'_, S> {
         while let Some(page) = next {
             let start = *start.get_or_insert(page.start);
             if mark.is_some_and(|mark| mark.clock_moved(&start, buffer)) {
-                return Ok(None);
+                return Ok(Err(Doubt::ClockMoved));
             }
             let counts = report.of(R::RESOURCE);
             counts.seen += (page.records.len() + page.repeats.len() + page.rejected.len()) as u64;
@@ -91,7 +93,13 @@ impl<S: Sink> Cycle<'_, S> {
                 marks &= !self.has_some(R::RESOURCE).await?;
             }
             nameless.extend(unnamed(&page));
-            self.meet_users(&page, lane, report).await?;
+            let new = self.new_users(&page, mode).await?;
+            if mode == Mode::Incremental && !new.is_empty() && self.is_other_company(known, lane).await? {
+                return Ok(Err(Doubt::OtherCompany));
+            }
+            if R::RESOURCE != Resource::Users {
+                self.meet_users(new, lane, report).await?;
+            }
             if page.last {
                 let last = self.last_page(&state, Watermark::after(&start), began, report, R::RESOURCE);
                 let wrote = self.store_page(page, marks.then_some(last), report).await?;
@@ -110,7 +118,7 @@ impl<S: Sink> Cycle<'_, S> {
             next = fetched?;
         }
         let (ids, total) = pages.into_seen();
-        Ok(Some(Seen { ids, nameless, total }))
+        Ok(Ok(Seen { ids, nameless, total }))
     }
 
     /// Reads a short list to its end and stores it, each record as `user`'s where it does not say so itself; again where
@@ -177,20 +185,26 @@ impl<S: Sink> Cycle<'_, S> {
         LastPage { mark, due: !(idle && young) }
     }
 
+    /// Users of a page who are new to the mirror: its own, or those whom its assignments name. A full read need not know
+    /// the former.
+    async fn new_users<R: Decode + Table>(&self, page: &Page<R>, mode: Mode) -> Result<Vec<i64>, CycleError> {
+        let records = page.records.iter().map(|read| &read.fetched.record);
+        let users: HashSet<i64> = match R::RESOURCE {
+            Resource::Users if mode == Mode::Full => HashSet::new(),
+            Resource::Users => records.map(Record::id).collect(),
+            _ => records.filter_map(Decode::user).collect(),
+        };
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(self.sink.unknown_users(users.into_iter().collect()).await?)
+    }
+
     /// Looks up users whom an assignment names and who are new to the mirror, so that in the outbox too users come before
     /// their assignments. If Harvest does not show the user, or too many are new, the assignment is stored all the same:
     /// the list of users brings whoever becomes visible.
-    async fn meet_users<R: Decode + Table>(
-        &mut self,
-        page: &Page<R>,
-        lane: Lane,
-        report: &mut Report,
-    ) -> Result<(), CycleError> {
-        let named: HashSet<i64> = page.records.iter().filter_map(|read| read.fetched.record.user()).collect();
-        if named.is_empty() {
-            return Ok(());
-        }
-        for id in self.sink.unknown_users(named.into_iter().collect()).await? {
+    async fn meet_users(&mut self, new: Vec<i64>, lane: Lane, report: &mut Report) -> Result<(), CycleError> {
+        for id in new {
             let look_ups = &mut self.memory.look_ups;
             if look_ups.made >= MOST_LOOK_UPS || look_ups.failed {
                 look_ups.unfound += 1;

@@ -14,6 +14,7 @@ mod budgets;
 mod canary;
 mod cluster;
 mod command;
+mod company;
 mod consent;
 mod consuming;
 mod corpus;
