@@ -149,7 +149,12 @@ impl Sync<'_> {
                 again_after: self.app.again_after(),
                 planned: Planned::default(),
             };
-            let report = self.cycle(&sink, &client).await?;
+            let mut report = self.cycle(&sink, &client).await?;
+            if self.app.settings.rates.histories {
+                let mut memory = Memory::default();
+                let reader = self.reader(&sink, &client, &mut memory, &|_, _, _| ());
+                reader.absent_rates(&mut report).await?;
+            }
             let summary = planned(&report);
             self.documents.tell(&summary)?;
             Ok(json!({ "summary": summary, "cycle": report.json(), "changes": findings.into_inner() }))
@@ -164,7 +169,6 @@ impl Sync<'_> {
         let report = self.cycle(writer, client).await?;
         report.log(None, false);
         let mut document = self.summarize(&report)?;
-        self.tell_of_held(client.account()).await?;
         if self.app.settings.rates.histories {
             let bars = Bars::new(false);
             let show = |resource, seen, total| bars.show(resource, seen, total);
@@ -180,6 +184,7 @@ impl Sync<'_> {
             ))?;
             document["rate_histories"] = json!({ "requests": requests, "changed": report.rates.changed });
         }
+        self.tell_of_held(client.account()).await?;
         Ok(document)
     }
 

@@ -175,6 +175,11 @@ impl Client {
         self.lookup(&format!("projects/{project}/user_assignments/{id}"), lane).await
     }
 
+    /// One rate of a user's.
+    pub async fn rate<R: Decode>(&self, user: i64, id: i64, lane: Lane) -> Result<Lookup<R>, HarvestError> {
+        self.lookup(&format!("users/{user}/{}/{id}", R::RESOURCE.name()), lane).await
+    }
+
     /// The request that says for sure that a project is gone, and with it all its assignments.
     pub async fn gone_project(&self, id: i64, lane: Lane) -> Result<Option<Request>, HarvestError> {
         let what = format!("projects/{id}");

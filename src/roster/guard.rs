@@ -58,7 +58,7 @@ pub struct Candidate {
     pub id: i64,
     /// When Harvest made it, by Harvest's clock.
     pub created_at: Option<DateTime<Utc>>,
-    /// The person, for an assignment.
+    /// The user, for an assignment or a rate.
     pub user_id: Option<i64>,
     /// The project, for an assignment.
     pub project_id: Option<i64>,
@@ -66,7 +66,8 @@ pub struct Candidate {
     pub user_is_gone: bool,
     /// Whether anybody has a say in it.
     pub standing: Standing,
-    /// Harvest answered 404 once, and it was too young for that; true when a second one counts, a poll interval later.
+    /// Harvest answered 404 once, and it was too young for that, or a rate was absent from its user's list; true when
+    /// another 404 counts, a poll interval later.
     pub missed: Option<bool>,
 }
 

@@ -44,6 +44,9 @@ impl Resource {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Users, Self::Assignments, Self::BillableRates, Self::CostRates];
 
+    /// The histories of each user.
+    pub const RATES: [Self; 2] = [Self::BillableRates, Self::CostRates];
+
     /// Last part of the list's path, key of its array, name in tables, logs and metrics.
     pub fn name(self) -> &'static str {
         match self {

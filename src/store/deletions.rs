@@ -135,8 +135,8 @@ impl Store {
         Ok(ids.fetch_all(&self.pool).await?)
     }
 
-    /// What is known of these records, as far as they are live; those of which a person said that they stay are left
-    /// out. `again_after`: how long after its first 404 a young record's second one counts.
+    /// What is known of these records, as far as they are live. `again_after`: how long after its first 404 a recently
+    /// created record's second one counts.
     pub async fn candidates(
         &self,
         account: AccountId,
@@ -155,6 +155,12 @@ impl Store {
                    UNION ALL
                    SELECT 'user_assignments', account_id, id, created_at, user_id, project_id
                      FROM roster.user_assignments WHERE deleted_at IS NULL
+                   UNION ALL
+                   SELECT 'billable_rates', account_id, id, created_at, user_id, NULL
+                     FROM roster.billable_rates WHERE deleted_at IS NULL
+                   UNION ALL
+                   SELECT 'cost_rates', account_id, id, created_at, user_id, NULL
+                     FROM roster.cost_rates WHERE deleted_at IS NULL
                )
                SELECT live.id AS "id!", live.created_at, live.user_id, live.project_id,
                       person.deleted_at IS NOT NULL AS "user_is_gone!",

@@ -1,15 +1,15 @@
 //! `roster.billable_rates`, `roster.cost_rates`, and whose are due to be read: those of a person who is new, has
 //! changed since, or was not asked for since the last full read (a rate moves nobody's `updated_at`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 
 use super::error::ensure_rows;
 use super::table::{Fingerprint, Table, to_json};
 use super::{Connections, Store, StoreError};
-use crate::roster::{AccountId, BillableRate, CostRate, Mirrored, Write};
+use crate::roster::{AccountId, BillableRate, Candidate, CostRate, Mirrored, Resource, Standing, Write};
 
 /// The same for both tables; `query!` wants each statement to the letter.
 macro_rules! rates {
@@ -126,11 +126,24 @@ pub struct RateIds {
     pub cost: Vec<i64>,
 }
 
+/// Live rates of one kind that are on record as absent from their users' lists.
+#[derive(Clone, Debug, Default)]
+pub struct AbsentRates {
+    /// Those that may be asked for.
+    pub candidates: Vec<Candidate>,
+    /// How many wait for no person's decision, those that may not be asked for yet included.
+    pub undecided: usize,
+    /// Live rates of the kind.
+    pub live: u64,
+}
+
 /// Whose rates are due, and as of when.
 #[derive(Clone, Debug)]
 pub struct RatesDue {
     /// The people, by id.
     pub users: Vec<i64>,
+    /// When those were read whose reading is the longest ago; `None` where nobody is due.
+    pub oldest_read: Option<DateTime<Utc>>,
     /// How many there are in all.
     pub all: u64,
     /// The database's clock: what is read from here on counts as read then.
@@ -164,7 +177,7 @@ impl Store {
         most: i64,
     ) -> Result<RatesDue, StoreError> {
         let rows = sqlx::query!(
-            r#"SELECT person.id, count(*) OVER () AS "all!", now() AS "as_of!"
+            r#"SELECT person.id, had.read_at AS "read_at?", count(*) OVER () AS "all!", now() AS "as_of!"
                  FROM roster.users AS person
                  LEFT JOIN roster.rate_reads AS had
                    ON (had.account_id, had.user_id) = (person.account_id, person.id)
@@ -181,10 +194,66 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         Ok(RatesDue {
+            oldest_read: rows.first().map(|row| row.read_at.unwrap_or_default()),
             all: rows.first().map_or(0, |row| row.all.unsigned_abs()),
             as_of: rows.first().map_or_else(DateTime::default, |row| row.as_of),
             users: rows.into_iter().map(|row| row.id).collect(),
         })
+    }
+
+    /// What is on record as absent, by kind. `before`: only what was found absent before then may be asked for, as a
+    /// person may accept at any time.
+    pub async fn absent_rates(
+        &self,
+        account: AccountId,
+        again_after: TimeDelta,
+        before: Option<DateTime<Utc>>,
+    ) -> Result<HashMap<Resource, AbsentRates>, StoreError> {
+        let rows = sqlx::query!(
+            r#"SELECT resource AS "resource!", record_id AS "id!",
+                      ($2::timestamptz IS NULL OR min(since) < $2) AS "ripe!"
+                 FROM (SELECT resource, record_id, missed_at AS since FROM roster.missed_records
+                        WHERE account_id = $1
+                       UNION ALL
+                       SELECT resource, record_id, found_at FROM roster.held_deletions
+                        WHERE account_id = $1) AS absent
+                WHERE resource IN ('billable_rates', 'cost_rates')
+                GROUP BY resource, record_id"#,
+            account.0,
+            before,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let mut absent = HashMap::new();
+        for resource in Resource::RATES {
+            let on_record = || rows.iter().filter(|row| row.resource == resource.name());
+            let ids: Vec<i64> = on_record().map(|row| row.id).collect();
+            let ripe: HashSet<i64> = on_record().filter(|row| row.ripe).map(|row| row.id).collect();
+            let mut candidates = self.candidates(account, resource, &ids, again_after).await?;
+            if candidates.is_empty() {
+                continue;
+            }
+            let is_undecided = |it: &&Candidate| matches!(it.standing, Standing::Free | Standing::Held(_));
+            let undecided = candidates.iter().filter(is_undecided).count();
+            candidates.retain(|it| it.standing == Standing::Accepted || ripe.contains(&it.id));
+            let live = self.live_rates(account, resource).await?;
+            absent.insert(resource, AbsentRates { candidates, undecided, live });
+        }
+        Ok(absent)
+    }
+
+    /// How many live rates of a kind there are.
+    pub async fn live_rates(&self, account: AccountId, resource: Resource) -> Result<u64, StoreError> {
+        let row = sqlx::query!(
+            r#"SELECT (SELECT count(*) FROM roster.billable_rates WHERE account_id = $1 AND deleted_at IS NULL)
+                          AS "billable!",
+                      (SELECT count(*) FROM roster.cost_rates WHERE account_id = $1 AND deleted_at IS NULL)
+                          AS "cost!""#,
+            account.0,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(if resource == Resource::CostRates { row.cost } else { row.billable }.unsigned_abs())
     }
 
     /// Notes that a person's rates have been read.

@@ -1,5 +1,5 @@
-//! Which company an account shows. A deletion can wait for a person, a creation cannot: consumers give accounts to whoever
-//! is created. So if the account shows another company, and most users are absent, nothing of it is stored.
+//! Which company an account shows. A deletion can be held, a creation cannot: consumers create accounts of their own for
+//! created users. So if the account shows another company, and most users are absent, nothing of it is stored.
 
 use std::collections::HashSet;
 

@@ -14,8 +14,9 @@ use super::judge::{Answers, MOST_SILENT, Round, Walk, held};
 use super::report::Report;
 use super::sink::{Batch, Seen, Sink, Verdicts};
 use crate::harvest::Decode;
+use crate::harvest::client::Me;
 use crate::harvest::pace::Lane;
-use crate::roster::{Assignment, Candidate, Reason, Resource, Standing, User};
+use crate::roster::{AccountId, Assignment, Candidate, Reason, Resource, Standing, User};
 use crate::store::Table;
 use crate::store::state::AccountState;
 
@@ -44,6 +45,27 @@ pub(super) struct Token {
     pub sees_all: bool,
 }
 
+impl Token {
+    /// As it was at the last good full read.
+    pub(super) fn known(known: &AccountState) -> Option<Self> {
+        let owner = known.owner.as_ref()?.id;
+        Some(Self { owner, sees_all: known.is_administrator() })
+    }
+
+    /// Whether it is still the same person's and an administrator's.
+    pub(super) fn sees_everybody_as(self, me: &Me) -> bool {
+        me.id == self.owner && me.is_administrator()
+    }
+
+    /// Lists that looked complete were not, if the token was an administrator's and is no more.
+    pub(super) fn ensure_not_demoted(self, me: &Me, account: AccountId) -> Result<(), CycleError> {
+        if self.sees_all && !me.is_administrator() {
+            return Err(CycleError::Demoted { account, user: me.id });
+        }
+        Ok(())
+    }
+}
+
 impl<S: Sink> Cycle<'_, S> {
     /// After a full read. Says whether every candidate has been asked for, or has had its chance.
     pub(super) async fn reconcile(
@@ -60,7 +82,8 @@ impl<S: Sink> Cycle<'_, S> {
         // What was asked about and is in the list again may go another time.
         self.memory.not_gone.retain(|(resource, id)| match resource {
             Resource::Users => !users.ids.contains(*id),
-            _ => !assignments.ids.contains(*id),
+            Resource::Assignments => !assignments.ids.contains(*id),
+            Resource::BillableRates | Resource::CostRates => true,
         });
         let walks = [users, assignments].map(|seen| Walk {
             live: 0,
@@ -78,8 +101,7 @@ impl<S: Sink> Cycle<'_, S> {
         report: &mut Report,
     ) -> Result<(), CycleError> {
         let paused = self.memory.pending_pause.is_some_and(|pause| Instant::now() < pause);
-        let Some(owner) = known.owner.as_ref().filter(|_| !paused) else { return Ok(()) };
-        let token = Token { owner: owner.id, sees_all: known.is_administrator() };
+        let Some(token) = Token::known(known).filter(|_| !paused) else { return Ok(()) };
         let mut pending = self.sink.pending().await?;
         let mut of = |resource| pending.remove(&resource).unwrap_or_default();
         let missing = Missing { users: of(Resource::Users), assignments: of(Resource::Assignments) };
@@ -161,32 +183,33 @@ impl<S: Sink> Cycle<'_, S> {
         report: &mut Report,
     ) -> Result<bool, CycleError> {
         let me = self.unless_stopped(self.client.me(lane)).await?;
-        if me.id == token.owner && me.is_administrator() {
+        if token.sees_everybody_as(&me) {
             return Ok(true);
         }
-        let held = |candidates: &[Candidate]| Verdicts {
-            held: held(
-                candidates.iter().filter(|it| it.standing != Standing::Accepted),
-                Reason::NotAdministrator,
-            ),
-            ..Verdicts::default()
-        };
-        self.sink.conclude::<User>(held(&missing.users), report).await?;
-        self.sink.conclude::<Assignment>(held(&missing.assignments), report).await?;
-        if token.sees_all && !me.is_administrator() {
-            // Lists that looked complete were not.
-            return Err(CycleError::Demoted { account: self.client.account(), user: me.id });
-        }
+        self.hold_blind::<User>(&missing.users, report).await?;
+        self.hold_blind::<Assignment>(&missing.assignments, report).await?;
+        token.ensure_not_demoted(&me, self.client.account())?;
         Ok(false)
     }
 
+    /// Holds what a token does not see that may not see everybody.
+    pub(super) async fn hold_blind<R: Decode + Table>(
+        &self,
+        candidates: &[Candidate],
+        report: &mut Report,
+    ) -> Result<(), CycleError> {
+        let undecided = candidates.iter().filter(|it| it.standing != Standing::Accepted);
+        let held = held(undecided, Reason::NotAdministrator);
+        Ok(self.sink.conclude::<R>(Verdicts { held, ..Verdicts::default() }, report).await?)
+    }
+
     /// Harvest's clock, as far off ours as it was at the last read.
-    async fn harvest_now(&self) -> Result<DateTime<Utc>, CycleError> {
+    pub(super) async fn harvest_now(&self) -> Result<DateTime<Utc>, CycleError> {
         let mark = self.sink.account().await?.list(Resource::Users).watermark;
         Ok(self.clock.now() + mark.and_then(|mark| mark.offset).unwrap_or_else(TimeDelta::zero))
     }
 
-    async fn carry_out<R: Decode + Table>(
+    pub(super) async fn carry_out<R: Decode + Table>(
         &self,
         answers: Answers<R>,
         report: &mut Report,

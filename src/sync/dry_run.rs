@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::finding::Finding;
 use super::report::Report;
@@ -11,6 +11,7 @@ use super::sink::{Batch, LastPage, Seen, Sink, Verdicts};
 use crate::harvest::Decode;
 use crate::roster::{AccountId, Candidate, Kind, Resource, plan, unstorable};
 use crate::store::census::Census;
+use crate::store::rates::AbsentRates;
 use crate::store::state::AccountState;
 use crate::store::{Store, StoreError, Table};
 
@@ -116,6 +117,16 @@ impl Sink for DryRun<'_> {
     async fn pending(&self) -> Result<HashMap<Resource, Vec<Candidate>>, StoreError> {
         match self.store {
             Some(store) => store.pending(self.account, self.again_after).await,
+            None => Ok(HashMap::new()),
+        }
+    }
+
+    async fn absent_rates(
+        &self,
+        before: Option<DateTime<Utc>>,
+    ) -> Result<HashMap<Resource, AbsentRates>, StoreError> {
+        match self.store {
+            Some(store) => store.absent_rates(self.account, self.again_after, before).await,
             None => Ok(HashMap::new()),
         }
     }

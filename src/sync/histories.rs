@@ -1,7 +1,8 @@
 //! The histories of billable and cost rates: two requests for each person, in the background where polls may be waiting.
 //!
 //! A rate moves nobody's `updated_at`, so a person's are due when the person is new or has changed, and after each full
-//! read. A list is complete or an error, so a rate that is gone from it is deleted without a further question.
+//! read. A rate that its user's list does not show is put on record as absent; `absent_rates.rs` says what becomes of it
+//! once all lists that are due have been read.
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+use super::absent_rates::Which;
 use super::apply::Writer;
 use super::cycle::{Cycle, CycleError};
 use super::report::Report;
@@ -27,7 +29,7 @@ const LEAST: Duration = Duration::from_secs(1);
 /// After so many people in a row whose rates cannot be read there is a pause.
 const MOST_SILENT: u32 = 3;
 /// Its length.
-const PAUSE: Duration = Duration::from_mins(5);
+pub(super) const PAUSE: Duration = Duration::from_mins(5);
 
 /// How long histories may be read.
 #[derive(Clone, Copy)]
@@ -71,6 +73,9 @@ impl Cycle<'_, Writer<'_>> {
         loop {
             let unread: Vec<i64> = self.memory.rates_unread.iter().copied().collect();
             let due = store.rates_due(account, &unread, AT_A_TIME).await?;
+            // Before all lists that are due are complete, it is unknown whether too many rates are absent.
+            let which = Which { found_before: due.oldest_read, held: done > 0, ..Which::default() };
+            self.settle_rates(which, self.rules.background(), until, report).await?;
             if due.users.is_empty() {
                 return Ok(());
             }
@@ -110,9 +115,32 @@ impl Cycle<'_, Writer<'_>> {
         }
     }
 
-    /// Waits until there is room for both of a person's requests; false when something else comes first. At least a
+    /// Both histories of one person.
+    pub(super) async fn read_rates(
+        &self,
+        user: i64,
+        lane: Lane,
+        report: &mut Report,
+    ) -> Result<(), CycleError> {
+        let known = self.sink.store.rates_of(self.client.account(), &[user]).await?;
+        let RateIds { billable, cost } = known;
+        let missed = self.read_history::<BillableRate>(user, billable, lane, report).await?;
+        self.sink.conclude::<BillableRate>(Verdicts { missed, ..Verdicts::default() }, report).await?;
+        let missed = self.read_history::<CostRate>(user, cost, lane, report).await?;
+        self.sink.conclude::<CostRate>(Verdicts { missed, ..Verdicts::default() }, report).await?;
+        Ok(())
+    }
+}
+
+impl<S: Sink> Cycle<'_, S> {
+    /// Judges what earlier reads of histories have put on record: for a plan that reads none itself.
+    pub async fn absent_rates(mut self, report: &mut Report) -> Result<(), CycleError> {
+        self.settle_rates(Which::default(), self.rules.background(), None, report).await
+    }
+
+    /// Waits until there is room for two requests; false when something else comes first. At least a
     /// second is waited even where one poll follows the other without a pause.
-    async fn has_time(&self, Until { deadline, wake }: Until<'_>) -> Result<bool, CycleError> {
+    pub(super) async fn has_time(&self, Until { deadline, wake }: Until<'_>) -> Result<bool, CycleError> {
         let room = async {
             self.client.room(self.rules.background(), 2).await;
             Ok(())
@@ -130,43 +158,23 @@ impl Cycle<'_, Writer<'_>> {
         }
     }
 
-    /// Both histories of one person.
-    pub(super) async fn read_rates(
-        &self,
-        user: i64,
-        lane: Lane,
-        report: &mut Report,
-    ) -> Result<(), CycleError> {
-        let known = self.sink.store.rates_of(self.client.account(), &[user]).await?;
-        let RateIds { billable, cost } = known;
-        self.read_history::<BillableRate>(user, billable, lane, report).await?;
-        self.read_history::<CostRate>(user, cost, lane, report).await
-    }
-}
-
-impl<S: Sink> Cycle<'_, S> {
-    /// One history of one person, whose live rates in the mirror are `known`.
+    /// One history of one person, whose live rates in the mirror are `known`: those of them that it does not show.
     pub(super) async fn read_history<R: Decode + Table>(
         &self,
         user: i64,
         mut known: Vec<i64>,
         lane: Lane,
         report: &mut Report,
-    ) -> Result<(), CycleError> {
-        let request = self.client.rates_of::<R>(user, lane).request();
+    ) -> Result<Vec<i64>, CycleError> {
         let seen = match self.take_all(|| self.client.rates_of::<R>(user, lane), user, report).await {
             Ok(seen) => seen,
             // Of somebody who has just gone: whether for good is not asked here.
-            Err(CycleError::Harvest(HarvestError::UnknownAccount { .. })) => return Ok(()),
+            Err(CycleError::Harvest(HarvestError::UnknownAccount { .. })) => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
         known.retain(|id| !seen.ids.contains(*id));
         // One that tells no id may be any of them.
-        if seen.nameless.is_empty() && !known.is_empty() {
-            let gone = known.into_iter().map(|id| (id, request.clone())).collect();
-            self.sink.conclude::<R>(Verdicts { gone, ..Verdicts::default() }, report).await?;
-        }
-        Ok(())
+        Ok(if seen.nameless.is_empty() { known } else { Vec::new() })
     }
 }
 

@@ -74,7 +74,7 @@ impl Round {
     }
 
     /// `None` where Harvest is in trouble: that says nothing of the record.
-    fn answered<T>(&mut self, answer: Result<T, CycleError>) -> Result<Option<T>, CycleError> {
+    pub fn answered<T>(&mut self, answer: Result<T, CycleError>) -> Result<Option<T>, CycleError> {
         self.left -= 1;
         match answer {
             Ok(answer) => {
@@ -233,7 +233,7 @@ impl<S: Sink> Cycle<'_, S> {
     }
 
     /// Asks Harvest for one candidate by id.
-    async fn ask<R: Record>(
+    pub(super) async fn ask<R: Record>(
         &mut self,
         candidate: &Candidate,
         question: impl Future<Output = Result<Lookup<R>, HarvestError>>,

@@ -15,6 +15,7 @@ pub mod tokens;
 pub mod verify;
 pub mod worker;
 
+mod absent_rates;
 mod company;
 mod deletions;
 mod histories;

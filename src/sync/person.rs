@@ -1,5 +1,6 @@
 //! One person and their assignments, read again: for somebody who doubts a row and does not want to wait.
 
+use super::absent_rates::Which;
 use super::apply::Writer;
 use super::cycle::{Cycle, CycleError};
 use super::deletions::{Missing, Token};
@@ -73,6 +74,8 @@ impl Cycle<'_, Writer<'_>> {
         self.settle(token, missing, [Walk::default(); 2], Lane::Poll, report).await?;
         if with_rates && is_there {
             self.read_rates(id, Lane::Poll, report).await?;
+            let which = Which { user: Some(id), ..Which::default() };
+            self.settle_rates(which, Lane::Poll, None, report).await?;
         }
         Ok(known)
     }

@@ -88,7 +88,7 @@ impl Report {
 
     /// Deletions that this cycle holds for a person.
     pub fn held(&self) -> u64 {
-        self.users.held + self.assignments.held
+        self.users.held + self.assignments.held + self.rates.held
     }
 
     /// Whether any row was written.

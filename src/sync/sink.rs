@@ -2,11 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
+use chrono::{DateTime, Utc};
+
 use super::report::Report;
 use crate::harvest::wire::Read;
 use crate::harvest::{Decode, Rejected};
 use crate::roster::{Candidate, Ids, Reading, Reason, Request, Resource};
 use crate::store::census::Census;
+use crate::store::rates::AbsentRates;
 use crate::store::state::{AccountEnd, AccountState, Mark};
 use crate::store::{StoreError, Table};
 
@@ -59,7 +62,7 @@ pub struct Verdicts {
     pub gone: Vec<(i64, Option<Request>)>,
     /// They wait for a person.
     pub held: Vec<(i64, Reason)>,
-    /// A first 404, and too young for one.
+    /// A first 404, and too young for one; or absent from its user's list, and not asked for yet.
     pub missed: Vec<i64>,
 }
 
@@ -90,6 +93,15 @@ pub trait Sink: Sync {
 
     /// Candidates that need no further full read: accepted by a person, or due for a second 404.
     fn pending(&self) -> impl Future<Output = Result<HashMap<Resource, Vec<Candidate>>, StoreError>> + Send;
+
+    /// Rates on record as absent, by kind; those may be asked for that were found absent before that time. A sink without
+    /// a record of them has none.
+    fn absent_rates(
+        &self,
+        _before: Option<DateTime<Utc>>,
+    ) -> impl Future<Output = Result<HashMap<Resource, AbsentRates>, StoreError>> + Send {
+        async { Ok(HashMap::new()) }
+    }
 
     /// How many rows each list should have.
     fn census(&self) -> impl Future<Output = Result<HashMap<Resource, Census>, StoreError>> + Send;

@@ -13,11 +13,12 @@ use super::report::Report;
 use super::schedule::Mode;
 use super::sink::{Batch, LastPage, Seen, Sink, Verdicts};
 use crate::harvest::Decode;
+use crate::harvest::pace::Lane;
 use crate::roster::{
     AccountId, BillableRate, Candidate, CostRate, Ids, Mirrored, Record, Resource, Standing,
 };
 use crate::store::census::Census;
-use crate::store::rates::RateIds;
+use crate::store::rates::{AbsentRates, RateIds};
 use crate::store::state::AccountState;
 use crate::store::{Store, StoreError, Table};
 
@@ -25,7 +26,8 @@ impl Cycle<'_, Verify<'_>> {
     /// Compares everything; with `rates`, also each person's histories: two requests for each.
     pub async fn verify(self, known: AccountState, rates: bool) -> Report {
         let Cycle { sink, client, clock, rules, memory, progress, cancel } = self;
-        let again = Cycle { sink, client, clock, rules, memory: &mut Memory::default(), progress, cancel };
+        let mut again =
+            Cycle { sink, client, clock, rules, memory: &mut Memory::default(), progress, cancel };
         let cycle = Cycle { sink, client, clock, rules, memory, progress, cancel };
         let mut report = cycle.run(Mode::Full, known).await;
         if report.outcome.is_ok() {
@@ -37,19 +39,47 @@ impl Cycle<'_, Verify<'_>> {
         report
     }
 
-    async fn compare_rates(&self, report: &mut Report) -> Result<(), CycleError> {
+    async fn compare_rates(&mut self, report: &mut Report) -> Result<(), CycleError> {
         let Verify { store, account, .. } = *self.sink;
         let lane = self.rules.background();
         let users = store.unseen(account, Resource::Users, &Ids::default()).await?;
         let all = users.len() as u64;
+        let (mut absent_billable, mut absent_cost) = (Vec::new(), Vec::new());
         for (user, done) in users.into_iter().zip(1..) {
             let RateIds { billable, cost } = store.rates_of(account, &[user]).await?;
-            self.read_history::<BillableRate>(user, billable, lane, report).await?;
-            self.read_history::<CostRate>(user, cost, lane, report).await?;
+            absent_billable.extend(self.read_history::<BillableRate>(user, billable, lane, report).await?);
+            absent_cost.extend(self.read_history::<CostRate>(user, cost, lane, report).await?);
             (self.progress)(Resource::BillableRates, done, Some(all));
         }
+        self.compare_absent::<BillableRate>(&absent_billable, lane, report).await?;
+        self.compare_absent::<CostRate>(&absent_cost, lane, report).await?;
+        self.sink.tell_of_unsettled();
         Ok(())
     }
+
+    /// Says what has become of rates that no list shows.
+    async fn compare_absent<R: Decode + Table>(
+        &mut self,
+        ids: &[i64],
+        lane: Lane,
+        report: &mut Report,
+    ) -> Result<(), CycleError> {
+        let (sink, resource) = (self.sink, R::RESOURCE);
+        let candidates = sink.store.candidates(sink.account, resource, ids, TimeDelta::zero()).await?;
+        sink.unsettled().extend(candidates.iter().map(|it| (resource, it.id)));
+        let candidates = unjudged(candidates);
+        let live = sink.store.live_rates(sink.account, resource).await?;
+        let absent = AbsentRates { undecided: candidates.len(), candidates, live };
+        self.settle_kind::<R>(absent, lane, None, report).await
+    }
+}
+
+/// Whatever a person has decided: these are in the mirror, and Harvest does not show them.
+fn unjudged(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+    for it in &mut candidates {
+        (it.standing, it.missed) = (Standing::Free, Some(true));
+    }
+    candidates
 }
 
 /// Prints where the mirror of an account is not what Harvest says.
@@ -172,14 +202,10 @@ impl Sink for Verify<'_> {
         Ok(false)
     }
 
-    /// Whatever a person has decided: it is in the mirror, and Harvest does not show it.
     async fn unseen(&self, resource: Resource, seen: &Seen) -> Result<Vec<Candidate>, StoreError> {
         let candidates = self.store.missing(self.account, resource, &seen.ids, TimeDelta::zero()).await?;
         self.unsettled().extend(candidates.iter().map(|it| (resource, it.id)));
-        Ok(candidates
-            .into_iter()
-            .map(|it| Candidate { standing: Standing::Free, missed: Some(true), ..it })
-            .collect())
+        Ok(unjudged(candidates))
     }
 
     async fn pending(&self) -> Result<HashMap<Resource, Vec<Candidate>>, StoreError> {

@@ -202,7 +202,7 @@ impl<S: Sink> Cycle<'_, S> {
 
     /// Looks up users whom an assignment names and who are new to the mirror, so that in the outbox too users come before
     /// their assignments. If Harvest does not show the user, or too many are new, the assignment is stored all the same:
-    /// the list of users brings whoever becomes visible.
+    /// once a user becomes visible, the list of users has them.
     async fn meet_users(&mut self, new: Vec<i64>, lane: Lane, report: &mut Report) -> Result<(), CycleError> {
         for id in new {
             let look_ups = &mut self.memory.look_ups;

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
+
 use super::apply::{Writer, tell};
 use super::cycle::CycleError;
 use super::report::Report;
@@ -11,7 +13,7 @@ use crate::harvest::Decode;
 use crate::roster::event::Telling;
 use crate::roster::{BillableRate, Candidate, Change, CostRate, Event, Record, Request, Resource, bury};
 use crate::store::census::Census;
-use crate::store::rates::RateIds;
+use crate::store::rates::{AbsentRates, RateIds};
 use crate::store::state::{AccountEnd, AccountState};
 use crate::store::{Page, StoreError, Table};
 
@@ -43,6 +45,13 @@ impl Sink for Writer<'_> {
 
     async fn pending(&self) -> Result<HashMap<Resource, Vec<Candidate>>, StoreError> {
         self.store.pending(self.fence.account, self.again_after).await
+    }
+
+    async fn absent_rates(
+        &self,
+        before: Option<DateTime<Utc>>,
+    ) -> Result<HashMap<Resource, AbsentRates>, StoreError> {
+        self.store.absent_rates(self.fence.account, self.again_after, before).await
     }
 
     async fn census(&self) -> Result<HashMap<Resource, Census>, StoreError> {
@@ -148,6 +157,8 @@ impl Writer<'_> {
         events.extend(bury_in::<CostRate>(&mut page, &rates.cost, asked, person).await?);
         page.forgive(R::RESOURCE, ids).await?;
         page.release(R::RESOURCE, ids).await?;
+        page.release(Resource::BillableRates, &rates.billable).await?;
+        page.release(Resource::CostRates, &rates.cost).await?;
         // The cycle's row tells of them too, if they happen.
         let before = (*report.of(R::RESOURCE), report.rates);
         let counts = report.of(R::RESOURCE);

@@ -124,8 +124,8 @@ impl Aviary {
             (502, "harvest.retried"),
             (200, "cycle.failed"),
             (401, "credentials.refused"),
-            (403, "credentials.refused"),
-            (404, "credentials.refused"),
+            (403, "cycle.failed"),
+            (404, "cycle.failed"),
             (418, "cycle.failed"),
             (422, "cycle.finished"),
         ] {

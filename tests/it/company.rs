@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use harvest_sim::{Company, Fault, Options};
-use rosterd::store::deletions::Decision;
+use rosterd::store::deletions::{Decision, Selection};
 use rosterd::sync::cycle::CycleError;
 use rosterd::sync::report::Report;
 use rosterd::sync::schedule::Mode;
@@ -103,7 +103,7 @@ async fn accepted_deletions_let_the_new_company_in() {
     let mut world = company().await;
     world.sim.replace_company(stranger());
     expect_other_company(&world.try_cycle_in(Mode::Full).await);
-    world.store.decide(None, Decision::Accepted, false, "a test").await.unwrap();
+    world.store.decide(&Selection::default(), Decision::Accepted, false, "a test").await.unwrap();
     world.cycle().await;
     world.cycle().await;
     assert!(world.held().await.is_empty());

@@ -63,7 +63,7 @@ const NO_VALUES: [(&str, &str); 10] = [
         "sentences that name ids and fields only, as tests/it/canary.rs shows of all of them",
         "roster.accounts.last_error roster.cycles.error roster.rejected_records.error roster.requests.answer",
     ),
-    ("the company's name", "roster.accounts.name"),
+    ("the company's name and web address", "roster.accounts.base_uri roster.accounts.name"),
     ("what the token's owner may do, for as long as it is the token's owner", "roster.accounts.access_roles"),
     ("names of projects, which outlive the users on them", "roster.projects.code roster.projects.name"),
     ("a host and a process id", "roster.replicas.name"),

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod absent_rates;
 mod accounts;
 mod bad_records;
 mod battery;

@@ -1,7 +1,7 @@
 //! Deletions of assignments follow those of their users and projects: what the guard holds there is held here.
 
 use harvest_sim::{Company, Options};
-use rosterd::store::deletions::Decision;
+use rosterd::store::deletions::{Decision, Selection};
 
 use crate::world::World;
 
@@ -43,7 +43,7 @@ async fn assignments_of_held_users_are_held_and_released_with_them() {
     let ours: Vec<String> = ours.collect();
     let held = world.held().await;
     assert!(held.iter().all(|line| !ours.iter().any(|id| line.ends_with(&format!(" {id}")))), "{held:?}");
-    world.store.decide(None, Decision::Accepted, false, "a test").await.unwrap();
+    world.store.decide(&Selection::default(), Decision::Accepted, false, "a test").await.unwrap();
     world.cycle().await;
     world.expect_mirror_equals_source().await;
     world.expect_outbox_replays_to_the_mirror().await;
@@ -82,7 +82,7 @@ async fn assignments_of_too_many_deleted_projects_are_held() {
     assert_eq!(count(&world.held().await, "guard user_assignments "), 300);
     assert!(world.asked().iter().all(|path| !path.contains("/projects/")));
 
-    world.store.decide(None, Decision::Accepted, false, "a test").await.unwrap();
+    world.store.decide(&Selection::default(), Decision::Accepted, false, "a test").await.unwrap();
     assert_eq!(world.cycle().await.assignments.deleted, 300);
     let questions = world.asked().iter().filter(|path| path.contains("/projects/")).count();
     assert_eq!(questions, 12, "one question about each project");

@@ -89,6 +89,7 @@ async fn a_rate_gone_from_its_list_is_deleted_and_so_are_those_of_somebody_gone(
     let cost = world.sim.add_cost_rate(bob, 50.0, None);
     world.cycle().await;
     read(&mut world).await;
+    world.pass(chrono::TimeDelta::minutes(11));
     world.news().await;
 
     world.sim.remove_billable_rate(ann, first);

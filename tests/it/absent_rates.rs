@@ -1,0 +1,272 @@
+//! Rates that their user's list does not show: asked for by id, past the guard over all users, held and decided as
+//! users and assignments are.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use harvest_sim::{Company, Fault, Options, RateId, Sim, UserId};
+use rosterd::store::deletions::{Decision, Selection};
+use rosterd::sync::cycle::CycleError;
+use rosterd::sync::report::Report;
+
+use crate::metrics::scrape;
+use crate::scene::Scene;
+use crate::world::World;
+
+/// Twelve people, each with a billable and a cost rate that is long known.
+async fn company() -> (World, Vec<(UserId, RateId)>) {
+    let mut world = World::new().await;
+    let users = world.sim.user_ids();
+    let rates = users.iter().map(|user| {
+        world.sim.add_cost_rate(*user, 60.0, None);
+        (*user, world.sim.add_billable_rate(*user, 100.5, None))
+    });
+    let rates = rates.collect();
+    world.cycle().await;
+    try_read(&mut world).await.outcome.unwrap();
+    world.pass(TimeDelta::minutes(11));
+    world.full_cycle().await;
+    world.news().await;
+    (world, rates)
+}
+
+async fn try_read(world: &mut World) -> Report {
+    world.turn(async |cycle| cycle.histories(None).await).await
+}
+
+/// A full read, and with it all lists of rates.
+async fn round(world: &mut World) {
+    world.full_cycle().await;
+    try_read(world).await.outcome.unwrap();
+}
+
+/// What is news of rates; a user's own record changes with the rate in force.
+async fn headlines(world: &mut World) -> Vec<String> {
+    let mut news = world.headlines().await;
+    news.retain(|line| line.contains("_rate."));
+    news
+}
+
+/// No list shows these billable rates.
+fn hide(world: &World, rates: &[(UserId, RateId)]) {
+    world.sim.inject(Fault::hide(rates.iter().map(|(_, rate)| rate.0)).on("/billable_rates?").forever());
+}
+
+#[tokio::test]
+async fn rate_absent_from_its_list_is_deleted_after_its_own_404() {
+    let (mut world, rates) = company().await;
+    let (user, rate) = rates[3];
+    world.sim.remove_billable_rate(user, rate);
+    round(&mut world).await;
+    let news = world.news().await;
+    let event = news.iter().find(|event| event.r#type == "billable_rate.deleted").unwrap();
+    assert_eq!(event.payload["id"], rate.0);
+    assert_eq!(event.payload["request"], format!("GET /v2/users/{user}/billable_rates/{rate}"));
+    assert_eq!(world.count("missed_records").await, 0);
+    world.expect_outbox_replays_to_the_mirror().await;
+}
+
+#[tokio::test]
+async fn rate_absent_from_its_list_stays_without_harvests_own_404() {
+    let answers: [(&str, Option<Fault>); 5] = [
+        ("the rate", None),
+        ("403", Some(Fault::refusal(403))),
+        ("a 404 with HTML", Some(Fault::html(404))),
+        ("500", Some(Fault::html(500))),
+        ("a reset", Some(Fault::reset())),
+    ];
+    for (what, fault) in answers {
+        let (mut world, rates) = company().await;
+        let (user, rate) = rates[3];
+        hide(&world, &rates[3..4]);
+        if let Some(fault) = fault {
+            world.sim.inject(fault.on(format!("/billable_rates/{rate}")).forever());
+        }
+        for _ in 0..2 {
+            round(&mut world).await;
+        }
+        // Between full reads it is not asked for again and again.
+        world.asked();
+        try_read(&mut world).await.outcome.unwrap();
+        assert!(world.asked().is_empty(), "{what}");
+        assert!(headlines(&mut world).await.is_empty(), "{what}");
+        assert!(world.held().await.is_empty(), "{what}");
+        world.sim.clear_faults();
+        world.sim.remove_billable_rate(user, rate);
+        round(&mut world).await;
+        assert_eq!(headlines(&mut world).await, [format!("billable_rate.deleted {rate}")], "{what}");
+    }
+}
+
+#[tokio::test]
+async fn recently_created_rate_needs_a_404_a_poll_interval_after_it_was_absent() {
+    let (mut world, rates) = company().await;
+    let user = rates[3].0;
+    let young = world.sim.add_billable_rate(user, 110.0, Some("2026-02-01"));
+    round(&mut world).await;
+    world.news().await;
+    world.sim.remove_billable_rate(user, young);
+    round(&mut world).await;
+    round(&mut world).await;
+    let deleted = format!("billable_rate.deleted {young}");
+    assert!(!headlines(&mut world).await.contains(&deleted));
+    assert_eq!(world.count("missed_records").await, 1);
+    world.again_after = TimeDelta::zero();
+    try_read(&mut world).await.outcome.unwrap();
+    assert_eq!(headlines(&mut world).await, [deleted]);
+    assert_eq!(world.count("missed_records").await, 0);
+}
+
+/// A gateway in trouble: every list is empty, and nothing is found by id.
+fn gateway(sim: &Sim) {
+    sim.inject(Fault::empty_list().on("/billable_rates?").forever());
+    sim.inject(Fault::refusal(404).on("/billable_rates/").forever());
+}
+
+#[tokio::test]
+async fn empty_lists_for_every_user_delete_nothing_and_what_is_shown_again_is_released() {
+    let (mut world, rates) = company().await;
+    gateway(&world.sim);
+    for _ in 0..2 {
+        round(&mut world).await;
+    }
+    assert!(headlines(&mut world).await.is_empty());
+    assert_eq!(world.held().await.len(), rates.len());
+    assert!(world.held().await.iter().all(|line| line.starts_with("guard billable_rates ")));
+    world.asked();
+    try_read(&mut world).await.outcome.unwrap();
+    assert!(world.asked().is_empty(), "what is held costs no requests");
+    world.sim.clear_faults();
+    round(&mut world).await;
+    assert!(world.held().await.is_empty() && headlines(&mut world).await.is_empty());
+    assert_eq!(world.count("missed_records").await, 0);
+}
+
+#[tokio::test]
+async fn held_rates_are_deleted_when_accepted_and_kept_when_rejected() {
+    let (mut world, rates) = company().await;
+    for (user, rate) in &rates[..8] {
+        world.sim.remove_billable_rate(*user, *rate);
+    }
+    round(&mut world).await;
+    assert_eq!(world.held().await.len(), 8);
+    world.store.decide(&Selection::default(), Decision::Rejected, false, "a test").await.unwrap();
+    round(&mut world).await;
+    assert!(headlines(&mut world).await.is_empty());
+    world.store.decide(&Selection::default(), Decision::Accepted, true, "a test").await.unwrap();
+    assert_eq!(try_read(&mut world).await.rates.deleted, 8);
+    assert!(world.held().await.is_empty());
+    world.expect_outbox_replays_to_the_mirror().await;
+}
+
+/// Whom the token may not see any more has no rates for it.
+#[tokio::test]
+async fn token_that_loses_rights_among_the_questions_deletes_no_rate() {
+    let (mut world, rates) = company().await;
+    let (_, rate) = rates[3];
+    hide(&world, &rates[3..4]);
+    let sim = world.sim.clone();
+    world.sim.inject(Fault::meanwhile(move || sim.demote_token()).on(format!("/billable_rates/{rate}")));
+    world.sim.inject(Fault::refusal(404).on(format!("/billable_rates/{rate}")).forever());
+    world.full_cycle().await;
+    let report = try_read(&mut world).await;
+    assert!(matches!(report.outcome, Err(CycleError::Demoted { .. })), "{:?}", report.outcome);
+    assert!(headlines(&mut world).await.is_empty());
+    assert_eq!(world.held().await, [format!("not_administrator billable_rates {rate}")]);
+}
+
+#[tokio::test]
+async fn rate_of_a_user_who_is_gone_waits_for_the_users_deletion() {
+    let (mut world, rates) = company().await;
+    let (user, rate) = rates[3];
+    hide(&world, &rates[3..4]);
+    let sim = world.sim.clone();
+    let gone = Fault::meanwhile(move || sim.delete_user(user));
+    world.sim.inject(gone.on(format!("/users/{user}/cost_rates")));
+    round(&mut world).await;
+    assert!(headlines(&mut world).await.is_empty());
+    assert!(!world.asked().iter().any(|path| path.ends_with(&format!("/billable_rates/{rate}"))));
+    world.cycle().await;
+    let news = world.headlines().await;
+    assert!(news[0].starts_with("user.deleted"));
+    assert!(news.contains(&format!("billable_rate.deleted {rate}")));
+    assert_eq!(world.count("missed_records").await, 0);
+}
+
+#[tokio::test]
+async fn user_read_again_by_id_has_the_right_rates_at_once() {
+    let (mut world, rates) = company().await;
+    let (user, rate) = rates[3];
+    world.sim.remove_billable_rate(user, rate);
+    world.turn(async |cycle| cycle.person(user.0, true).await.0).await.outcome.unwrap();
+    assert_eq!(headlines(&mut world).await, [format!("billable_rate.deleted {rate}")]);
+}
+
+/// Lists are read in the time between polls, a few users at a time: what is absent counts over all of them.
+#[tokio::test]
+async fn empty_lists_read_over_many_polls_are_held_and_seen_everywhere() {
+    let scene = Scene::of(Company::seeded(5, 14, 20), Options::default()).await;
+    let rates: Vec<_> =
+        scene.sim.user_ids().into_iter().map(|user| scene.sim.add_billable_rate(user, 99.0, None)).collect();
+    let mut program = scene.program();
+    program
+        .set("ROSTERD__RATES__HISTORIES", "true")
+        .set("ROSTERD__RATE_LIMIT__REQUESTS", "30")
+        .set("ROSTERD__RATE_LIMIT__WINDOW", "3s")
+        .set("ROSTERD__RATE_LIMIT__RESERVE", "0");
+    let mut daemon = program.start();
+    scene.until("SELECT count(*) = 14 FROM roster.rate_reads").await;
+    scene.sim.advance_clock(Duration::from_mins(11));
+    gateway(&scene.sim);
+    program.call(&["sync", "--full"]).await.expect(0);
+    let held = daemon.until("deletions.held").await;
+    assert_eq!((&held["resource"], &held["records"]), (&"billable_rates".into(), &14.into()));
+    assert_eq!(scene.number("SELECT count(*) FROM roster.outbox WHERE type LIKE '%.deleted'").await, 0);
+
+    let listed = program.call(&["deletions", "list"]).await.expect(0).stdout();
+    assert_eq!(listed.lines().filter(|line| line.contains("billable_rates ")).count(), 14, "{listed}");
+    assert!(listed.contains(&rates[7].0.to_string()), "{listed}");
+    let status = program.call(&["status"]).await.expect(0).stdout();
+    assert!(status.contains("14 deletions of billable_rates are held (guard)"), "{status}");
+    let metrics = scrape(&program).await;
+    let account = scene.sim.account_id();
+    assert!(metrics.contains(&format!("rosterd_held_deletions{{account=\"{account}\"}} 14")), "{metrics}");
+    let counted = "SELECT held_deletions FROM directory.sync_status WHERE resource = 'billable_rates'";
+    assert_eq!(scene.number(counted).await, 14);
+
+    program.call(&["deletions", "accept", "--all", "--yes"]).await.expect(0);
+    scene.until("SELECT count(*) = 14 FROM roster.outbox WHERE type = 'billable_rate.deleted'").await;
+    assert_eq!(scene.number(counted).await, 0);
+}
+
+#[tokio::test]
+async fn verify_and_dry_run_ask_for_absent_rates_and_write_nothing() {
+    let scene = Scene::of(Company::seeded(5, 7, 10), Options::default()).await;
+    let users = scene.sim.user_ids();
+    let rates: Vec<_> = users.iter().map(|user| scene.sim.add_cost_rate(*user, 99.0, None)).collect();
+    let mut program = scene.program();
+    program.set("ROSTERD__RATES__HISTORIES", "true");
+    program.call(&["sync"]).await.expect(0);
+    program.call(&["verify"]).await.expect(0);
+    scene.sim.inject(Fault::hide([rates[2].0]).on("/cost_rates?").forever());
+    program.call(&["verify"]).await.expect(0);
+    scene.sim.remove_cost_rate(users[1], rates[1]);
+    let gone = program.call(&["verify"]).await.expect(1).stdout();
+    assert!(gone.contains(&format!("cost_rate {}: in the mirror, gone at Harvest\n", rates[1])), "{gone}");
+    assert!(!gone.contains(&rates[2].to_string()), "{gone}");
+    scene.sim.clear_faults();
+    scene.sim.inject(Fault::empty_list().on("/cost_rates?").forever());
+    let held = program.call(&["verify"]).await.expect(1).stdout();
+    assert_eq!(held.matches("in the mirror, not shown by Harvest (guard)").count(), 7, "{held}");
+    assert_eq!(scene.number("SELECT count(*) FROM roster.missed_records").await, 0);
+
+    // It was created a moment ago: the first read that lacks it puts it on record, the next one asks for it.
+    scene.sim.clear_faults();
+    program.set("ROSTERD__SYNC__POLL_INTERVAL", "1h").call(&["sync", "--full"]).await.expect(0);
+    scene.execute("UPDATE roster.missed_records SET missed_at = missed_at - interval '1 h'").await;
+    let plan = program.call(&["sync", "--dry-run"]).await.expect(0).stdout();
+    assert!(plan.contains(&format!("cost_rate {} would delete\n", rates[1])), "{plan}");
+    assert_eq!(scene.number("SELECT count(*) FROM roster.outbox WHERE type LIKE '%.deleted'").await, 0);
+    program.call(&["sync"]).await.expect(0);
+    assert_eq!(scene.number("SELECT count(*) FROM roster.outbox WHERE type = 'cost_rate.deleted'").await, 1);
+}
