@@ -7,6 +7,7 @@ mod ahead;
 pub mod auth;
 pub mod client;
 pub mod error;
+pub mod json;
 pub mod oauth;
 pub mod pace;
 pub mod pages;

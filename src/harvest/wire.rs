@@ -3,14 +3,16 @@
 //!
 //! One bad record does not spoil its page: it is [`Rejected`] by itself. Reasons name fields, never values.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value as Json};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::json::{self, Json, Members};
 use crate::roster::{
     ADMINISTRATOR, Assignment, BillableRate, CostRate, Fetched, Field, Project, Record, Request, Resource,
     User,
@@ -31,6 +33,9 @@ const MOST_ITEMS: usize = 1000;
 const LONGEST_TEXT: usize = 64 << 10;
 /// The longest address: mail knows 320 bytes, and an index of PostgreSQL's ends at 2,700.
 const LONGEST_EMAIL: usize = 1000;
+
+/// Why a record is rejected that is a JSON object and yet cannot be parsed.
+const NOT_UNICODE_OR_TOO_DEEP: &str = "holds text that is no Unicode, or is nested too deep";
 
 /// A record that cannot be read.
 #[derive(Clone)]
@@ -57,19 +62,19 @@ pub trait Decode: Record {
     /// Reads the fields out of the object.
     fn decode(id: i64, object: &mut Object) -> Result<Self, String>;
     /// Takes out of the object what is not the record's own, before its content is hashed.
-    fn keep_own(_object: &mut Map<String, Json>) {}
+    fn keep_own(_object: &mut Members<'_>) {}
     /// The id of the user it refers to, if it refers to one.
     fn user(&self) -> Option<i64> {
         None
     }
     /// The user it belongs to, as far as an object that may be unreadable otherwise says so.
-    fn owner(_object: &Map<String, Json>) -> Option<i64> {
+    fn owner(_object: &Members<'_>) -> Option<i64> {
         None
     }
     /// Says whose it is, where that is not in the object.
     fn set_user(&mut self, _id: i64) {}
     /// The project it names, if it names one.
-    fn project(_object: &Map<String, Json>) -> Option<Project> {
+    fn project(_object: &Members<'_>) -> Option<Project> {
         None
     }
 }
@@ -95,18 +100,19 @@ pub fn read<R: Decode>(raw: &RawValue, with_pay: bool, request: &Request) -> Res
     if raw.get().len() > LONGEST_RECORD {
         return Err(unread(only_id(raw), "is longer than 1 MiB".to_owned()));
     }
-    let mut object: Map<String, Json> = serde_json::from_str(raw.get()).map_err(|error| {
-        let id = only_id(raw);
-        let reason = match id {
-            Some(_) => "holds text that is no Unicode, or is nested too deep".to_owned(),
-            None => format!("not a JSON object that can be read ({:?})", error.classify()),
-        };
-        unread(id, reason)
-    })?;
+    let mut sent: BTreeMap<String, &RawValue> =
+        serde_json::from_str(raw.get()).map_err(|error| match only_id(raw) {
+            Some(id) => unread(Some(id), NOT_UNICODE_OR_TOO_DEEP.to_owned()),
+            None => unread(None, format!("not a JSON object that can be read ({:?})", error.classify())),
+        })?;
+    let Some(mut object) = json::members(&sent) else {
+        return Err(unread(only_id(raw), NOT_UNICODE_OR_TOO_DEEP.to_owned()));
+    };
     let mut raw = raw.to_owned();
     if !with_pay && PAY.iter().any(|key| object.contains_key(*key)) {
         object.retain(|key, _| !PAY.contains(&key.as_str()));
-        raw = to_raw(&object);
+        sent.retain(|key, _| !PAY.contains(&key.as_str()));
+        raw = to_raw(&sent);
     }
     let user_id = R::owner(&object).filter(|id| *id > 0);
     let id = match object.get("id").map(Json::as_i64) {
@@ -125,7 +131,6 @@ pub fn read<R: Decode>(raw: &RawValue, with_pay: bool, request: &Request) -> Res
     };
     let project = R::project(&object);
     R::keep_own(&mut object);
-    // A Map is sorted by key, so its text does not depend on the order in which Harvest sent the keys.
     let hash = xxh3_64_with_seed(to_raw(&object).get().as_bytes(), DECODER).cast_signed();
     Ok(Read { fetched: Fetched { record, raw, hash }, project, request: request.clone() })
 }
@@ -141,20 +146,20 @@ fn only_id(raw: &RawValue) -> Option<i64> {
 }
 
 #[expect(clippy::expect_used, reason = "a map with text keys that was parsed from JSON is JSON")]
-fn to_raw(object: &Map<String, Json>) -> Box<RawValue> {
+fn to_raw(object: &impl Serialize) -> Box<RawValue> {
     serde_json::value::to_raw_value(object).expect("parsed from JSON")
 }
 
 /// Why a `jsonb` column would refuse this: the one bad record must not fail the page that it is on.
-fn unstorable(key: &str, value: &Json) -> Option<&'static str> {
+fn unstorable(key: &str, value: &Json<'_>) -> Option<&'static str> {
     const NUL: &str = "holds a NUL character, which PostgreSQL cannot store";
     match value {
         _ if key.contains('\0') => Some(NUL),
-        Json::String(text) if text.len() > LONGEST_TEXT => Some("holds a text longer than 64 KiB"),
-        Json::String(text) => text.contains('\0').then_some(NUL),
+        Json::Text(text) if text.len() > LONGEST_TEXT => Some("holds a text longer than 64 KiB"),
+        Json::Text(text) => text.contains('\0').then_some(NUL),
         // PostgreSQL's numbers end at 131,072 digits; nobody's pay gets near a few hundred.
         Json::Number(number) => {
-            let digits = number.as_str();
+            let digits = number.get();
             let exponent = digits.split(['e', 'E']).nth(1).map_or(Ok(0), str::parse::<i16>);
             let small = digits.len() <= 500 && exponent.is_ok_and(|exponent| exponent.abs() <= 500);
             (!small).then_some("holds a number that is out of all proportion")
@@ -166,10 +171,15 @@ fn unstorable(key: &str, value: &Json) -> Option<&'static str> {
 }
 
 /// An object from which typed fields are taken.
-pub struct Object<'a>(&'a Map<String, Json>);
+pub struct Object<'a>(&'a Members<'a>);
 
-impl Object<'_> {
-    fn take<T>(&self, key: &str, what: &str, read: impl Fn(&Json) -> Option<T>) -> Result<Field<T>, String> {
+impl<'a> Object<'a> {
+    fn take<T>(
+        &self,
+        key: &str,
+        what: &str,
+        read: impl Fn(&Json<'a>) -> Option<T>,
+    ) -> Result<Field<T>, String> {
         match self.0.get(key) {
             None => Ok(Field::Absent),
             Some(Json::Null) => Ok(Field::Null),
@@ -193,7 +203,7 @@ impl Object<'_> {
 
     fn seconds(&self, key: &str) -> Result<Field<i32>, String> {
         self.take(key, "a number of seconds", |value| {
-            let digits: Decimal = value.as_number()?.to_string().parse().ok()?;
+            let digits: Decimal = value.as_digits()?.parse().ok()?;
             digits.is_integer().then_some(digits)?.to_i32()
         })
     }
@@ -201,8 +211,8 @@ impl Object<'_> {
     /// Exact, by the digits that were sent; Harvest sends `175.0` as well as `120`.
     fn money(&self, key: &str) -> Result<Field<Decimal>, String> {
         self.take(key, "an amount of up to 28 digits", |value| {
-            let digits = value.as_number()?.to_string();
-            Decimal::from_str_exact(&digits).or_else(|_| Decimal::from_scientific(&digits)).ok()
+            let digits = value.as_digits()?;
+            Decimal::from_str_exact(digits).or_else(|_| Decimal::from_scientific(digits)).ok()
         })
     }
 
@@ -245,7 +255,7 @@ impl Object<'_> {
 }
 
 impl Decode for User {
-    fn owner(object: &Map<String, Json>) -> Option<i64> {
+    fn owner(object: &Members<'_>) -> Option<i64> {
         object.get("id")?.as_i64()
     }
 
@@ -303,7 +313,7 @@ impl Decode for Assignment {
     }
 
     /// The embedded names are copies that follow a rename at once: of the references only the ids count.
-    fn keep_own(object: &mut Map<String, Json>) {
+    fn keep_own(object: &mut Members<'_>) {
         for key in ["user", "project"] {
             if let Some(Json::Object(reference)) = object.get_mut(key) {
                 reference.retain(|field, _| field == "id");
@@ -315,11 +325,11 @@ impl Decode for Assignment {
         self.user_id.value().copied()
     }
 
-    fn owner(object: &Map<String, Json>) -> Option<i64> {
+    fn owner(object: &Members<'_>) -> Option<i64> {
         object.get("user")?.get("id")?.as_i64()
     }
 
-    fn project(object: &Map<String, Json>) -> Option<Project> {
+    fn project(object: &Members<'_>) -> Option<Project> {
         let project = object.get("project")?;
         let text = |key| match project.get(key) {
             None => Field::Absent,

@@ -36,15 +36,11 @@ fn user(text: &str) -> User {
     read_as::<User>(text).expect("a user").fetched.record
 }
 
-/// `TODAY` with one field in another wording.
-fn today_with(key: &str, value: serde_json::Value) -> String {
-    let mut object: Map<String, Json> = serde_json::from_str(TODAY).expect("JSON");
-    object.insert(key.to_owned(), value);
+/// `TODAY` with another value in one field.
+fn today_with(key: &str, value: impl Serialize) -> String {
+    let mut object: BTreeMap<String, Box<RawValue>> = serde_json::from_str(TODAY).expect("JSON");
+    object.insert(key.to_owned(), serde_json::value::to_raw_value(&value).expect("JSON"));
     serde_json::to_string(&object).expect("JSON")
-}
-
-fn digits(number: &str) -> Json {
-    serde_json::from_str(number).expect("JSON")
 }
 
 #[test]
@@ -91,7 +87,7 @@ fn ids_are_64_bits_wide_and_money_keeps_its_digits() {
     assert_eq!(assignment.id, 4_294_967_297_001);
     assert!(assignment.hourly_rate == Field::Value("10.1".parse().expect("a decimal")));
     assert!(assignment.budget == Field::Value(120.into()));
-    let long = today_with("cost_rate", digits("12345678901234567.12345678"));
+    let long = today_with("cost_rate", raw("12345678901234567.12345678"));
     assert!(user(&long).cost_rate == Field::Value("12345678901234567.12345678".parse().expect("a decimal")));
     let project = read.project.expect("a project");
     assert_eq!(project.id, 28_674_500);
@@ -107,8 +103,8 @@ fn unknown_fields_are_kept_as_received() {
 #[test]
 fn the_hash_sees_unknown_fields_but_not_the_order_of_keys() {
     let hash = |text: &str| read_as::<User>(text).expect("a user").fetched.hash;
-    let mut pairs: Vec<(String, Json)> =
-        serde_json::from_str::<Map<String, Json>>(TODAY).expect("JSON").into_iter().collect();
+    let sent: BTreeMap<String, &RawValue> = serde_json::from_str(TODAY).expect("JSON");
+    let mut pairs: Vec<_> = sent.into_iter().collect();
     pairs.reverse();
     let pairs: Vec<String> = pairs.iter().map(|(key, value)| format!("{}:{value}", json!(key))).collect();
     assert_eq!(hash(TODAY), hash(&format!("{{{}}}", pairs.join(","))));
@@ -127,34 +123,72 @@ fn a_renamed_project_or_person_does_not_stir_the_assignment() {
 
 #[test]
 fn a_bad_record_is_rejected_by_field_name_and_never_by_value() {
+    let json = |value: serde_json::Value| raw(&value.to_string());
     for (key, value, reason) in [
-        ("first_name", json!(5), "first_name is not text"),
-        ("is_active", json!("yes"), "is_active is not true or false"),
-        ("is_active", json!(null), "is_active is null"),
-        ("weekly_capacity", json!(99_999_999_999_i64), "weekly_capacity is not a number of seconds"),
-        ("cost_rate", json!("plenty"), "cost_rate is not an amount of up to 28 digits"),
-        ("updated_at", json!("yesterday"), "updated_at is not a time such as 2024-05-01T22:34:41Z"),
-        ("roles", json!(["x", 5]), "roles is not a list of up to 1,000 texts"),
-        ("email", json!("a\u{0}b"), "holds a NUL character, which PostgreSQL cannot store"),
-        ("new_in_2027", json!({"a": ["\u{0}"]}), "holds a NUL character, which PostgreSQL cannot store"),
-        ("new_in_2027", digits("1e999999"), "holds a number that is out of all proportion"),
-        ("cost_rate", digits("1e-999999999999"), "holds a number that is out of all proportion"),
-        ("new_in_2027", json!("x".repeat((64 << 10) + 1)), "holds a text longer than 64 KiB"),
-        ("email", json!("x".repeat(1001)), "email is not a text of up to 1,000 bytes"),
-        ("created_at", json!("0000-00-00"), "created_at is not a time such as 2024-05-01T22:34:41Z"),
+        ("first_name", json(json!(5)), "first_name is not text"),
+        ("is_active", json(json!("yes")), "is_active is not true or false"),
+        ("is_active", json(json!(null)), "is_active is null"),
+        ("weekly_capacity", json(json!(99_999_999_999_i64)), "weekly_capacity is not a number of seconds"),
+        ("cost_rate", json(json!("plenty")), "cost_rate is not an amount of up to 28 digits"),
+        ("updated_at", json(json!("yesterday")), "updated_at is not a time such as 2024-05-01T22:34:41Z"),
+        ("roles", json(json!(["x", 5])), "roles is not a list of up to 1,000 texts"),
+        ("email", json(json!("a\u{0}b")), "holds a NUL character, which PostgreSQL cannot store"),
+        (
+            "new_in_2027",
+            json(json!({"a": ["\u{0}"]})),
+            "holds a NUL character, which PostgreSQL cannot store",
+        ),
+        ("new_in_2027", raw("1e999999"), "holds a number that is out of all proportion"),
+        ("cost_rate", raw("1e-999999999999"), "holds a number that is out of all proportion"),
+        ("new_in_2027", json(json!("x".repeat((64 << 10) + 1))), "holds a text longer than 64 KiB"),
+        ("email", json(json!("x".repeat(1001))), "email is not a text of up to 1,000 bytes"),
+        ("created_at", json(json!("0000-00-00")), "created_at is not a time such as 2024-05-01T22:34:41Z"),
         (
             "created_at",
-            json!("+262000-01-01T00:00:00Z"),
+            json(json!("+262000-01-01T00:00:00Z")),
             "created_at is not a time such as 2024-05-01T22:34:41Z",
         ),
         (
             "cost_rate",
-            digits("12345678901234567890123456789012"),
+            raw("12345678901234567890123456789012"),
             "cost_rate is not an amount of up to 28 digits",
         ),
     ] {
         let rejected = read_as::<User>(&today_with(key, value)).err().expect("a rejection");
         assert_eq!((rejected.id, rejected.reason.as_str()), (Some(3_758_384), reason));
+    }
+}
+
+/// serde_json's own types take such an object for a number, or for other JSON.
+#[test]
+fn objects_with_private_keys_of_serde_json_stay_objects() {
+    let (number, raw_value) = ("$serde_json::private::Number", "$serde_json::private::RawValue");
+    for object in [
+        json!({ number: "7200" }),
+        json!({ number: "no digits" }),
+        json!({ raw_value: "{\"id\":1}" }),
+        json!({ raw_value: "{not JSON" }),
+        json!({ raw_value: 5, "a": [{ number: "1" }] }),
+        json!([{ "a": { number: "1", "b": 2 } }]),
+    ] {
+        let text = today_with("new_in_2027", &object);
+        let read = read_as::<User>(&text).expect("a user").fetched;
+        assert_eq!(read.raw.get(), text, "kept as received");
+        assert_ne!(read.hash, read_as::<User>(TODAY).expect("a user").fetched.hash, "{text}");
+        let without_pay = super::read::<User>(&raw(&text), false, &"".into()).expect("a user").fetched;
+        assert!(without_pay.raw.get().contains(&object.to_string()), "{}", without_pay.raw);
+        for (key, reason) in [
+            ("weekly_capacity", "weekly_capacity is not a number of seconds"),
+            ("cost_rate", "cost_rate is not an amount of up to 28 digits"),
+            ("first_name", "first_name is not text"),
+            ("is_active", "is_active is not true or false"),
+            ("roles", "roles is not a list of up to 1,000 texts"),
+        ] {
+            let rejected = read_as::<User>(&today_with(key, &object)).err().expect("a rejection");
+            assert_eq!((rejected.id, rejected.reason.as_str()), (Some(3_758_384), reason));
+        }
+        let rejected = read_as::<User>(&today_with("id", &object)).err().expect("a rejection");
+        assert_eq!((rejected.id, rejected.reason.as_str()), (None, "id is not a positive 64-bit number"));
     }
 }
 
@@ -193,7 +227,7 @@ fn a_record_longer_than_a_mebibyte_is_not_taken_apart() {
 /// Each would be compared with each.
 #[test]
 fn lists_beyond_belief_are_refused() {
-    let roles = |count: usize| today_with("roles", (0..count).map(|n| n.to_string()).collect());
+    let roles = |count: usize| today_with("roles", (0..count).map(|n| n.to_string()).collect::<Vec<_>>());
     assert!(read_as::<User>(&roles(1000)).is_ok());
     let rejected = read_as::<User>(&roles(1001)).err().expect("rejected");
     assert_eq!(rejected.reason, "roles is not a list of up to 1,000 texts");
