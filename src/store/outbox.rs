@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -40,11 +41,11 @@ pub(super) async fn append(
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
     let head = sqlx::query!(
         // A server that was promoted since history was last looked at writes no event under the old stream's name.
-        "UPDATE roster.outbox_head AS head SET seq = seq + $1
+        r#"UPDATE roster.outbox_head AS head SET seq = seq + $1
           WHERE stream_id = $2
             AND coalesce(timeline_id = ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int, true)
             AND coalesce(system_identifier = (SELECT server.system_identifier FROM pg_control_system() AS server), true)
-         RETURNING seq",
+         RETURNING seq, clock_timestamp() AS "now!""#,
         count,
         stream
     )
@@ -54,7 +55,7 @@ pub(super) async fn append(
     .ok_or(StoreError::RowCount { table: "roster.outbox_head", expected: 1, wrote: 0 })?;
     let mut seq = head.seq - count;
     for events in events.chunks(AT_A_TIME) {
-        insert(connection, account, seq, events).await?;
+        insert(connection, account, seq, head.now, events).await?;
         seq += i64::try_from(events.len()).unwrap_or(i64::MAX);
     }
     sqlx::query!("SELECT pg_notify($1, $2) AS rung", DOORBELL, head.seq.to_string())
@@ -63,11 +64,13 @@ pub(super) async fn append(
     Ok(())
 }
 
-/// Those whose numbers come after `seq`.
+/// Inserts the events whose numbers come after `seq`. All events of a commit have one `recorded_at`, taken while the head
+/// is locked, so that a question about any moment of the past sees the whole commit or nothing of it.
 async fn insert(
     connection: &mut PgConnection,
     account: AccountId,
     seq: i64,
+    recorded_at: DateTime<Utc>,
     events: &[Event],
 ) -> Result<(), StoreError> {
     let ids: Vec<Uuid> = events.iter().map(|event| event.id).collect();
@@ -81,7 +84,7 @@ async fn insert(
         "INSERT INTO roster.outbox (seq, id, aggregatetype, aggregateid, type, payload, account_id, version,
                                     occurred_at, recorded_at)
          SELECT $1 + event.n, event.id, aggregatetype, aggregateid, type, payload::jsonb, $2, version,
-                occurred_at, clock_timestamp()
+                occurred_at, $10
            FROM UNNEST($3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
                        $9::timestamptz[])
                 WITH ORDINALITY
@@ -95,6 +98,7 @@ async fn insert(
         &payloads as _,
         &versions,
         &times,
+        recorded_at,
     )
     .execute(connection)
     .await?;

@@ -37,7 +37,7 @@ pub fn fingerprint(id: Option<i64>, raw: &str) -> String {
     )
 }
 
-/// Ids of a list that are on record as bad or as missing.
+/// Which records of a page are on record as bad or as missing.
 #[derive(Clone, Debug, Default)]
 pub struct OnRecord {
     /// In `roster.rejected_records`.
@@ -47,17 +47,27 @@ pub struct OnRecord {
 }
 
 impl Store {
-    /// Which records of a list are on record; nearly always none.
-    pub async fn on_record(&self, account: AccountId, resource: Resource) -> Result<OnRecord, StoreError> {
+    /// Which of these records are on record; nearly always none.
+    pub async fn on_record(
+        &self,
+        account: AccountId,
+        resource: Resource,
+        ids: &[i64],
+    ) -> Result<OnRecord, StoreError> {
+        let fingerprints: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let rows = sqlx::query!(
             r#"SELECT true AS "rejected!", record_id AS "id!" FROM roster.rejected_records
-                WHERE account_id = $1 AND resource = $2 AND record_id IS NOT NULL
+                WHERE account_id = $1 AND resource = $2 AND fingerprint = ANY($4)
                UNION ALL
-               SELECT false, record_id FROM roster.held_deletions WHERE account_id = $1 AND resource = $2
+               SELECT false, record_id FROM roster.held_deletions
+                WHERE account_id = $1 AND resource = $2 AND record_id = ANY($3)
                UNION ALL
-               SELECT false, record_id FROM roster.missed_records WHERE account_id = $1 AND resource = $2"#,
+               SELECT false, record_id FROM roster.missed_records
+                WHERE account_id = $1 AND resource = $2 AND record_id = ANY($3)"#,
             account.0,
             resource.name(),
+            ids,
+            &fingerprints,
         )
         .fetch_all(&self.pool)
         .await?;
@@ -116,9 +126,9 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        rejections.retain(|new| {
-            !recent.iter().any(|old| old.fingerprint == new.fingerprint() && old.error == new.reason)
-        });
+        let recent: HashSet<(String, String)> =
+            recent.into_iter().map(|row| (row.fingerprint, row.error)).collect();
+        rejections.retain(|new| !recent.contains(&(new.fingerprint(), new.reason.clone())));
         Ok(rejections)
     }
 }

@@ -149,8 +149,10 @@ impl Writer<'_> {
         let bad: HashSet<i64> = rejections.iter().filter_map(|rejection| rejection.id).collect();
         let (mut forgiven, mut back) = (Vec::new(), Vec::new());
         if !ids.is_empty() || !bad.is_empty() {
-            let on_record = store.on_record(account, R::RESOURCE).await?;
-            back = ids.iter().chain(&bad).copied().filter(|id| on_record.missing.contains(id)).collect();
+            let all: Vec<i64> = ids.iter().chain(&bad).copied().collect();
+            let on_record = store.on_record(account, R::RESOURCE, &all).await?;
+            back = all;
+            back.retain(|id| on_record.missing.contains(id));
             forgiven = ids;
             forgiven.retain(|id| on_record.rejected.contains(id) && !bad.contains(id));
         }

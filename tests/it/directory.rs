@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use harvest_sim::{Company, Options};
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
 
@@ -152,6 +153,31 @@ async fn the_past_is_what_a_replay_to_that_moment_says() {
                  WHERE history_since = (SELECT max(recorded_at) FROM roster.outbox WHERE version > 1)";
     assert_eq!(ids(&world, told).await, [1]);
     assert!(rows(&world, "SELECT * FROM roster.user_history WHERE valid_to IS NOT NULL").await.is_empty());
+}
+
+/// More people than one statement writes, all changed by one commit.
+#[tokio::test]
+async fn users_as_of_the_time_of_a_commit_shows_all_of_it() {
+    let mut world = World::of(Company::seeded(1, 700, 0), Options::default()).await;
+    world.cycle().await;
+    world.news().await;
+    for user in world.sim.user_ids() {
+        world.sim.rename(user, "Rita", "Renamed");
+    }
+    world.cycle().await;
+    assert_eq!(world.news().await.len(), 700);
+    let commits = "SELECT recorded_at::text AS at, count(*) AS events FROM roster.outbox GROUP BY 1 ORDER BY 1";
+    let commits = rows(&world, commits).await;
+    assert_eq!(commits.iter().map(|row| row["events"].as_i64().unwrap()).collect::<Vec<_>>(), [700, 700]);
+    let at = commits[1]["at"].as_str().unwrap();
+    for (at, renamed) in [(format!("'{at}'"), 700), (format!("'{at}'::timestamptz - interval '1 us'"), 0)] {
+        let seen = format!(
+            "SELECT count(*) AS everybody, count(*) FILTER (WHERE last_name = 'Renamed') AS renamed
+               FROM directory.users_as_of({at})"
+        );
+        let seen = rows(&world, &seen).await;
+        assert_eq!((&seen[0]["everybody"], &seen[0]["renamed"]), (&700.into(), &renamed.into()), "{at}");
+    }
 }
 
 async fn expect_past_equals_replay(world: &World, moments: &[DateTime<Utc>]) {
