@@ -50,6 +50,13 @@ pub struct Change<R> {
     pub after: Option<R>,
 }
 
+impl<R> Change<R> {
+    /// Raises the version above this one.
+    pub fn continue_after(&mut self, last: i64) {
+        self.version = self.version.max(last + 1);
+    }
+}
+
 impl<R: Record> Change<R> {
     /// A record that was not there.
     pub fn creation(record: R, version: i64) -> Self {

@@ -103,12 +103,12 @@ pub fn plan<R: Record>(
 }
 
 impl<R> Write<R> {
-    /// Goes on where the events of this record left off, where its row was lost: versions run on and on.
-    pub fn continue_after(&mut self, told: i64) {
-        if let Some(change) = &mut self.change
-            && self.version <= told
-        {
-            (self.version, change.version) = (told + 1, told + 1);
+    /// Raises the version above the last one of the record's events and history, which is more than its row says where the
+    /// row was deleted, or its version lowered, by hand.
+    pub fn continue_after(&mut self, last: i64) {
+        if let Some(change) = &mut self.change {
+            change.continue_after(last);
+            self.version = change.version;
         }
     }
 }

@@ -158,10 +158,12 @@ impl StoreError {
             if error.code().is_some_and(|code| REFUSING.iter().any(|class| code.starts_with(class))))
     }
 
-    /// An event of this record and version was told before: the row's own version is behind.
-    pub fn is_told_before(&self) -> bool {
+    /// A record's new version is not above its last one: the row was deleted, or its version lowered, by hand.
+    pub fn is_version_conflict(&self) -> bool {
         matches!(self, Self::Database(Answer(sqlx::Error::Database(error)))
-            if error.is_unique_violation() && error.table() == Some("outbox"))
+            if error.is_unique_violation()
+                && error.table().is_some_and(|table| WITH_VERSIONS.contains(&table))
+                && error.constraint() != Some("outbox_pkey"))
     }
 
     /// Why the server does not take a value, without the value.
@@ -196,6 +198,9 @@ impl StoreError {
         }
     }
 }
+
+/// Tables in which each version of a record stands once. `outbox` has `seq` as its primary key besides.
+const WITH_VERSIONS: [&str; 4] = ["outbox", "user_history", "user_assignment_history", "rate_versions"];
 
 /// Classes of what a value can be refused for: it is no such value, or beyond a limit (a long text in an index).
 const REFUSING: [&str; 2] = ["22", "54"];

@@ -203,6 +203,7 @@ impl Store {
                     billable AS (DELETE FROM roster.billable_rates WHERE account_id = $1 RETURNING 1),
                     cost AS (DELETE FROM roster.cost_rates WHERE account_id = $1 RETURNING 1),
                     reads AS (DELETE FROM roster.rate_reads WHERE account_id = $1),
+                    versions AS (DELETE FROM roster.rate_versions WHERE account_id = $1),
                     rejected AS (DELETE FROM roster.rejected_records WHERE account_id = $1 RETURNING 1),
                     held AS (DELETE FROM roster.held_deletions WHERE account_id = $1),
                     missed AS (DELETE FROM roster.missed_records WHERE account_id = $1),

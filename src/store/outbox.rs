@@ -106,9 +106,9 @@ async fn insert(
 }
 
 impl Store {
-    /// The last version that was told of each of these records. Asked only when a row's own version is found to be
-    /// behind, as after somebody's `DELETE`.
-    pub async fn versions_told(
+    /// The last version of each of these records by its events and its history, whatever its row says. Asked only after a
+    /// [version conflict](StoreError::is_version_conflict).
+    pub async fn last_versions(
         &self,
         account: AccountId,
         resource: Resource,
@@ -116,18 +116,28 @@ impl Store {
     ) -> Result<HashMap<i64, i64>, StoreError> {
         let aggregates: Vec<String> = ids.iter().map(|id| format!("{account}/{id}")).collect();
         let rows = sqlx::query!(
-            r#"SELECT aggregateid, max(version) AS "version!" FROM roster.outbox
-                WHERE account_id = $1 AND aggregatetype = $2 AND aggregateid = ANY($3)
-                GROUP BY aggregateid"#,
+            r#"SELECT id AS "id!", max(version) AS "version!"
+                 FROM (SELECT split_part(aggregateid, '/', 2)::bigint AS id, version FROM roster.outbox
+                        WHERE account_id = $1 AND aggregatetype = $2 AND aggregateid = ANY($3)
+                       UNION ALL
+                       SELECT id, version FROM roster.user_history
+                        WHERE account_id = $1 AND $2 = 'user' AND id = ANY($4)
+                       UNION ALL
+                       SELECT id, version FROM roster.user_assignment_history
+                        WHERE account_id = $1 AND $2 = 'user_assignment' AND id = ANY($4)
+                       UNION ALL
+                       SELECT id, version FROM roster.rate_versions
+                        WHERE account_id = $1 AND $2 IN ('billable_rate', 'cost_rate')
+                          AND billable = ($2 = 'billable_rate') AND id = ANY($4)) AS known
+                GROUP BY id"#,
             account.0,
             resource.aggregate(),
             &aggregates,
+            ids,
         )
         .fetch_all(&self.pool)
         .await?;
-        let told: HashMap<String, i64> = rows.into_iter().map(|row| (row.aggregateid, row.version)).collect();
-        let by_id = ids.iter().zip(&aggregates);
-        Ok(by_id.filter_map(|(id, aggregate)| Some((*id, *told.get(aggregate)?))).collect())
+        Ok(rows.into_iter().map(|row| (row.id, row.version)).collect())
     }
 
     /// The next events after `after`, of all types or of those that are `LIKE` the pattern.

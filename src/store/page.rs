@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::state::{self, CycleRow, Mark};
 use super::{Fence, Store, StoreError, Table, deletions, outbox, projects, rejected};
-use crate::roster::{AccountId, Event, Mirrored, Project, Reason, Resource, Write};
+use crate::roster::{AccountId, Change, Event, Mirrored, Project, Reason, Resource, Write};
 
 /// So many rows a statement: a page of 2,000 in one takes a dozen megabytes of texts, and saves nothing.
 pub(super) const AT_A_TIME: usize = 500;
@@ -121,11 +121,12 @@ impl Page {
     }
 
     /// Makes tombstones.
-    pub async fn bury<R: Table>(&mut self, ids: &[i64]) -> Result<(), StoreError> {
-        if ids.is_empty() {
+    pub async fn bury<R: Table>(&mut self, deletions: &[Change<R>]) -> Result<(), StoreError> {
+        if deletions.is_empty() {
             return Ok(());
         }
-        R::bury(&mut self.transaction, self.account, ids).await
+        let (ids, versions): (Vec<i64>, Vec<i64>) = deletions.iter().map(|it| (it.id(), it.version)).unzip();
+        R::bury(&mut self.transaction, self.account, &ids, &versions).await
     }
 
     /// Holds deletions for a person.

@@ -61,8 +61,9 @@ macro_rules! rates {
                 connection: &mut PgConnection,
                 account: AccountId,
                 ids: &[i64],
+                versions: &[i64],
             ) -> Result<(), StoreError> {
-                let buried = sqlx::query!($bury, account.0, ids).execute(connection).await?;
+                let buried = sqlx::query!($bury, account.0, ids, versions).execute(connection).await?;
                 ensure_rows($table, ids.len(), buried.rows_affected())
             }
         }
@@ -89,8 +90,9 @@ rates!(
             (EXCLUDED.user_id, EXCLUDED.amount, EXCLUDED.start_date, EXCLUDED.end_date, EXCLUDED.created_at,
              EXCLUDED.updated_at, EXCLUDED.raw, EXCLUDED.version, EXCLUDED.content_hash, EXCLUDED.synced_at,
              NULL)",
-    "UPDATE roster.billable_rates SET deleted_at = now(), version = version + 1, synced_at = now()
-      WHERE account_id = $1 AND id = ANY($2) AND deleted_at IS NULL"
+    "UPDATE roster.billable_rates AS row SET deleted_at = now(), version = gone.version, synced_at = now()
+       FROM UNNEST($2::bigint[], $3::bigint[]) AS gone (id, version)
+      WHERE row.account_id = $1 AND row.id = gone.id AND row.deleted_at IS NULL"
 );
 
 rates!(
@@ -113,8 +115,9 @@ rates!(
             (EXCLUDED.user_id, EXCLUDED.amount, EXCLUDED.start_date, EXCLUDED.end_date, EXCLUDED.created_at,
              EXCLUDED.updated_at, EXCLUDED.raw, EXCLUDED.version, EXCLUDED.content_hash, EXCLUDED.synced_at,
              NULL)",
-    "UPDATE roster.cost_rates SET deleted_at = now(), version = version + 1, synced_at = now()
-      WHERE account_id = $1 AND id = ANY($2) AND deleted_at IS NULL"
+    "UPDATE roster.cost_rates AS row SET deleted_at = now(), version = gone.version, synced_at = now()
+       FROM UNNEST($2::bigint[], $3::bigint[]) AS gone (id, version)
+      WHERE row.account_id = $1 AND row.id = gone.id AND row.deleted_at IS NULL"
 );
 
 /// Ids of the live rates of some people.

@@ -42,11 +42,12 @@ pub trait Table: Record {
         writes: &[Write<Self>],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Makes tombstones of live rows: the last values stay, the version goes up by one.
+    /// Makes tombstones of live rows, each with its new version: the last values stay.
     fn bury(
         connection: &mut PgConnection,
         account: AccountId,
         ids: &[i64],
+        versions: &[i64],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 

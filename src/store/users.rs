@@ -128,13 +128,20 @@ impl Table for User {
         ensure_rows("roster.users", writes.len(), written.rows_affected())
     }
 
-    async fn bury(connection: &mut PgConnection, account: AccountId, ids: &[i64]) -> Result<(), StoreError> {
+    async fn bury(
+        connection: &mut PgConnection,
+        account: AccountId,
+        ids: &[i64],
+        versions: &[i64],
+    ) -> Result<(), StoreError> {
         let buried = sqlx::query!(
-            "UPDATE roster.users
-                SET deleted_at = now(), is_active = false, version = version + 1, synced_at = now()
-              WHERE account_id = $1 AND id = ANY($2) AND deleted_at IS NULL",
+            "UPDATE roster.users AS row
+                SET deleted_at = now(), is_active = false, version = gone.version, synced_at = now()
+               FROM UNNEST($2::bigint[], $3::bigint[]) AS gone (id, version)
+              WHERE row.account_id = $1 AND row.id = gone.id AND row.deleted_at IS NULL",
             account.0,
             ids,
+            versions,
         )
         .execute(connection)
         .await?;

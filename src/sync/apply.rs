@@ -172,10 +172,10 @@ impl Writer<'_> {
     ) -> Result<(), StoreError> {
         let refused = match self.try_commit(&news, &HashMap::new(), report).await {
             Err(error) if error.is_refusal() && !news.suspects.is_empty() => error,
-            Err(error) if error.is_told_before() => {
+            Err(error) if error.is_version_conflict() => {
                 let ids: Vec<i64> = news.suspects.iter().map(Suspect::id).collect();
-                let told = self.store.versions_told(self.fence.account, R::RESOURCE, &ids).await?;
-                return self.try_commit(&news, &told, report).await;
+                let last = self.store.last_versions(self.fence.account, R::RESOURCE, &ids).await?;
+                return self.try_commit(&news, &last, report).await;
             }
             done => return done,
         };
@@ -214,7 +214,7 @@ impl Writer<'_> {
     async fn try_commit<R: Decode + Table>(
         &self,
         news: &News<R>,
-        told: &HashMap<i64, i64>,
+        last: &HashMap<i64, i64>,
         report: &mut Report,
     ) -> Result<(), StoreError> {
         let mut page = self.store.begin(&self.fence).await?;
@@ -227,7 +227,7 @@ impl Writer<'_> {
                 suspects.iter().map(|suspect| (suspect.id(), &*suspect.request)).collect();
             let mut writes = plan(&page.rows::<R>(&ids).await?, images, suspects[0].reading);
             for write in &mut writes {
-                told.get(&write.record.id()).into_iter().for_each(|told| write.continue_after(*told));
+                last.get(&write.record.id()).into_iter().for_each(|last| write.continue_after(*last));
             }
             page.write(&writes).await?;
             let before = events.len();
@@ -245,8 +245,8 @@ impl Writer<'_> {
         if R::RESOURCE == Resource::Users {
             page.release_places(&news.back).await?;
         }
-        if let Some(last) = &news.last {
-            page.mark(R::RESOURCE, &last.mark).await?;
+        if let Some(page_end) = &news.last {
+            page.mark(R::RESOURCE, &page_end.mark).await?;
         }
         // The cycle's row tells of this page too; what was refused is counted when it is tried again.
         let counts = report.of(R::RESOURCE);

@@ -135,6 +135,9 @@ impl Sink for Writer<'_> {
     }
 }
 
+/// The last versions of records by their events and their history, as far as they have been asked for.
+type LastVersions = HashMap<Resource, HashMap<i64, i64>>;
+
 impl Writer<'_> {
     /// Makes tombstones in one transaction; a person's rates go with the person.
     async fn bury<R: Table>(
@@ -142,21 +145,46 @@ impl Writer<'_> {
         gone: &[(i64, Option<Request>)],
         report: &mut Report,
     ) -> Result<(), StoreError> {
-        let ids = &gone.iter().map(|(id, _)| *id).collect::<Vec<_>>()[..];
-        let requests: HashMap<i64, &str> =
-            gone.iter().filter_map(|(id, request)| Some((*id, &**request.as_ref()?))).collect();
+        let (store, account) = (self.store, self.fence.account);
+        let ids: Vec<i64> = gone.iter().map(|(id, _)| *id).collect();
         let rates = match R::RESOURCE {
-            Resource::Users => self.store.rates_of(self.fence.account, ids).await?,
+            Resource::Users => store.rates_of(account, &ids).await?,
             _ => RateIds::default(),
         };
+        match self.try_bury::<R>(gone, &rates, &LastVersions::new(), report).await {
+            Err(error) if error.is_version_conflict() => {
+                let mut last = LastVersions::new();
+                for (resource, ids) in [
+                    (Resource::BillableRates, &rates.billable),
+                    (Resource::CostRates, &rates.cost),
+                    (R::RESOURCE, &ids),
+                ] {
+                    last.insert(resource, store.last_versions(account, resource, ids).await?);
+                }
+                self.try_bury::<R>(gone, &rates, &last, report).await
+            }
+            done => done,
+        }
+    }
+
+    async fn try_bury<R: Table>(
+        &self,
+        gone: &[(i64, Option<Request>)],
+        rates: &RateIds,
+        last: &LastVersions,
+        report: &mut Report,
+    ) -> Result<(), StoreError> {
+        let ids: Vec<i64> = gone.iter().map(|(id, _)| *id).collect();
+        let requests: HashMap<i64, &str> =
+            gone.iter().filter_map(|(id, request)| Some((*id, &**request.as_ref()?))).collect();
         let mut page = self.store.begin(&self.fence).await?;
         let asked = (self.telling(&page, report), &requests);
-        let mut events = bury_in::<R>(&mut page, ids, asked, Change::id).await?;
+        let mut events = bury_in::<R>(&mut page, &ids, last, asked, Change::id).await?;
         let buried = events.len() as u64;
-        events.extend(bury_in::<BillableRate>(&mut page, &rates.billable, asked, person).await?);
-        events.extend(bury_in::<CostRate>(&mut page, &rates.cost, asked, person).await?);
-        page.forgive(R::RESOURCE, ids).await?;
-        page.release(R::RESOURCE, ids).await?;
+        events.extend(bury_in::<BillableRate>(&mut page, &rates.billable, last, asked, person).await?);
+        events.extend(bury_in::<CostRate>(&mut page, &rates.cost, last, asked, person).await?);
+        page.forgive(R::RESOURCE, &ids).await?;
+        page.release(R::RESOURCE, &ids).await?;
         page.release(Resource::BillableRates, &rates.billable).await?;
         page.release(Resource::CostRates, &rates.cost).await?;
         // The cycle's row tells of them too, if they happen.
@@ -182,15 +210,20 @@ fn person<R: Record>(deletion: &Change<R>) -> i64 {
 async fn bury_in<R: Table>(
     page: &mut Page,
     ids: &[i64],
+    last: &LastVersions,
     (telling, requests): (Telling<'_>, &HashMap<i64, &str>),
     about: fn(&Change<R>) -> i64,
 ) -> Result<Vec<Event>, StoreError> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let deletions = bury(page.rows::<R>(ids).await?);
-    let ids: Vec<i64> = deletions.iter().map(Change::id).collect();
-    page.bury::<R>(&ids).await?;
+    let mut deletions = bury(page.rows::<R>(ids).await?);
+    if let Some(last) = last.get(&R::RESOURCE) {
+        for deletion in &mut deletions {
+            last.get(&deletion.id()).into_iter().for_each(|last| deletion.continue_after(*last));
+        }
+    }
+    page.bury(&deletions).await?;
     let told = deletions.iter().map(|deletion| {
         let request = requests.get(&about(deletion)).copied();
         Event::new(deletion, &Telling { request, ..telling })

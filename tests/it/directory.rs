@@ -166,7 +166,8 @@ async fn users_as_of_the_time_of_a_commit_shows_all_of_it() {
     }
     world.cycle().await;
     assert_eq!(world.news().await.len(), 700);
-    let commits = "SELECT recorded_at::text AS at, count(*) AS events FROM roster.outbox GROUP BY 1 ORDER BY 1";
+    let commits =
+        "SELECT recorded_at::text AS at, count(*) AS events FROM roster.outbox GROUP BY 1 ORDER BY 1";
     let commits = rows(&world, commits).await;
     assert_eq!(commits.iter().map(|row| row["events"].as_i64().unwrap()).collect::<Vec<_>>(), [700, 700]);
     let at = commits[1]["at"].as_str().unwrap();

@@ -20,6 +20,7 @@ mod consent;
 mod consuming;
 mod corpus;
 mod counting;
+mod damage;
 mod database;
 mod deletions;
 mod deploy;
