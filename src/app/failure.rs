@@ -83,6 +83,7 @@ impl From<StoreError> for Failure {
             | StoreError::Held { .. }
             | StoreError::Locked { .. }
             | StoreError::Migrating => Exit::Busy,
+            StoreError::Refusing { .. } => Exit::Unavailable,
             error if error.is_unavailable() => Exit::Unavailable,
             _ => Exit::Internal,
         };

@@ -110,7 +110,8 @@ impl Sync<'_> {
             let again_after = self.app.again_after();
             // Somebody who asks for all of it, or for one person, has a doubt.
             let thorough = self.options.full || self.options.user.is_some();
-            let writer = Writer { store: &self.app.store, fence, again_after, thorough };
+            let guard = self.app.rules().guard;
+            let writer = Writer { store: &self.app.store, fence, again_after, guard, thorough };
             let done = match self.options.user {
                 Some(user) => self.person(&writer, &client, user).await,
                 None => self.whole(&writer, &client).await,

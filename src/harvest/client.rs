@@ -241,7 +241,8 @@ impl Client {
         &self.transport.base
     }
 
-    pub(super) fn with_pay(&self) -> bool {
+    /// Whether pay may be read.
+    pub fn with_pay(&self) -> bool {
         self.with_pay
     }
 

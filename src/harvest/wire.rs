@@ -85,8 +85,8 @@ pub struct Read<R> {
     pub fetched: Fetched<R>,
     /// The project, for assignments.
     pub project: Option<Project>,
-    /// What brought it.
-    pub request: Request,
+    /// What brought it, as far as that is still known.
+    pub request: Option<Request>,
 }
 
 /// Reads one object, which this request brought.
@@ -132,7 +132,7 @@ pub fn read<R: Decode>(raw: &RawValue, with_pay: bool, request: &Request) -> Res
     let project = R::project(&object);
     R::keep_own(&mut object);
     let hash = xxh3_64_with_seed(to_raw(&object).get().as_bytes(), DECODER).cast_signed();
-    Ok(Read { fetched: Fetched { record, raw, hash }, project, request: request.clone() })
+    Ok(Read { fetched: Fetched { record, raw, hash }, project, request: Some(request.clone()) })
 }
 
 /// The id of a record that cannot be read otherwise: it was there, so it is not missing.

@@ -96,6 +96,9 @@ pub trait Record: Clone + Send + Sync + 'static {
     /// mirror keeps the wording (the order of a set) that the last event told.
     #[must_use]
     fn worded_as(self, known: &Self) -> Self;
+    /// This record under another id.
+    #[must_use]
+    fn with_id(self, id: i64) -> Self;
 }
 
 /// A record whose every field is named once. From that list come the struct and the functions in which
@@ -145,6 +148,9 @@ macro_rules! record {
             }
             fn worded_as(self, known: &Self) -> Self {
                 Self { $($quiet: self.$quiet,)* ..known.clone() }
+            }
+            fn with_id(self, id: i64) -> Self {
+                Self { id, ..self }
             }
         }
 

@@ -83,6 +83,22 @@ pub enum StoreError {
     /// A secret could not be sealed.
     #[error("cannot seal what must not be stored in clear")]
     Seal(#[from] SealError),
+    /// The server refuses records, and not because of the records.
+    #[error(
+        "PostgreSQL refuses at least {refused} of the {changed} new or changed records of a page of {list}; the cause is the \
+         database and not these records, so nothing of the page was stored; check the triggers, constraints, indexes and \
+         settings of roster.{list} and roster.outbox"
+    )]
+    Refusing {
+        /// The list.
+        list: &'static str,
+        /// How many it is known to refuse.
+        refused: usize,
+        /// Of how many.
+        changed: usize,
+        /// What the server says of one of them.
+        source: Answer,
+    },
     /// Anything else that the server says.
     #[error("the database refused a statement")]
     Database(#[source] Answer),
@@ -152,10 +168,19 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
-    /// The server does not take this very value: the record that holds it is to be set aside.
+    /// The server does not take what was to be written, which may be the fault of one record.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Database(Answer(sqlx::Error::Database(error)))
             if error.code().is_some_and(|code| REFUSING.iter().any(|class| code.starts_with(class))))
+            && !self.is_version_conflict()
+    }
+
+    /// A refusal that is not the records' fault.
+    pub fn of_the_database(self, list: &'static str, refused: usize, changed: usize) -> Self {
+        match self {
+            Self::Database(source) => Self::Refusing { list, refused, changed, source },
+            error => error,
+        }
     }
 
     /// A record's new version is not above its last one: the row was deleted, or its version lowered, by hand.
@@ -164,6 +189,11 @@ impl StoreError {
             if error.is_unique_violation()
                 && error.table().is_some_and(|table| WITH_VERSIONS.contains(&table))
                 && error.constraint() != Some("outbox_pkey"))
+    }
+
+    /// The server has such a row already.
+    pub fn is_unique_violation(&self) -> bool {
+        matches!(self, Self::Database(Answer(sqlx::Error::Database(error))) if error.is_unique_violation())
     }
 
     /// Why the server does not take a value, without the value.
@@ -202,8 +232,9 @@ impl StoreError {
 /// Tables in which each version of a record stands once. `outbox` has `seq` as its primary key besides.
 const WITH_VERSIONS: [&str; 4] = ["outbox", "user_history", "user_assignment_history", "rate_versions"];
 
-/// Classes of what a value can be refused for: it is no such value, or beyond a limit (a long text in an index).
-const REFUSING: [&str; 2] = ["22", "54"];
+/// Classes of SQLSTATEs that a record can be refused with: a value that is none, a constraint, a limit (a long text in an
+/// index), and what triggers raise if they name no SQLSTATE.
+const REFUSING: [&str; 4] = ["22", "23", "54", "P0"];
 
 /// SQLSTATEs, or their classes, of what passes or is put right at the server: connection trouble, a read-only server,
 /// wrong password, no such database, deadlock, insufficient resources, locks and statements that took too long,

@@ -7,10 +7,10 @@ use sqlx::PgConnection;
 use super::{Fence, Store, StoreError};
 use crate::roster::{AccountId, Resource};
 
-/// Longest text of a record that is kept.
+/// Longest text that is kept of a record that could not be read.
 const MOST_KEPT: usize = 64 << 10;
 
-/// A record that could not be read.
+/// A record that could not be read, or that PostgreSQL refused.
 #[derive(Clone)]
 pub struct Rejection {
     /// Its id, where that can be read.
@@ -21,6 +21,8 @@ pub struct Rejection {
     pub raw: String,
     /// Why, by field names.
     pub reason: String,
+    /// Whether PostgreSQL refused it: it is kept whole, to be tried again.
+    pub refused_by_database: bool,
 }
 
 impl Rejection {
@@ -106,6 +108,48 @@ impl Store {
         page.commit().await
     }
 
+    /// The texts of records that PostgreSQL refused, so many at the most, by chance.
+    pub async fn refused(
+        &self,
+        account: AccountId,
+        resource: Resource,
+        most: i64,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
+        let texts = sqlx::query_scalar!(
+            "SELECT raw FROM roster.rejected_records
+              WHERE account_id = $1 AND resource = $2 AND refused_by_database ORDER BY random() LIMIT $3",
+            account.0,
+            resource.name(),
+            most,
+        );
+        Ok(texts.fetch_all(&self.pool).await?)
+    }
+
+    /// The live row of this list that PostgreSQL took last, but for some: its id and its `raw`.
+    pub async fn known_good(
+        &self,
+        account: AccountId,
+        resource: Resource,
+        but: &[i64],
+    ) -> Result<Option<(i64, String)>, StoreError> {
+        let row = sqlx::query!(
+            r#"SELECT id AS "id!", raw::text AS "raw!"
+                 FROM (SELECT 'users' AS resource, account_id, id, raw, synced_at, deleted_at FROM roster.users
+                       UNION ALL
+                       SELECT 'user_assignments', account_id, id, raw, synced_at, deleted_at FROM roster.user_assignments
+                       UNION ALL
+                       SELECT 'billable_rates', account_id, id, raw, synced_at, deleted_at FROM roster.billable_rates
+                       UNION ALL
+                       SELECT 'cost_rates', account_id, id, raw, synced_at, deleted_at FROM roster.cost_rates) AS row
+                WHERE account_id = $1 AND resource = $2 AND id <> ALL($3) AND deleted_at IS NULL
+                ORDER BY synced_at DESC LIMIT 1"#,
+            account.0,
+            resource.name(),
+            but,
+        );
+        Ok(row.fetch_optional(&self.pool).await?.map(|row| (row.id, row.raw)))
+    }
+
     /// Those of the rejections that are not on record as this rosterd's, or not seen for an hour: a bad record that comes with each
     /// poll is not written with each poll.
     pub async fn rejection_news(
@@ -144,21 +188,22 @@ pub(super) async fn put(
         sqlx::query!(
             "INSERT INTO roster.rejected_records
                     (account_id, resource, fingerprint, record_id, raw, raw_size, error, rosterd_version,
-                     first_seen_at, last_seen_at, user_id)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now(), now(), $9)
+                     first_seen_at, last_seen_at, user_id, refused_by_database)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now(), now(), $9, $10)
              ON CONFLICT (account_id, resource, fingerprint) DO UPDATE SET
-                    (raw, raw_size, error, rosterd_version, last_seen_at, user_id) =
+                    (raw, raw_size, error, rosterd_version, last_seen_at, user_id, refused_by_database) =
                     (EXCLUDED.raw, EXCLUDED.raw_size, EXCLUDED.error, EXCLUDED.rosterd_version,
-                     EXCLUDED.last_seen_at, EXCLUDED.user_id)",
+                     EXCLUDED.last_seen_at, EXCLUDED.user_id, EXCLUDED.refused_by_database)",
             account.0,
             resource.name(),
             rejection.fingerprint(),
             rejection.id,
-            &raw[..raw.len().min(MOST_KEPT)],
+            &raw[..if rejection.refused_by_database { raw.len() } else { raw.len().min(MOST_KEPT) }],
             i64::try_from(raw.len()).unwrap_or(i64::MAX),
             rejection.reason,
             env!("CARGO_PKG_VERSION"),
             rejection.user_id,
+            rejection.refused_by_database,
         )
         .execute(&mut *connection)
         .await?;

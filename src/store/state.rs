@@ -23,6 +23,8 @@ pub struct ListState {
     pub unexplained: Option<(u64, u64)>,
     /// Another rosterd than this one could not read some records; this one perhaps can.
     pub has_old_rejections: bool,
+    /// PostgreSQL refused some records; it perhaps takes them now.
+    pub has_refused: bool,
 }
 
 /// What is known of an account before it is read.
@@ -111,7 +113,10 @@ impl Store {
                       list.unexplained_total, list.unexplained_expected,
                       EXISTS (SELECT FROM roster.rejected_records AS bad
                                WHERE (bad.account_id, bad.resource) = (list.account_id, list.resource)
-                                 AND bad.rosterd_version <> $2) AS "has_old_rejections!"
+                                 AND bad.rosterd_version <> $2) AS "has_old_rejections!",
+                      EXISTS (SELECT FROM roster.rejected_records AS bad
+                               WHERE (bad.account_id, bad.resource) = (list.account_id, list.resource)
+                                 AND bad.refused_by_database) AS "has_refused!"
                  FROM roster.watermarks AS list WHERE list.account_id = $1"#,
             account.0,
             env!("CARGO_PKG_VERSION"),
@@ -141,6 +146,7 @@ impl Store {
                     .zip(row.unexplained_expected)
                     .map(|(total, expected)| (total.unsigned_abs(), expected.unsigned_abs())),
                 has_old_rejections: row.has_old_rejections,
+                has_refused: row.has_refused,
             };
             Some((by_name(&row.resource)?, state))
         });

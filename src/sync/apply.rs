@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::TimeDelta;
 
+use super::refused::Refused;
 use super::report::Report;
 use super::sink::{Batch, LastPage};
 use crate::harvest::Decode;
 use crate::harvest::wire::Read;
 use crate::roster::event::Telling;
-use crate::roster::{Event, Fetched, Project, Reading, Record, Request, Resource, plan, unstorable};
+use crate::roster::{Event, Fetched, Guard, Project, Reading, Record, Request, Resource, plan, unstorable};
 use crate::store::rejected::Rejection;
 use crate::store::{Fence, Fingerprint, Page, Store, StoreError, Table};
 use crate::telemetry::meters;
@@ -26,27 +27,29 @@ pub struct Writer<'a> {
     pub fence: Fence,
     /// How long after its first 404 a young record's second one counts: a poll interval.
     pub again_after: TimeDelta,
+    /// How many records of a page PostgreSQL may refuse before the database is taken for the cause.
+    pub guard: Guard,
     /// Compares whole rows and not only hashes: what somebody changed in the tables by hand is put right.
     pub thorough: bool,
 }
 
 /// A record that may differ.
-struct Suspect<R> {
-    image: Fetched<R>,
+pub(super) struct Suspect<R> {
+    pub image: Fetched<R>,
     /// How far it is to be believed.
-    reading: Reading,
-    request: Request,
+    pub reading: Reading,
+    pub request: Option<Request>,
 }
 
 impl<R: Record> Suspect<R> {
-    fn id(&self) -> i64 {
+    pub fn id(&self) -> i64 {
         self.image.record.id()
     }
 }
 
 /// What a page brings that the database does not have.
-struct News<R> {
-    suspects: Vec<Suspect<R>>,
+pub(super) struct News<R> {
+    pub suspects: Vec<Suspect<R>>,
     projects: Vec<Project>,
     rejections: Vec<Rejection>,
     /// Ids on the rejected list that have been read well now.
@@ -56,14 +59,20 @@ struct News<R> {
     last: Option<LastPage>,
 }
 
-impl<R> News<R> {
-    fn is_nothing(&self) -> bool {
+impl<R: Record> News<R> {
+    pub fn is_nothing(&self) -> bool {
         self.suspects.is_empty()
             && self.projects.is_empty()
             && self.rejections.is_empty()
             && self.forgiven.is_empty()
             && self.back.is_empty()
             && !self.last.as_ref().is_some_and(|last| last.due)
+    }
+
+    /// Leaves out what PostgreSQL refuses: it stays on file, if it is there.
+    pub fn leave_out(&mut self, refused: &Refused) {
+        self.suspects.retain(|suspect| !refused.contains_key(&suspect.id()));
+        self.forgiven.retain(|id| !refused.contains_key(id));
     }
 }
 
@@ -75,17 +84,18 @@ impl Writer<'_> {
         last: Option<LastPage>,
         report: &mut Report,
     ) -> Result<bool, StoreError> {
-        let news = self.news(batches, last, report).await?;
+        let of = batches.iter().map(|batch| batch.images.len() + batch.rejected.len()).sum();
+        let mut news = self.news(batches, last, report).await?;
         if news.is_nothing() {
             return Ok(false);
         }
+        self.commit(&mut news, of, report).await?;
         tell_of_rejections::<R>(&news.rejections, report);
-        self.commit(news, report).await?;
         Ok(true)
     }
 
     /// What of it the database does not have, as far as can be seen without a lock.
-    async fn news<R: Decode + Table>(
+    pub(super) async fn news<R: Decode + Table>(
         &self,
         batches: Vec<Batch<R>>,
         last: Option<LastPage>,
@@ -122,6 +132,7 @@ impl Writer<'_> {
                 user_id: rejected.user_id,
                 raw: rejected.raw.get().to_owned(),
                 reason: rejected.reason,
+                refused_by_database: false,
             }));
             let reading = batch.reading;
             for Read { fetched: image, project, request } in batch.images {
@@ -134,6 +145,7 @@ impl Writer<'_> {
                             user_id: owner(&image.record),
                             raw: image.raw.get().to_owned(),
                             reason: reason.to_owned(),
+                            refused_by_database: false,
                         });
                     }
                     _ if differing.contains(&id) => suspects.push(Suspect { image, reading, request }),
@@ -163,68 +175,146 @@ impl Writer<'_> {
         Ok(News { suspects, projects, rejections, forgiven, back, last })
     }
 
-    /// Commits the news. A record that the decoder believed and PostgreSQL refuses is looked for by halves, and
-    /// rejected alone; the mark goes with what comes last.
-    async fn commit<R: Decode + Table>(
+    /// Commits the news, of a page of so many records. A record that PostgreSQL refuses is quarantined if PostgreSQL takes
+    /// others: where it refuses too many, or one that it took before, that is the database's trouble, and the cycle fails.
+    async fn commit<R: Table>(
         &self,
-        mut news: News<R>,
+        news: &mut News<R>,
+        of: usize,
         report: &mut Report,
     ) -> Result<(), StoreError> {
-        let refused = match self.try_commit(&news, &HashMap::new(), report).await {
+        let error = match self.try_commit(news, report).await {
             Err(error) if error.is_refusal() && !news.suspects.is_empty() => error,
-            Err(error) if error.is_version_conflict() => {
-                let ids: Vec<i64> = news.suspects.iter().map(Suspect::id).collect();
-                let last = self.store.last_versions(self.fence.account, R::RESOURCE, &ids).await?;
-                return self.try_commit(&news, &last, report).await;
-            }
             done => return done,
         };
-        let first = news.suspects[0].id();
-        if news.suspects.iter().all(|suspect| suspect.id() == first) {
-            let rejections = news.suspects.drain(..).map(|suspect| Rejection {
-                id: Some(first),
-                user_id: owner(&suspect.image.record),
-                raw: suspect.image.raw.get().to_owned(),
-                reason: refused.refusal(),
-            });
-            news.rejections.extend(rejections.take(1));
-            news.forgiven.retain(|id| *id != first);
-            report.of(R::RESOURCE).rejected += 1;
-            tell_of_rejections::<R>(&news.rejections, report);
-            return self.try_commit(&news, &HashMap::new(), report).await;
-        }
         news.suspects.sort_by_key(Suspect::id);
-        let middle = news.suspects[news.suspects.len() / 2].id();
-        let first = news.suspects[0].id();
-        let cut = news
-            .suspects
-            .partition_point(|suspect| suspect.id() < middle || first == middle && suspect.id() == middle);
-        let front = News {
-            suspects: news.suspects.drain(..cut).collect(),
-            projects: Vec::new(),
-            rejections: Vec::new(),
-            forgiven: Vec::new(),
-            back: Vec::new(),
-            last: None,
+        let suspects = &news.suspects;
+        let too_many = |refused| self.guard.holds(refused, of as u64);
+        let refused = self.refused_alone(suspects, too_many, report).await?;
+        let changed = suspects.chunk_by(|a, b| a.id() == b.id()).count();
+        let takes_others = match refused.len() {
+            0 => true,
+            some => self.takes_a_known_row(suspects, report).await?.unwrap_or(some < changed),
         };
-        Box::pin(self.commit(front, report)).await?;
-        Box::pin(self.commit(news, report)).await
+        if too_many(refused.len()) || !takes_others {
+            return Err(error.of_the_database(R::RESOURCE.name(), refused.len(), changed));
+        }
+        for same in news.suspects.chunk_by(|a, b| a.id() == b.id()) {
+            // Of two states the later one counts.
+            if let (Some(suspect), Some(reason)) = (same.last(), refused.get(&same[0].id())) {
+                news.rejections.push(Rejection {
+                    id: Some(suspect.id()),
+                    user_id: owner(&suspect.image.record),
+                    raw: suspect.image.raw.get().to_owned(),
+                    reason: reason.clone(),
+                    refused_by_database: true,
+                });
+            }
+        }
+        news.leave_out(&refused);
+        self.try_commit(news, report).await?;
+        let counts = report.of(R::RESOURCE);
+        counts.rejected += refused.len() as u64;
+        counts.refused += refused.len() as u64;
+        Ok(())
     }
 
-    async fn try_commit<R: Decode + Table>(
+    pub(super) async fn try_commit<R: Table>(
+        &self,
+        news: &News<R>,
+        report: &mut Report,
+    ) -> Result<(), StoreError> {
+        match self.commit_once(news, &HashMap::new(), report).await {
+            Err(error) if error.is_version_conflict() => {
+                let last = self.last_versions(&news.suspects).await?;
+                self.commit_once(news, &last, report).await
+            }
+            done => done,
+        }
+    }
+
+    /// Writes the suspects with their events, and takes it back.
+    pub(super) async fn attempt<R: Table>(
+        &self,
+        suspects: &[Suspect<R>],
+        report: &Report,
+    ) -> Result<(), StoreError> {
+        match self.attempt_once(suspects, &HashMap::new(), report).await {
+            Err(error) if error.is_version_conflict() => {
+                let last = self.last_versions(suspects).await?;
+                self.attempt_once(suspects, &last, report).await
+            }
+            done => done,
+        }
+    }
+
+    async fn last_versions<R: Table>(
+        &self,
+        suspects: &[Suspect<R>],
+    ) -> Result<HashMap<i64, i64>, StoreError> {
+        let ids: Vec<i64> = suspects.iter().map(Suspect::id).collect();
+        self.store.last_versions(self.fence.account, R::RESOURCE, &ids).await
+    }
+
+    async fn attempt_once<R: Table>(
+        &self,
+        suspects: &[Suspect<R>],
+        last: &HashMap<i64, i64>,
+        report: &Report,
+    ) -> Result<(), StoreError> {
+        let mut page = self.store.begin(&self.fence).await?;
+        let (events, _) = self.write(&mut page, suspects, last, report).await?;
+        page.emit(&events).await
+    }
+
+    async fn commit_once<R: Table>(
         &self,
         news: &News<R>,
         last: &HashMap<i64, i64>,
         report: &mut Report,
     ) -> Result<(), StoreError> {
         let mut page = self.store.begin(&self.fence).await?;
-        let telling = self.telling(&page, report);
+        let (events, refreshed) = self.write(&mut page, &news.suspects, last, report).await?;
+        page.write_projects(&news.projects).await?;
+        page.reject(R::RESOURCE, &news.rejections).await?;
+        page.forgive(R::RESOURCE, &news.forgiven).await?;
+        page.release(R::RESOURCE, &news.back).await?;
+        if R::RESOURCE == Resource::Users {
+            page.release_places(&news.back).await?;
+        }
+        if let Some(last) = &news.last {
+            page.mark(R::RESOURCE, &last.mark).await?;
+        }
+        // The cycle's row tells of this page too; what was refused is counted when it is tried again.
+        let counts = report.of(R::RESOURCE);
+        let before = *counts;
+        counts.changed += events.len() as u64;
+        counts.refreshed += refreshed as u64;
+        let done = tell(page, &events, report).await;
+        if done.is_err() {
+            *report.of(R::RESOURCE) = before;
+        }
+        done
+    }
+
+    /// Writes what differs from the locked rows, with versions above the last ones; the events to emit, and how many rows
+    /// changed without one.
+    async fn write<R: Table>(
+        &self,
+        page: &mut Page,
+        suspects: &[Suspect<R>],
+        last: &HashMap<i64, i64>,
+        report: &Report,
+    ) -> Result<(Vec<Event>, usize), StoreError> {
+        let telling = self.telling(page, report);
         let (mut events, mut refreshed) = (Vec::new(), 0);
-        for suspects in news.suspects.chunk_by(|a, b| a.reading == b.reading) {
+        for suspects in suspects.chunk_by(|a, b| a.reading == b.reading) {
             let ids: Vec<i64> = suspects.iter().map(Suspect::id).collect();
             let images = suspects.iter().map(|suspect| suspect.image.clone()).collect();
-            let requests: HashMap<i64, &str> =
-                suspects.iter().map(|suspect| (suspect.id(), &*suspect.request)).collect();
+            let requests: HashMap<i64, &str> = suspects
+                .iter()
+                .filter_map(|suspect| Some((suspect.id(), &**suspect.request.as_ref()?)))
+                .collect();
             let mut writes = plan(&page.rows::<R>(&ids).await?, images, suspects[0].reading);
             for write in &mut writes {
                 last.get(&write.record.id()).into_iter().for_each(|last| write.continue_after(*last));
@@ -238,26 +328,7 @@ impl Writer<'_> {
             }));
             refreshed += writes.len() - (events.len() - before);
         }
-        page.write_projects(&news.projects).await?;
-        page.reject(R::RESOURCE, &news.rejections).await?;
-        page.forgive(R::RESOURCE, &news.forgiven).await?;
-        page.release(R::RESOURCE, &news.back).await?;
-        if R::RESOURCE == Resource::Users {
-            page.release_places(&news.back).await?;
-        }
-        if let Some(page_end) = &news.last {
-            page.mark(R::RESOURCE, &page_end.mark).await?;
-        }
-        // The cycle's row tells of this page too; what was refused is counted when it is tried again.
-        let counts = report.of(R::RESOURCE);
-        let before = *counts;
-        counts.changed += events.len() as u64;
-        counts.refreshed += refreshed as u64;
-        let done = tell(page, &events, report).await;
-        if done.is_err() {
-            *report.of(R::RESOURCE) = before;
-        }
-        done
+        Ok((events, refreshed))
     }
 
     /// Where and when the events of this transaction are told.

@@ -263,9 +263,17 @@ impl<S: Sink> Cycle<'_, S> {
             return Ok(Some(doubt));
         }
         let doubt = self.miscounted(known, totals, lane).await?;
-        // A full read shows by itself who of the missing is back; without one each is asked for.
+        // A full read shows by itself who of the missing is back, and each record that was refused; without one each
+        // is asked for, or tried again.
         if doubt.is_none() {
             self.settle_pending(known, lane, report).await?;
+            let with_pay = self.client.with_pay();
+            if known.list(Resource::Users).has_refused {
+                self.sink.retry_refused::<User>(with_pay, report).await?;
+            }
+            if known.list(Resource::Assignments).has_refused {
+                self.sink.retry_refused::<Assignment>(with_pay, report).await?;
+            }
         }
         Ok(doubt)
     }

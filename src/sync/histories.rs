@@ -69,9 +69,9 @@ impl Cycle<'_, Writer<'_>> {
         report: &mut Report,
     ) -> Result<(), CycleError> {
         let (store, account) = (self.sink.store, self.client.account());
-        let (mut done, mut silent) = (0, 0);
+        let (mut done, mut silent, mut refused) = (0, 0, Vec::new());
         loop {
-            let unread: Vec<i64> = self.memory.rates_unread.iter().copied().collect();
+            let unread: Vec<i64> = self.memory.rates_unread.iter().chain(&refused).copied().collect();
             let due = store.rates_due(account, &unread, AT_A_TIME).await?;
             // Before all lists that are due are complete, it is unknown whether too many rates are absent.
             let which = Which { found_before: due.oldest_read, held: done > 0, ..Which::default() };
@@ -86,7 +86,10 @@ impl Cycle<'_, Writer<'_>> {
                 {
                     return Ok(());
                 }
+                let refused_before = report.rates.refused;
                 match self.read_rates(user, self.rules.background(), report).await {
+                    // What PostgreSQL refused is read again after the next poll.
+                    Ok(()) if report.rates.refused > refused_before => refused.push(user),
                     Ok(()) => {
                         silent = 0;
                         store.rates_read(account, user, due.as_of).await?;

@@ -21,6 +21,7 @@ mod deletions;
 mod histories;
 mod judge;
 mod person;
+mod refused;
 mod requests;
 mod walk;
 mod writer;

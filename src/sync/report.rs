@@ -22,8 +22,10 @@ pub struct Counts {
     pub changed: u64,
     /// Rows refreshed without one.
     pub refreshed: u64,
-    /// Records that cannot be read.
+    /// Records that cannot be read, or that PostgreSQL refused.
     pub rejected: u64,
+    /// Those that PostgreSQL refused.
+    pub refused: u64,
     /// Deletions among the changes.
     pub deleted: u64,
     /// Deletions that this cycle found and holds for a person.

@@ -84,6 +84,16 @@ pub trait Sink: Sync {
         report: &mut Report,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
+    /// Stores those of the records that the database refused before and accepts now. Here and below a sink that writes
+    /// nothing has nothing to do.
+    fn retry_refused<R: Decode + Table>(
+        &self,
+        _with_pay: bool,
+        _report: &mut Report,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async { Ok(()) }
+    }
+
     /// Live rows of the mirror that a complete walk did not show.
     fn unseen(
         &self,
@@ -116,8 +126,7 @@ pub trait Sink: Sync {
         report: &mut Report,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// A full read of this list is over: what it did not show is no longer a record that cannot be read. Here and below
-    /// a sink that writes nothing has nothing to do.
+    /// A full read of this list is over: what it did not show is no longer a record that cannot be read.
     fn walked(
         &self,
         _resource: Resource,

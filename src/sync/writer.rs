@@ -39,6 +39,14 @@ impl Sink for Writer<'_> {
         self.store(batches, last, report).await
     }
 
+    async fn retry_refused<R: Decode + Table>(
+        &self,
+        with_pay: bool,
+        report: &mut Report,
+    ) -> Result<(), StoreError> {
+        self.retry::<R>(with_pay, report).await
+    }
+
     async fn unseen(&self, resource: Resource, seen: &Seen) -> Result<Vec<Candidate>, StoreError> {
         self.store.missing(self.fence.account, resource, &seen.ids, self.again_after).await
     }

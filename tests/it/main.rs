@@ -55,6 +55,7 @@ mod program;
 mod rates;
 mod reading;
 mod refusals;
+mod refused;
 mod replicas;
 mod reviews;
 mod roles;

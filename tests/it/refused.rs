@@ -1,0 +1,268 @@
+//! PostgreSQL refuses records: one bad record is quarantined and tried again, but trouble of the database fails the cycle
+//! and quarantines nothing.
+
+use chrono::TimeDelta;
+use harvest_sim::{Company, Fault, Options};
+use rosterd::sync::schedule::Mode;
+use serde_json::json;
+
+use crate::world::World;
+
+const SQLSTATES: [&str; 5] = ["54000", "22023", "23514", "23505", "P0001"];
+
+async fn company() -> World {
+    let mut world = World::of(Company::seeded(3, 40, 80), Options::default()).await;
+    world.rules.full_interval = TimeDelta::days(9);
+    world.cycle().await;
+    world
+}
+
+/// A trigger that raises this SQLSTATE for the rows of a table that meet the condition.
+async fn refuse(world: &World, table: &str, when: &str, condition: &str, sqlstate: &str) {
+    world
+        .execute(format!(
+            "CREATE OR REPLACE FUNCTION roster.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN
+                 IF {condition} THEN RAISE EXCEPTION 'a secret value' USING ERRCODE = '{sqlstate}'; END IF;
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER refuse {when} ON roster.{table} FOR EACH ROW EXECUTE FUNCTION roster.refuse()"
+        ))
+        .await;
+}
+
+async fn relent(world: &World, table: &str) {
+    world.execute(format!("DROP TRIGGER refuse ON roster.{table}")).await;
+}
+
+async fn rejected(world: &World) -> Vec<i64> {
+    sqlx::query_scalar("SELECT record_id FROM roster.rejected_records ORDER BY record_id")
+        .fetch_all(world.store.pool())
+        .await
+        .unwrap()
+}
+
+/// After the next poll incremental reads no longer show what was changed until now.
+async fn pass(world: &mut World) {
+    world.pass(TimeDelta::minutes(5));
+    world.cycle().await;
+    world.pass(TimeDelta::minutes(5));
+}
+
+/// The trouble is over: the next poll stores everything, although its lists show none of it.
+async fn expect_all_at_the_next_poll(world: &mut World, table: &str, case: &str) {
+    pass(world).await;
+    relent(world, table).await;
+    let report = world.cycle().await;
+    assert_eq!(report.mode, Mode::Incremental, "{case}");
+    assert_eq!(report.users.seen + report.assignments.seen, 0, "{case}");
+    assert_eq!(rejected(world).await, [0; 0], "{case}");
+    world.expect_mirror_equals_source().await;
+    world.expect_outbox_replays_to_the_mirror().await;
+}
+
+/// Nothing of the page is stored, nothing is quarantined, and the list's watermark stays.
+async fn expect_failure(world: &mut World, table: &str, sqlstate: &str, case: &str) {
+    let list = if table == "outbox" { "users" } else { table };
+    let stands = format!(
+        "SELECT concat_ws(' ', watermark, (SELECT max(synced_at) FROM roster.{list}),
+                          (SELECT count(*) FROM roster.outbox WHERE aggregatetype || 's' = '{list}'))
+           FROM roster.watermarks WHERE resource = '{list}'"
+    );
+    let stands = async |world: &World| -> String {
+        sqlx::query_scalar(sqlx::AssertSqlSafe(stands.clone())).fetch_one(world.store.pool()).await.unwrap()
+    };
+    let before = stands(world).await;
+    let report = world.try_cycle().await;
+    let error = rosterd::telemetry::chain(&report.outcome.unwrap_err());
+    assert!(error.contains(&format!("SQLSTATE {sqlstate}")) && !error.contains("secret"), "{case}: {error}");
+    assert!(error.contains(&format!("roster.{list}")), "{case}: {error}");
+    assert_eq!(stands(world).await, before, "{case}");
+    assert_eq!(rejected(world).await, [0; 0], "{case}");
+}
+
+/// Changes of both lists, more than the guard lets pass at once.
+fn change(world: &World) {
+    for user in &world.sim.user_ids()[5..17] {
+        world.sim.edit_user(*user, |user| user.telephone.push('7'));
+    }
+    for place in &world.sim.assignment_ids()[5..17] {
+        world
+            .sim
+            .edit_assignment(*place, |place| place.budget = Some(place.budget.unwrap_or_default() + 1.0));
+    }
+    let user = world.sim.hire("Nora", "New");
+    world.sim.assign(user, world.sim.project_ids()[0]);
+}
+
+#[tokio::test]
+async fn trouble_of_the_database_fails_the_cycle_and_loses_nothing() {
+    let mut world = company().await;
+    let id = |table| if table == "outbox" { "(NEW.payload ->> 'id')::bigint" } else { "NEW.id" };
+    for sqlstate in SQLSTATES {
+        for table in ["users", "user_assignments", "outbox"] {
+            for condition in ["true".to_owned(), format!("{} % 2 = 0", id(table))] {
+                let case = format!("{sqlstate} by {table} if {condition}");
+                change(&world);
+                refuse(&world, table, "BEFORE INSERT OR UPDATE", &condition, sqlstate).await;
+                expect_failure(&mut world, table, sqlstate, &case).await;
+                world.pass(TimeDelta::minutes(5));
+                expect_failure(&mut world, table, sqlstate, &case).await;
+                relent(&world, table).await;
+                world.cycle().await;
+                world.expect_mirror_equals_source().await;
+            }
+        }
+    }
+    world.expect_outbox_replays_to_the_mirror().await;
+}
+
+/// There is no other record on the page, so a row that PostgreSQL took before is tried.
+#[tokio::test]
+async fn trouble_of_the_database_is_told_from_one_changed_record() {
+    let mut world = company().await;
+    for when in ["BEFORE INSERT OR UPDATE", "AFTER INSERT OR UPDATE", "AFTER INSERT", "BEFORE INSERT"] {
+        refuse(&world, "users", when, "true", "54000").await;
+        world.sim.hire("Nora", "New");
+        expect_failure(&mut world, "users", "54000", when).await;
+        relent(&world, "users").await;
+        world.cycle().await;
+        world.expect_mirror_equals_source().await;
+    }
+    refuse(&world, "users", "AFTER UPDATE", "true", "54000").await;
+    world.sim.edit_user(world.sim.user_ids()[3], |user| user.telephone.push('7'));
+    expect_failure(&mut world, "users", "54000", "AFTER UPDATE").await;
+}
+
+#[tokio::test]
+async fn one_refused_record_is_quarantined_and_tried_again_at_each_poll() {
+    let mut world = company().await;
+    let (user, place) = (world.sim.user_ids()[9], world.sim.assignment_ids()[9]);
+    for sqlstate in SQLSTATES {
+        for (table, condition, id) in [
+            ("users", format!("NEW.id = {user}"), user.0),
+            ("user_assignments", format!("NEW.id = {place}"), place.0),
+            ("outbox", format!("NEW.payload -> 'id' = '{user}'"), user.0),
+        ] {
+            let case = format!("{sqlstate} by {table}");
+            change(&world);
+            refuse(&world, table, "BEFORE INSERT OR UPDATE", &condition, sqlstate).await;
+            for _ in 0..2 {
+                let marks = world.watermarks().await;
+                pass(&mut world).await;
+                assert_eq!(rejected(&world).await, [id], "{case}");
+                assert_ne!(world.watermarks().await, marks, "{case}");
+            }
+            expect_all_at_the_next_poll(&mut world, table, &case).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_few_refused_records_are_quarantined_and_tried_again() {
+    let mut world = company().await;
+    let users = world.sim.user_ids();
+    let condition = format!("NEW.id IN ({}, {})", users[5], users[6]);
+    for (edited, when) in [(2, "BEFORE INSERT OR UPDATE"), (4, "AFTER UPDATE")] {
+        for user in &users[5..5 + edited] {
+            world.sim.edit_user(*user, |user| user.telephone.push('7'));
+        }
+        refuse(&world, "users", when, &condition, "22023").await;
+        assert_eq!(world.cycle().await.users.rejected, 2);
+        assert_eq!(rejected(&world).await, [users[5].0, users[6].0]);
+        expect_all_at_the_next_poll(&mut world, "users", when).await;
+    }
+}
+
+/// Somebody's unique index takes neither the new record nor a copy of a row that it took before.
+#[tokio::test]
+async fn a_new_record_that_violates_a_unique_index_is_quarantined() {
+    let mut world = company().await;
+    world.execute("CREATE UNIQUE INDEX one_each ON roster.users (lower(email))").await;
+    let (user, namesake) = (world.sim.user_ids()[4], world.sim.hire("Nora", "New"));
+    let email = world.sim.users_json().iter().find(|it| it["id"] == user.0).unwrap()["email"].clone();
+    world.sim.set_email(namesake, email.as_str().unwrap());
+    world.cycle().await;
+    assert_eq!(rejected(&world).await, [namesake.0]);
+    pass(&mut world).await;
+    world.execute("DROP INDEX roster.one_each").await;
+    let report = world.cycle().await;
+    assert_eq!((report.users.seen, report.users.changed), (0, 1));
+    world.expect_mirror_equals_source().await;
+}
+
+/// The decoder had refused it before; that it can be read now must not remove what PostgreSQL then says.
+#[tokio::test]
+async fn a_record_that_was_unreadable_and_is_then_refused_stays_quarantined() {
+    let mut world = company().await;
+    let user = world.sim.user_ids()[0];
+    let unreadable = move |record: &mut serde_json::Map<_, _>| {
+        if record.get("id") == Some(&json!(user.0)) {
+            record.insert("is_contractor".to_owned(), json!("perhaps"));
+        }
+    };
+    world.sim.inject(Fault::edit_records(unreadable).on("/users?"));
+    world.full_cycle().await;
+    assert_eq!(rejected(&world).await, [user.0]);
+    refuse(&world, "users", "BEFORE INSERT OR UPDATE", &format!("NEW.id = {user}"), "22003").await;
+    change(&world);
+    world.sim.edit_user(user, |user| user.telephone.push('7'));
+    world.cycle().await;
+    assert_eq!(rejected(&world).await, [user.0]);
+    expect_all_at_the_next_poll(&mut world, "users", "unreadable before").await;
+}
+
+#[tokio::test]
+async fn a_refused_record_is_stored_as_it_was_read_last() {
+    let mut world = company().await;
+    let user = world.sim.user_ids()[4];
+    refuse(&world, "users", "BEFORE INSERT OR UPDATE", &format!("NEW.id = {user}"), "22003").await;
+    for name in ["First", "Second"] {
+        // Longer than what is kept of a record that cannot be read.
+        let more = json!(name.repeat(9000));
+        world.sim.edit_user(user, |user| {
+            user.last_name = name.to_owned();
+            user.extra.insert("one".to_owned(), more.clone());
+            user.extra.insert("two".to_owned(), more);
+        });
+        pass(&mut world).await;
+    }
+    expect_all_at_the_next_poll(&mut world, "users", "edited twice").await;
+    assert_eq!(world.user(user).await["last_name"], "Second");
+}
+
+#[tokio::test]
+async fn a_refused_rate_is_read_again_after_the_next_poll() {
+    let mut world = company().await;
+    let user = world.sim.user_ids()[4];
+    let rate = world.sim.add_billable_rate(user, 100.0, None);
+    world.sim.add_cost_rate(user, 60.0, None);
+    refuse(&world, "billable_rates", "BEFORE INSERT OR UPDATE", &format!("NEW.id = {rate}"), "22003").await;
+    let known = world.sim.add_billable_rate(world.sim.user_ids()[3], 100.0, None);
+    world.cycle().await;
+    world.turn(async |cycle| cycle.histories(None).await).await.outcome.unwrap();
+    assert_eq!(world.rows("billable_rates").await.into_keys().collect::<Vec<_>>(), [known.0]);
+    assert_eq!(rejected(&world).await, [rate.0]);
+    relent(&world, "billable_rates").await;
+    world.cycle().await;
+    world.asked();
+    world.turn(async |cycle| cycle.histories(None).await).await.outcome.unwrap();
+    assert_eq!(world.asked().len(), 2, "only one person's rates are read again");
+    assert_eq!(rejected(&world).await, [0; 0]);
+    assert_eq!(world.count("billable_rates").await, 2);
+}
+
+/// No record of the list is refused alone.
+#[tokio::test]
+async fn a_refused_project_fails_the_cycle() {
+    let mut world = company().await;
+    refuse(&world, "projects", "BEFORE INSERT OR UPDATE", "true", "22003").await;
+    let user = world.sim.hire("Nora", "New");
+    world.sim.assign(user, world.sim.new_project("Another", "A-1"));
+    let error = rosterd::telemetry::chain(&world.try_cycle().await.outcome.unwrap_err());
+    assert!(error.contains("SQLSTATE 22003"), "{error}");
+    assert_eq!(rejected(&world).await, [0; 0]);
+    relent(&world, "projects").await;
+    world.cycle().await;
+    world.expect_mirror_equals_source().await;
+}
