@@ -10,7 +10,7 @@ use futures::TryStreamExt;
 use harvest_sim::{Company, Options, Sim};
 use rosterd::harvest::pages::Envelope;
 use rosterd::harvest::wire::{self, Read};
-use rosterd::roster::{AccountId, Assignment, Fetched, Guard, Mirrored, Reading, plan};
+use rosterd::roster::{AccountId, Assignment, Fetched, Guard, Mirrored, Order, Reading, plan};
 use rosterd::store::lease::Lease;
 use rosterd::store::{ConnectOptions, Store};
 use rosterd::sync::apply::Writer;
@@ -55,7 +55,14 @@ pub async fn measure() {
     let fence =
         Some(lease).and_then(|it| if let Lease::Acquired(fence) = it { Some(fence) } else { None }).unwrap();
     let guard = Guard { fraction: 0.1, at_least: 5 };
-    let writer = Writer { store: &store, fence, again_after: TimeDelta::zero(), guard, thorough: false };
+    let writer = Writer {
+        store: &store,
+        fence,
+        order: &Order::default(),
+        again_after: TimeDelta::zero(),
+        guard,
+        thorough: false,
+    };
     let again: Vec<_> = pages.iter().map(|page| decoded(page)).collect();
     let first = taken(&writer, read).await;
     let nothing = taken(&writer, again).await;

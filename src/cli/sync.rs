@@ -111,7 +111,8 @@ impl Sync<'_> {
             // Somebody who asks for all of it, or for one person, has a doubt.
             let thorough = self.options.full || self.options.user.is_some();
             let guard = self.app.rules().guard;
-            let writer = Writer { store: &self.app.store, fence, again_after, guard, thorough };
+            let writer =
+                Writer { store: &self.app.store, fence, order: client.order(), again_after, guard, thorough };
             let done = match self.options.user {
                 Some(user) => self.person(&writer, &client, user).await,
                 None => self.whole(&writer, &client).await,

@@ -20,6 +20,7 @@ use super::pace::Lane;
 use super::pages::{Envelope, with_query};
 use super::transport::Answer;
 use super::unicode;
+use crate::roster::order::Sent;
 use crate::roster::watermark::ReadStart;
 
 /// So many are under way. At half a second each they are as many as the limit lets through; more would only wait in
@@ -36,6 +37,8 @@ pub(super) struct Asked {
     pub url: Url,
     /// Both clocks when it was asked for.
     pub start: ReadStart,
+    /// The request that it answers.
+    pub sent: Sent,
     pub envelope: Envelope,
 }
 
@@ -82,10 +85,10 @@ impl Ahead {
     fn send(&self, url: Url) -> Task {
         let (client, what, lane) = (self.client.clone(), self.what, self.lane);
         AbortOnDropHandle::new(tokio::spawn(async move {
-            let (url, Answer { body, start, .. }) = client.list_page(url, what, lane).await?;
+            let (url, Answer { body, start, sent, .. }) = client.list_page(url, what, lane).await?;
             let envelope = Envelope::parse(&unicode::escaped(&body), what)
                 .map_err(|problem| HarvestError::Protocol { what: what.to_owned(), problem })?;
-            Ok(Asked { url, start, envelope })
+            Ok(Asked { url, start, sent, envelope })
         }))
     }
 }

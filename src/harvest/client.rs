@@ -17,7 +17,8 @@ use super::transport::{Answer, Options, Transport};
 use super::unicode;
 use super::wire::{self, Decode, Read};
 use crate::clock::Clock;
-use crate::roster::{ADMINISTRATOR, AccountId, Assignment, Company, Request, Resource, User};
+use crate::roster::order::Sent;
+use crate::roster::{ADMINISTRATOR, AccountId, Assignment, Company, Order, Request, Resource, User};
 
 /// What Harvest allowed until 2022, and what a server that answers 422 to more is asked for.
 const OLD_PER_PAGE: u32 = 100;
@@ -101,6 +102,11 @@ impl Client {
     /// Requests sent so far, retries included.
     pub fn requests(&self) -> u64 {
         self.transport.requests()
+    }
+
+    /// The order in which they were sent.
+    pub fn order(&self) -> &Order {
+        &self.transport.order
     }
 
     /// Waits until so many requests could leave; safe to drop, at no cost.
@@ -187,7 +193,7 @@ impl Client {
         let answer = self.transport.get(&url, &what, lane).await?;
         match answer.status {
             StatusCode::UNAUTHORIZED => Err(HarvestError::Refused { account: self.account(), what }),
-            _ => Ok(is_gone(&answer).then(|| request(&url, 1))),
+            _ => Ok(is_gone(&answer).then(|| request(&url, 1, answer.sent))),
         }
     }
 
@@ -195,12 +201,12 @@ impl Client {
         let url = self.url(what);
         let answer = self.transport.get(&url, what, lane).await?;
         match answer.status {
-            _ if is_gone(&answer) => Ok(Lookup::Gone(request(&url, 1))),
+            _ if is_gone(&answer) => Ok(Lookup::Gone(request(&url, 1, answer.sent))),
             StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => Ok(Lookup::Unclear(self.refusal(&answer, what))),
             _ => {
-                let answer = self.expect_json(answer, what)?;
-                let body = unicode::escaped(&answer.body);
-                Ok(match wire::read(parse(&body, what)?, self.with_pay, &request(&url, 1)) {
+                let Answer { body, sent, .. } = self.expect_json(answer, what)?;
+                let body = unicode::escaped(&body);
+                Ok(match wire::read(parse(&body, what)?, self.with_pay, &request(&url, 1, sent)) {
                     Ok(read) => Lookup::Found(Box::new(read)),
                     Err(rejected) => Lookup::Unreadable(rejected),
                 })
@@ -288,12 +294,12 @@ impl Client {
 }
 
 /// How events name a request: by its question, and by the page's place in the walk, since a cursor tells nobody anything.
-pub(super) fn request(url: &Url, page: usize) -> Request {
+pub(super) fn request(url: &Url, page: usize, sent: Sent) -> Request {
     let told = url.query_pairs().filter(|(key, _)| ["updated_since", "user_id"].contains(&key.as_ref()));
     let told: Vec<String> = told.map(|(key, value)| format!("{key}={value}")).collect();
     let question = if told.is_empty() { String::new() } else { format!("?{}", told.join("&")) };
     let page = if page > 1 { format!(", page {page}") } else { String::new() };
-    format!("GET {}{question}{page}", url.path()).into()
+    Request::new(format!("GET {}{question}{page}", url.path()), sent)
 }
 
 /// Harvest's own 404, `{"status":404,"error":"Not Found"}`. A page of HTML, or a gateway's JSON, comes from elsewhere and

@@ -17,7 +17,7 @@ use super::client::{Client, request};
 use super::pace::Lane;
 use super::wire::{self, Decode, Read, Rejected};
 use crate::roster::watermark::ReadStart;
-use crate::roster::{Ids, Request};
+use crate::roster::Ids;
 
 /// No list is longer; a server that pages for ever is not believed for ever.
 const MOST_PAGES: usize = 20_000;
@@ -65,13 +65,14 @@ impl<R: Decode> Pages<R> {
         let what = R::RESOURCE.name();
         let is_first = self.walk.asked.is_empty();
         let asked = self.asked.take(url).await;
-        let Asked { url, start, envelope } =
+        let Asked { url, start, sent, envelope } =
             asked.map_err(|error| if is_first { error } else { error.of_later_page() })?;
         let protocol = |problem: String| HarvestError::Protocol { what: what.to_owned(), problem };
         self.next = next_url(&url, self.client.base(), envelope.next_link.as_deref(), envelope.next_page)
             .map_err(protocol)?;
         self.asked.ask(self.next.as_ref(), envelope.total.and(envelope.pages));
-        let (with_pay, request, total) = (self.client.with_pay(), self.named(&url), envelope.total);
+        let request = request(&url, self.walk.asked.len() + 1, sent);
+        let (with_pay, total) = (self.client.with_pay(), envelope.total);
         let read = off_the_socket(envelope.list.get().len(), move || {
             let records = envelope.records()?.into_iter();
             Ok(records.map(|raw| wire::read::<R>(raw, with_pay, &request)).collect::<Vec<_>>())
@@ -101,15 +102,6 @@ impl<R: Decode> Pages<R> {
         }
         self.walk.step(&url, page.total, page.repeats.len(), self.next.as_ref()).map_err(drifted)?;
         Ok(Some(page))
-    }
-
-    /// What the next page is asked for with.
-    pub fn request(&self) -> Option<Request> {
-        self.next.as_ref().map(|url| self.named(url))
-    }
-
-    fn named(&self, url: &Url) -> Request {
-        request(url, self.walk.asked.len() + 1)
     }
 
     /// Every id that the walk has shown so far, those of records that cannot be read included; and how many rows the

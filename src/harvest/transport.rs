@@ -15,8 +15,9 @@ use super::HarvestError;
 use super::auth::{Auth, Token};
 use super::pace::{self, Lane, Pace, Permit, Throttle};
 use crate::clock::Clock;
-use crate::roster::AccountId;
+use crate::roster::order::Sent;
 use crate::roster::watermark::ReadStart;
+use crate::roster::{AccountId, Order};
 use crate::telemetry::meters;
 
 /// 2,000 users are 1.5 MB. Counted after decompression, so that a small bomb is a bomb. In memory a page may become two
@@ -59,6 +60,8 @@ pub(super) struct Transport {
     pace: Pace,
     clock: Arc<dyn Clock>,
     requests: AtomicU64,
+    /// The order in which they were sent.
+    pub(super) order: Order,
 }
 
 /// An answer that is neither a 429 nor a 5xx.
@@ -68,6 +71,8 @@ pub(super) struct Answer {
     pub content_type: String,
     pub body: Vec<u8>,
     pub start: ReadStart,
+    /// The request that it answers.
+    pub sent: Sent,
     /// What was shown for it.
     token: Token,
 }
@@ -82,7 +87,17 @@ impl Answer {
 impl Transport {
     pub fn new(options: &Options, account: AccountId, auth: Auth, pace: Pace, clock: Arc<dyn Clock>) -> Self {
         let Options { http, base, user_agent } = options.clone();
-        Self { http, user_agent, base, account, auth, pace, clock, requests: AtomicU64::new(0) }
+        Self {
+            http,
+            user_agent,
+            base,
+            account,
+            auth,
+            pace,
+            clock,
+            requests: AtomicU64::new(0),
+            order: Order::default(),
+        }
     }
 
     /// Requests sent so far, retries included.
@@ -138,7 +153,9 @@ impl Transport {
         let token = self.auth.token(None).await?;
         let permit = self.pace.permit(lane).await;
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let (local, sent) = (self.clock.now(), std::time::Instant::now());
+        // Not before it has leave: what is stored while it waits is older than its answer.
+        let sent = self.order.sent();
+        let (local, started) = (self.clock.now(), std::time::Instant::now());
         let no_answer = |source: reqwest::Error| HarvestError::Unreachable {
             origin: self.base.origin().ascii_serialization(),
             what: what.to_owned(),
@@ -156,7 +173,7 @@ impl Transport {
             .await
             .inspect_err(|_| meters::request(self.account.0, what, None))
             .map_err(no_answer)?;
-        let start = ReadStart { local, server: server_time(response.headers(), sent.elapsed()) };
+        let start = ReadStart { local, server: server_time(response.headers(), started.elapsed()) };
         let status = response.status();
         meters::request(self.account.0, what, Some(status.as_u16()));
         tracing::debug!(account_id = self.account.0, status = status.as_u16(), "asked Harvest for {what}");
@@ -179,7 +196,7 @@ impl Transport {
                 ),
             },
         })?;
-        Ok(Answer { status, content_type, body, start, token })
+        Ok(Answer { status, content_type, body, start, sent, token })
     }
 }
 

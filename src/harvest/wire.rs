@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::json::{self, Json, Members};
 use crate::roster::{
     ADMINISTRATOR, Assignment, BillableRate, CostRate, Fetched, Field, Project, Record, Request, Resource,
-    User,
+    Seq, User,
 };
 
 /// Part of each content hash. A release that reads more of a record than the one before raises it, so that
@@ -48,6 +48,8 @@ pub struct Rejected {
     pub raw: Box<RawValue>,
     /// Why, by field names.
     pub reason: String,
+    /// What brought it.
+    pub request: Request,
 }
 
 /// Without the record itself: people are ids.
@@ -89,24 +91,35 @@ pub struct Read<R> {
     pub request: Option<Request>,
 }
 
+impl<R> Read<R> {
+    /// The place of its request in the order.
+    pub fn asked(&self) -> Seq {
+        Seq::of(self.request.as_ref())
+    }
+}
+
 /// Reads one object, which this request brought.
 pub fn read<R: Decode>(raw: &RawValue, with_pay: bool, request: &Request) -> Result<Read<R>, Rejected> {
+    let rejected = |id, user_id, raw, reason: &str| {
+        let (reason, request) = (reason.to_owned(), request.clone());
+        Rejected { id, user_id, raw, reason, request }
+    };
     // Pay cannot be taken out of what is not read: then nothing of it is kept.
-    let unread = |id: Option<i64>, reason| {
+    let unread = |id: Option<i64>, reason: &str| {
         let raw = if with_pay { raw } else { RawValue::NULL };
         let user_id = id.filter(|_| R::RESOURCE == Resource::Users);
-        Rejected { id, user_id, raw: raw.to_owned(), reason }
+        rejected(id, user_id, raw.to_owned(), reason)
     };
     if raw.get().len() > LONGEST_RECORD {
-        return Err(unread(only_id(raw), "is longer than 1 MiB".to_owned()));
+        return Err(unread(only_id(raw), "is longer than 1 MiB"));
     }
     let mut sent: BTreeMap<String, &RawValue> =
         serde_json::from_str(raw.get()).map_err(|error| match only_id(raw) {
-            Some(id) => unread(Some(id), NOT_UNICODE_OR_TOO_DEEP.to_owned()),
-            None => unread(None, format!("not a JSON object that can be read ({:?})", error.classify())),
+            Some(id) => unread(Some(id), NOT_UNICODE_OR_TOO_DEEP),
+            None => unread(None, &format!("not a JSON object that can be read ({:?})", error.classify())),
         })?;
     let Some(mut object) = json::members(&sent) else {
-        return Err(unread(only_id(raw), NOT_UNICODE_OR_TOO_DEEP.to_owned()));
+        return Err(unread(only_id(raw), NOT_UNICODE_OR_TOO_DEEP));
     };
     let mut raw = raw.to_owned();
     if !with_pay && PAY.iter().any(|key| object.contains_key(*key)) {
@@ -117,17 +130,15 @@ pub fn read<R: Decode>(raw: &RawValue, with_pay: bool, request: &Request) -> Res
     let user_id = R::owner(&object).filter(|id| *id > 0);
     let id = match object.get("id").map(Json::as_i64) {
         Some(Some(id)) if id > 0 => id,
-        told => {
-            let reason = if told.is_some() { "id is not a positive 64-bit number" } else { "id is missing" };
-            return Err(Rejected { id: None, user_id, raw, reason: reason.into() });
-        }
+        Some(_) => return Err(rejected(None, user_id, raw, "id is not a positive 64-bit number")),
+        None => return Err(rejected(None, user_id, raw, "id is missing")),
     };
     if let Some(reason) = object.iter().find_map(|(key, value)| unstorable(key, value)) {
-        return Err(Rejected { id: Some(id), user_id, raw, reason: reason.into() });
+        return Err(rejected(Some(id), user_id, raw, reason));
     }
     let record = match R::decode(id, &mut Object(&object)) {
         Ok(record) => record,
-        Err(reason) => return Err(Rejected { id: Some(id), user_id, raw, reason }),
+        Err(reason) => return Err(rejected(Some(id), user_id, raw, &reason)),
     };
     let project = R::project(&object);
     R::keep_own(&mut object);

@@ -159,7 +159,7 @@ fn a_bad_record_is_rejected_by_field_name_and_never_by_value() {
     }
 }
 
-/// serde_json's own types take such an object for a number, or for other JSON.
+/// `serde_json`'s own types take such an object for a number, or for other JSON.
 #[test]
 fn objects_with_private_keys_of_serde_json_stay_objects() {
     let (number, raw_value) = ("$serde_json::private::Number", "$serde_json::private::RawValue");

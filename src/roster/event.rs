@@ -1,7 +1,5 @@
 //! The contract with consumers: what the outbox says of a change.
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -48,9 +46,6 @@ impl std::fmt::Debug for Payload {
     }
 }
 
-/// What Harvest was asked, such as `GET /v2/users/1001`, for whoever wonders where a change comes from.
-pub type Request = Arc<str>;
-
 /// Where and when an event is told.
 #[derive(Clone, Copy, Debug)]
 pub struct Telling<'a> {
@@ -62,7 +57,7 @@ pub struct Telling<'a> {
     pub cycle: Uuid,
     /// That cycle's mode: `incremental` or `full`.
     pub mode: &'static str,
-    /// The [`Request`] whose answer showed the change, where there was one.
+    /// The [`Request`](super::Request) whose answer showed the change, where there was one.
     pub request: Option<&'a str>,
     /// Stands in where Harvest sent no stamp.
     pub now: DateTime<Utc>,

@@ -10,6 +10,7 @@ pub mod field;
 pub mod guard;
 mod ids;
 pub mod model;
+pub mod order;
 pub mod watermark;
 
 #[cfg(test)]
@@ -17,10 +18,11 @@ mod laws;
 
 pub use change::{Change, Kind};
 pub use diff::{Fetched, Mirrored, Reading, Write, bury, plan, unstorable};
-pub use event::{Event, Request};
+pub use event::Event;
 pub use field::{Field, Value};
 pub use guard::{Candidate, Guard, Miss, Reason, Standing};
 pub use ids::Ids;
 pub use model::{
     ADMINISTRATOR, AccountId, Assignment, BillableRate, Company, CostRate, Project, Record, Resource, User,
 };
+pub use order::{Order, Request, Seq};

@@ -176,6 +176,7 @@ impl StoreError {
     }
 
     /// A refusal that is not the records' fault.
+    #[must_use]
     pub fn of_the_database(self, list: &'static str, refused: usize, changed: usize) -> Self {
         match self {
             Self::Database(source) => Self::Refusing { list, refused, changed, source },

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
+use super::rates::{self, RateIds};
 use super::state::{self, CycleRow, Mark};
 use super::{Fence, Store, StoreError, Table, deletions, outbox, projects, rejected};
 use crate::roster::{AccountId, Change, Event, Mirrored, Project, Reason, Resource, Write};
@@ -78,6 +79,11 @@ impl Page {
     /// Reads rows; nobody else writes them while the account is locked.
     pub async fn rows<R: Table>(&mut self, ids: &[i64]) -> Result<HashMap<i64, Mirrored<R>>, StoreError> {
         R::rows(&mut self.transaction, self.account, ids).await
+    }
+
+    /// The live rates of these people.
+    pub async fn rates_of(&mut self, users: &[i64]) -> Result<RateIds, StoreError> {
+        rates::of(&mut self.transaction, self.account, users).await
     }
 
     /// Writes rows.

@@ -153,23 +153,32 @@ pub struct RatesDue {
     pub as_of: DateTime<Utc>,
 }
 
+/// The live rates of these people.
+pub(super) async fn of(
+    connection: &mut PgConnection,
+    account: AccountId,
+    users: &[i64],
+) -> Result<RateIds, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT true AS "billable!", id AS "id!" FROM roster.billable_rates
+            WHERE account_id = $1 AND user_id = ANY($2) AND deleted_at IS NULL
+           UNION ALL
+           SELECT false, id FROM roster.cost_rates
+            WHERE account_id = $1 AND user_id = ANY($2) AND deleted_at IS NULL"#,
+        account.0,
+        users,
+    )
+    .fetch_all(connection)
+    .await?;
+    let (billable, cost): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.billable);
+    let ids = |rows: Vec<_>, id: fn(_) -> i64| rows.into_iter().map(id).collect();
+    Ok(RateIds { billable: ids(billable, |row| row.id), cost: ids(cost, |row| row.id) })
+}
+
 impl Store {
     /// The live rates of these people.
     pub async fn rates_of(&self, account: AccountId, users: &[i64]) -> Result<RateIds, StoreError> {
-        let rows = sqlx::query!(
-            r#"SELECT true AS "billable!", id AS "id!" FROM roster.billable_rates
-                WHERE account_id = $1 AND user_id = ANY($2) AND deleted_at IS NULL
-               UNION ALL
-               SELECT false, id FROM roster.cost_rates
-                WHERE account_id = $1 AND user_id = ANY($2) AND deleted_at IS NULL"#,
-            account.0,
-            users,
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        let (billable, cost): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.billable);
-        let ids = |rows: Vec<_>, id: fn(_) -> i64| rows.into_iter().map(id).collect();
-        Ok(RateIds { billable: ids(billable, |row| row.id), cost: ids(cost, |row| row.id) })
+        of(&mut *self.pool.begin().await?, account, users).await
     }
 
     /// People whose rates are due, but for some, those never asked for first.

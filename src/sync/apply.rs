@@ -11,7 +11,9 @@ use super::sink::{Batch, LastPage};
 use crate::harvest::Decode;
 use crate::harvest::wire::Read;
 use crate::roster::event::Telling;
-use crate::roster::{Event, Fetched, Guard, Project, Reading, Record, Request, Resource, plan, unstorable};
+use crate::roster::{
+    Event, Fetched, Guard, Order, Project, Reading, Record, Request, Resource, Seq, plan, unstorable,
+};
 use crate::store::rejected::Rejection;
 use crate::store::{Fence, Fingerprint, Page, Store, StoreError, Table};
 use crate::telemetry::meters;
@@ -25,6 +27,8 @@ pub struct Writer<'a> {
     pub store: &'a Store,
     /// Proof that the account is ours.
     pub fence: Fence,
+    /// The order of the account's requests.
+    pub order: &'a Order,
     /// How long after its first 404 a young record's second one counts: a poll interval.
     pub again_after: TimeDelta,
     /// How many records of a page PostgreSQL may refuse before the database is taken for the cause.
@@ -44,6 +48,10 @@ pub(super) struct Suspect<R> {
 impl<R: Record> Suspect<R> {
     pub fn id(&self) -> i64 {
         self.image.record.id()
+    }
+
+    fn asked(&self) -> Seq {
+        Seq::of(self.request.as_ref())
     }
 }
 
@@ -97,22 +105,33 @@ impl Writer<'_> {
     /// What of it the database does not have, as far as can be seen without a lock.
     pub(super) async fn news<R: Decode + Table>(
         &self,
-        batches: Vec<Batch<R>>,
+        mut batches: Vec<Batch<R>>,
         last: Option<LastPage>,
         report: &mut Report,
     ) -> Result<News<R>, StoreError> {
         let (store, account) = (self.store, self.fence.account);
+        // An answer that is older than what is stored says nothing of the record, not even that it is there.
+        let outdated = |id, asked| self.order.is_outdated(R::RESOURCE, id, asked);
+        for Batch { images, rejected, .. } in &mut batches {
+            images.retain(|read| !outdated(read.fetched.record.id(), read.asked()));
+            rejected.retain(|bad| bad.id.is_none_or(|id| !outdated(id, bad.request.asked())));
+        }
         let ids: Vec<i64> =
             batches.iter().flat_map(|batch| &batch.images).map(|read| read.fetched.record.id()).collect();
         let known =
             if ids.is_empty() { HashMap::new() } else { store.fingerprints::<R>(account, &ids).await? };
-        // All images of an id that differs in one of them: which counts is for the plan to say.
-        let equal = |image: &Fetched<R>| {
+        // All images of an id that differs in one of them: which counts is for the plan to say. While an older request is in
+        // flight its answer may be stored next, so what is equal now is looked at again under the lock.
+        let equal = |Read { fetched: image, .. }: &Read<R>| {
             known.get(&image.record.id()) == Some(&Fingerprint { hash: image.hash, deleted: false })
         };
-        let images = batches.iter().flat_map(|batch| &batch.images).map(|read| &read.fetched);
-        let mut differing: HashSet<i64> =
-            images.clone().filter(|image| !equal(image)).map(|image| image.record.id()).collect();
+        let reads = batches.iter().flat_map(|batch| &batch.images);
+        let mut differing: HashSet<i64> = reads
+            .clone()
+            .filter(|read| !equal(read) || self.order.has_older(read.asked()))
+            .map(|read| read.fetched.record.id())
+            .collect();
+        let images = reads.map(|read| &read.fetched);
         if self.thorough && !ids.is_empty() {
             let rows = store.rows::<R>(account, &ids).await?;
             let wrong = images.filter(|image| {
@@ -275,6 +294,7 @@ impl Writer<'_> {
     ) -> Result<(), StoreError> {
         let mut page = self.store.begin(&self.fence).await?;
         let (events, refreshed) = self.write(&mut page, &news.suspects, last, report).await?;
+        self.order.stored(R::RESOURCE, news.suspects.iter().map(|suspect| (suspect.id(), suspect.asked())));
         page.write_projects(&news.projects).await?;
         page.reject(R::RESOURCE, &news.rejections).await?;
         page.forgive(R::RESOURCE, &news.forgiven).await?;
@@ -297,7 +317,7 @@ impl Writer<'_> {
         done
     }
 
-    /// Writes what differs from the locked rows, with versions above the last ones; the events to emit, and how many rows
+    /// Writes what differs from the locked rows, and is not older than what is stored by now, with versions above the last ones; the events to emit, and how many rows
     /// changed without one.
     async fn write<R: Table>(
         &self,
@@ -308,12 +328,14 @@ impl Writer<'_> {
     ) -> Result<(Vec<Event>, usize), StoreError> {
         let telling = self.telling(page, report);
         let (mut events, mut refreshed) = (Vec::new(), 0);
+        let outdated = |it: &Suspect<R>| self.order.is_outdated(R::RESOURCE, it.id(), it.asked());
+        let suspects: Vec<&Suspect<R>> = suspects.iter().filter(|suspect| !outdated(suspect)).collect();
         for suspects in suspects.chunk_by(|a, b| a.reading == b.reading) {
-            let ids: Vec<i64> = suspects.iter().map(Suspect::id).collect();
+            let ids: Vec<i64> = suspects.iter().map(|suspect| suspect.id()).collect();
             let images = suspects.iter().map(|suspect| suspect.image.clone()).collect();
             let requests: HashMap<i64, &str> = suspects
                 .iter()
-                .filter_map(|suspect| Some((suspect.id(), &**suspect.request.as_ref()?)))
+                .filter_map(|suspect| Some((suspect.id(), suspect.request.as_ref()?.name())))
                 .collect();
             let mut writes = plan(&page.rows::<R>(&ids).await?, images, suspects[0].reading);
             for write in &mut writes {

@@ -246,7 +246,14 @@ impl Worker {
 
     pub(super) fn writer(&self, fence: Fence, thorough: bool) -> Writer<'_> {
         let again_after = TimeDelta::from_std(self.interval.slowest).unwrap_or(TimeDelta::MAX);
-        Writer { store: &self.store, fence, again_after, guard: self.rules.guard, thorough }
+        Writer {
+            store: &self.store,
+            fence,
+            order: self.client.order(),
+            again_after,
+            guard: self.rules.guard,
+            thorough,
+        }
     }
 
     pub(super) fn reader<'a>(

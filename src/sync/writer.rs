@@ -11,7 +11,9 @@ use super::schedule::Mode;
 use super::sink::{Batch, LastPage, Seen, Sink, Verdicts};
 use crate::harvest::Decode;
 use crate::roster::event::Telling;
-use crate::roster::{BillableRate, Candidate, Change, CostRate, Event, Record, Request, Resource, bury};
+use crate::roster::{
+    BillableRate, Candidate, Change, CostRate, Event, Record, Request, Resource, Seq, bury,
+};
 use crate::store::census::Census;
 use crate::store::rates::{AbsentRates, RateIds};
 use crate::store::state::{AccountEnd, AccountState};
@@ -153,14 +155,14 @@ impl Writer<'_> {
         gone: &[(i64, Option<Request>)],
         report: &mut Report,
     ) -> Result<(), StoreError> {
-        let (store, account) = (self.store, self.fence.account);
-        let ids: Vec<i64> = gone.iter().map(|(id, _)| *id).collect();
-        let rates = match R::RESOURCE {
-            Resource::Users => store.rates_of(account, &ids).await?,
-            _ => RateIds::default(),
-        };
-        match self.try_bury::<R>(gone, &rates, &LastVersions::new(), report).await {
+        match self.try_bury::<R>(gone, &LastVersions::new(), report).await {
             Err(error) if error.is_version_conflict() => {
+                let (store, account) = (self.store, self.fence.account);
+                let ids: Vec<i64> = gone.iter().map(|(id, _)| *id).collect();
+                let rates = match R::RESOURCE {
+                    Resource::Users => store.rates_of(account, &ids).await?,
+                    _ => RateIds::default(),
+                };
                 let mut last = LastVersions::new();
                 for (resource, ids) in [
                     (Resource::BillableRates, &rates.billable),
@@ -169,7 +171,7 @@ impl Writer<'_> {
                 ] {
                     last.insert(resource, store.last_versions(account, resource, ids).await?);
                 }
-                self.try_bury::<R>(gone, &rates, &last, report).await
+                self.try_bury::<R>(gone, &last, report).await
             }
             done => done,
         }
@@ -178,19 +180,27 @@ impl Writer<'_> {
     async fn try_bury<R: Table>(
         &self,
         gone: &[(i64, Option<Request>)],
-        rates: &RateIds,
         last: &LastVersions,
         report: &mut Report,
     ) -> Result<(), StoreError> {
+        let mut page = self.store.begin(&self.fence).await?;
+        // A 404 that is older than what is stored says nothing.
+        let mut gone: Vec<(i64, Option<&Request>)> =
+            gone.iter().map(|(id, request)| (*id, request.as_ref())).collect();
+        gone.retain(|(id, request)| !self.order.is_outdated(R::RESOURCE, *id, Seq::of(*request)));
+        self.order.stored(R::RESOURCE, gone.iter().map(|(id, request)| (*id, Seq::of(*request))));
         let ids: Vec<i64> = gone.iter().map(|(id, _)| *id).collect();
         let requests: HashMap<i64, &str> =
-            gone.iter().filter_map(|(id, request)| Some((*id, &**request.as_ref()?))).collect();
-        let mut page = self.store.begin(&self.fence).await?;
-        let asked = (self.telling(&page, report), &requests);
-        let mut events = bury_in::<R>(&mut page, &ids, last, asked, Change::id).await?;
+            gone.into_iter().filter_map(|(id, request)| Some((id, request?.name()))).collect();
+        let rates = match R::RESOURCE {
+            Resource::Users => page.rates_of(&ids).await?,
+            _ => RateIds::default(),
+        };
+        let told = (self.telling(&page, report), &requests);
+        let mut events = bury_in::<R>(&mut page, &ids, last, told, Change::id).await?;
         let buried = events.len() as u64;
-        events.extend(bury_in::<BillableRate>(&mut page, &rates.billable, last, asked, person).await?);
-        events.extend(bury_in::<CostRate>(&mut page, &rates.cost, last, asked, person).await?);
+        events.extend(bury_in::<BillableRate>(&mut page, &rates.billable, last, told, person).await?);
+        events.extend(bury_in::<CostRate>(&mut page, &rates.cost, last, told, person).await?);
         page.forgive(R::RESOURCE, &ids).await?;
         page.release(R::RESOURCE, &ids).await?;
         page.release(Resource::BillableRates, &rates.billable).await?;

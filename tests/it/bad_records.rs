@@ -94,7 +94,7 @@ async fn one_bad_record_is_set_aside_and_its_page_mates_go_through() {
     world.expect_outbox_replays_to_the_mirror().await;
 }
 
-/// Objects that serde_json's own types take for a number or for other JSON.
+/// Objects that `serde_json`'s own types take for a number or for other JSON.
 #[tokio::test]
 async fn objects_with_private_keys_of_serde_json_stay_objects_in_the_mirror() {
     let mut world = World::new().await;

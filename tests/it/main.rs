@@ -47,6 +47,7 @@ mod migrating;
 mod migrations;
 mod mirror;
 mod oauth;
+mod order;
 mod outage;
 mod pace;
 mod parents;

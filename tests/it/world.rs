@@ -112,7 +112,14 @@ impl World {
     /// Turns the crank by hand.
     pub async fn turn(&mut self, turn: impl AsyncFnOnce(Cycle<'_, Writer<'_>>) -> Report) -> Report {
         let (store, fence, again_after) = (&self.mirror.store, self.fence, self.again_after);
-        let writer = Writer { store, fence, again_after, guard: self.rules.guard, thorough: false };
+        let writer = Writer {
+            store,
+            fence,
+            order: self.client.order(),
+            again_after,
+            guard: self.rules.guard,
+            thorough: false,
+        };
         let cycle = Cycle {
             sink: &writer,
             client: &self.client,

@@ -314,7 +314,14 @@ async fn cycle(
     memory: &mut Memory,
 ) -> Report {
     let cancel = CancellationToken::new();
-    let writer = Writer { store, fence, again_after: TimeDelta::zero(), guard: rules.guard, thorough: false };
+    let writer = Writer {
+        store,
+        fence,
+        order: client.order(),
+        again_after: TimeDelta::zero(),
+        guard: rules.guard,
+        thorough: false,
+    };
     let known = match store.account_state(fence.account).await {
         Ok(known) => known,
         Err(error) => {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::strike::{Faults, Instead};
 
@@ -52,6 +53,7 @@ enum Kind {
     Reset,
     Lost,
     SlowAnswer(Duration),
+    Held(CancellationToken),
     Cut,
     Hide(HashSet<i64>),
     Edit(Edit),
@@ -91,6 +93,11 @@ impl Fault {
     /// What was asked for is done at once, the answer comes so much later.
     pub fn slow_answer(by: Duration) -> Self {
         Self::of(Kind::SlowAnswer(by))
+    }
+
+    /// What was asked for is done at once, the answer comes when the token is cancelled.
+    pub fn held(until: CancellationToken) -> Self {
+        Self::of(Kind::Held(until))
     }
 
     /// The answer's head is right, its body ends in the middle.
@@ -242,6 +249,7 @@ impl fmt::Debug for Fault {
             Kind::Reset => "reset",
             Kind::Lost => "lost answer",
             Kind::SlowAnswer(_) => "slow answer",
+            Kind::Held(_) => "held",
             Kind::Cut => "cut",
             Kind::Hide(_) => "hide",
             Kind::Edit(_) => "edit",

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use super::{Act, Edit, EditBytes, Fault, Kind, RetryAfter};
 
 /// The faults that wait for their requests.
@@ -40,6 +42,7 @@ impl Faults {
                 Kind::Delay(by) => blow.delay += *by,
                 Kind::Lost => blow.lost = true,
                 Kind::SlowAnswer(by) => blow.answer_delay += *by,
+                Kind::Held(until) => blow.held.push(until.clone()),
                 Kind::Cut => blow.cut = true,
                 Kind::Hide(ids) => blow.hidden.extend(ids),
                 Kind::Edit(edit) => blow.edits.push(edit.clone()),
@@ -64,6 +67,8 @@ pub(crate) struct Blow {
     pub meanwhile: Vec<Act>,
     /// How long the answer waits once it is made.
     pub answer_delay: Duration,
+    /// What the answer waits for once it is made.
+    pub held: Vec<CancellationToken>,
     /// The answer is made, and nobody gets it.
     pub lost: bool,
     pub cut: bool,

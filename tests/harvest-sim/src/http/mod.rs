@@ -218,6 +218,12 @@ async fn fare(
         act();
     }
     pause(blow.answer_delay, stopping).await;
+    for held in blow.held {
+        tokio::select! {
+            () = held.cancelled() => {}
+            () = stopping.cancelled() => {}
+        }
+    }
     (!blow.lost).then_some((answer, blow.cut))
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use harvest_sim::{Fault, Grant, Outcome, Refusal};
 use serde_json::Value;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::Desk;
 use super::tokens::refused;
@@ -52,7 +53,8 @@ async fn a_lost_answer_leaves_a_rotated_token_dead() {
 #[tokio::test]
 async fn a_slow_answer_comes_after_the_deed_and_a_delay_before_it() {
     let by = Duration::from_mins(10);
-    for (fault, done) in [(Fault::slow_answer(by), 1), (Fault::delay(by), 0)] {
+    let held = Fault::held(CancellationToken::new());
+    for (fault, done) in [(Fault::slow_answer(by), 1), (held, 1), (Fault::delay(by), 0)] {
         let desk = Desk::quiet().await;
         let oauth = desk.sim.oauth();
         oauth.rotate(true);
