@@ -134,15 +134,19 @@ impl Store {
     ) -> Result<Option<(i64, String)>, StoreError> {
         let row = sqlx::query!(
             r#"SELECT id AS "id!", raw::text AS "raw!"
-                 FROM (SELECT 'users' AS resource, account_id, id, raw, synced_at, deleted_at FROM roster.users
-                       UNION ALL
-                       SELECT 'user_assignments', account_id, id, raw, synced_at, deleted_at FROM roster.user_assignments
-                       UNION ALL
-                       SELECT 'billable_rates', account_id, id, raw, synced_at, deleted_at FROM roster.billable_rates
-                       UNION ALL
-                       SELECT 'cost_rates', account_id, id, raw, synced_at, deleted_at FROM roster.cost_rates) AS row
-                WHERE account_id = $1 AND resource = $2 AND id <> ALL($3) AND deleted_at IS NULL
-                ORDER BY synced_at DESC LIMIT 1"#,
+                 FROM (SELECT id, raw
+                         FROM (SELECT 'users' AS resource, account_id, id, raw, synced_at, deleted_at FROM roster.users
+                               UNION ALL
+                               SELECT 'user_assignments', account_id, id, raw, synced_at, deleted_at
+                                 FROM roster.user_assignments
+                               UNION ALL
+                               SELECT 'billable_rates', account_id, id, raw, synced_at, deleted_at
+                                 FROM roster.billable_rates
+                               UNION ALL
+                               SELECT 'cost_rates', account_id, id, raw, synced_at, deleted_at
+                                 FROM roster.cost_rates) AS row
+                        WHERE account_id = $1 AND resource = $2 AND id <> ALL($3) AND deleted_at IS NULL
+                        ORDER BY synced_at DESC LIMIT 1) AS known"#,
             account.0,
             resource.name(),
             but,

@@ -59,7 +59,7 @@ impl<R: Record> Suspect<R> {
 pub(super) struct News<R> {
     pub suspects: Vec<Suspect<R>>,
     projects: Vec<Project>,
-    rejections: Vec<Rejection>,
+    pub rejections: Vec<Rejection>,
     /// Ids on the rejected list that have been read well now.
     forgiven: Vec<i64>,
     /// Ids that were missing and are there.
@@ -194,9 +194,9 @@ impl Writer<'_> {
         Ok(News { suspects, projects, rejections, forgiven, back, last })
     }
 
-    /// Commits the news, of a page of so many records. A record that PostgreSQL refuses is quarantined if PostgreSQL takes
-    /// others: where it refuses too many, or one that it took before, that is the database's trouble, and the cycle fails.
-    async fn commit<R: Table>(
+    /// Commits the news, of a page of so many records. Records that PostgreSQL refuses are quarantined, unless that is the
+    /// database's trouble.
+    async fn commit<R: Decode + Table>(
         &self,
         news: &mut News<R>,
         of: usize,
@@ -206,35 +206,11 @@ impl Writer<'_> {
             Err(error) if error.is_refusal() && !news.suspects.is_empty() => error,
             done => return done,
         };
-        news.suspects.sort_by_key(Suspect::id);
-        let suspects = &news.suspects;
-        let too_many = |refused| self.guard.holds(refused, of as u64);
-        let refused = self.refused_alone(suspects, too_many, report).await?;
-        let changed = suspects.chunk_by(|a, b| a.id() == b.id()).count();
-        let takes_others = match refused.len() {
-            0 => true,
-            some => self.takes_a_known_row(suspects, report).await?.unwrap_or(some < changed),
-        };
-        if too_many(refused.len()) || !takes_others {
-            return Err(error.of_the_database(R::RESOURCE.name(), refused.len(), changed));
-        }
-        for same in news.suspects.chunk_by(|a, b| a.id() == b.id()) {
-            // Of two states the later one counts.
-            if let (Some(suspect), Some(reason)) = (same.last(), refused.get(&same[0].id())) {
-                news.rejections.push(Rejection {
-                    id: Some(suspect.id()),
-                    user_id: owner(&suspect.image.record),
-                    raw: suspect.image.raw.get().to_owned(),
-                    reason: reason.clone(),
-                    refused_by_database: true,
-                });
-            }
-        }
-        news.leave_out(&refused);
+        let refused = self.quarantine(news, of, error, report).await?;
         self.try_commit(news, report).await?;
         let counts = report.of(R::RESOURCE);
-        counts.rejected += refused.len() as u64;
-        counts.refused += refused.len() as u64;
+        counts.rejected += refused;
+        counts.refused += refused;
         Ok(())
     }
 
@@ -252,38 +228,12 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes the suspects with their events, and takes it back.
-    pub(super) async fn attempt<R: Table>(
-        &self,
-        suspects: &[Suspect<R>],
-        report: &Report,
-    ) -> Result<(), StoreError> {
-        match self.attempt_once(suspects, &HashMap::new(), report).await {
-            Err(error) if error.is_version_conflict() => {
-                let last = self.last_versions(suspects).await?;
-                self.attempt_once(suspects, &last, report).await
-            }
-            done => done,
-        }
-    }
-
-    async fn last_versions<R: Table>(
+    pub(super) async fn last_versions<R: Table>(
         &self,
         suspects: &[Suspect<R>],
     ) -> Result<HashMap<i64, i64>, StoreError> {
         let ids: Vec<i64> = suspects.iter().map(Suspect::id).collect();
         self.store.last_versions(self.fence.account, R::RESOURCE, &ids).await
-    }
-
-    async fn attempt_once<R: Table>(
-        &self,
-        suspects: &[Suspect<R>],
-        last: &HashMap<i64, i64>,
-        report: &Report,
-    ) -> Result<(), StoreError> {
-        let mut page = self.store.begin(&self.fence).await?;
-        let (events, _) = self.write(&mut page, suspects, last, report).await?;
-        page.emit(&events).await
     }
 
     async fn commit_once<R: Table>(
@@ -317,9 +267,9 @@ impl Writer<'_> {
         done
     }
 
-    /// Writes what differs from the locked rows, and is not older than what is stored by now, with versions above the last ones; the events to emit, and how many rows
-    /// changed without one.
-    async fn write<R: Table>(
+    /// Writes what differs from the locked rows and is not older than they are, with versions above the last ones. Returns the
+    /// events to emit, and how many rows changed without one.
+    pub(super) async fn write<R: Table>(
         &self,
         page: &mut Page,
         suspects: &[Suspect<R>],
@@ -367,7 +317,7 @@ impl Writer<'_> {
 }
 
 /// The user whose record it is.
-fn owner<R: Decode>(record: &R) -> Option<i64> {
+pub(super) fn owner<R: Decode>(record: &R) -> Option<i64> {
     match R::RESOURCE {
         Resource::Users => Some(record.id()),
         _ => record.user().or_else(|| record.part_of_user()),

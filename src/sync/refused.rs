@@ -6,11 +6,12 @@ use std::collections::HashMap;
 
 use serde_json::value::RawValue;
 
-use super::apply::{Suspect, Writer};
+use super::apply::{News, Suspect, Writer, owner};
 use super::report::Report;
 use super::sink::Batch;
 use crate::harvest::{Decode, wire};
 use crate::roster::{Fetched, Reading};
+use crate::store::rejected::Rejection;
 use crate::store::{StoreError, Table};
 
 /// So many refused records are tried again at each poll. Where there are more, it is left to chance which.
@@ -20,9 +21,72 @@ const MOST_RETRIED: i64 = 100;
 pub(super) type Refused = HashMap<i64, String>;
 
 impl Writer<'_> {
+    /// Moves what PostgreSQL refuses from the news, of a page of so many records, to its rejections. Returns how many records
+    /// that were.
+    ///
+    /// # Errors
+    /// If PostgreSQL refuses too many of them, or a row that it took before: the database is in trouble then.
+    pub(super) async fn quarantine<R: Decode + Table>(
+        &self,
+        news: &mut News<R>,
+        of: usize,
+        error: StoreError,
+        report: &Report,
+    ) -> Result<u64, StoreError> {
+        news.suspects.sort_by_key(Suspect::id);
+        let suspects = &news.suspects;
+        let too_many = |refused| self.guard.holds(refused, of as u64);
+        let refused = self.refused_alone(suspects, too_many, report).await?;
+        let changed = suspects.chunk_by(|a, b| a.id() == b.id()).count();
+        let is_trouble = match refused.len() {
+            0 => false,
+            many if too_many(many) => true,
+            few => !self.takes_a_known_row(suspects, report).await?.unwrap_or(few < changed),
+        };
+        if is_trouble {
+            return Err(error.of_the_database(R::RESOURCE.name(), refused.len(), changed));
+        }
+        for same in suspects.chunk_by(|a, b| a.id() == b.id()) {
+            // Of two states the later one counts.
+            if let (Some(suspect), Some(reason)) = (same.last(), refused.get(&same[0].id())) {
+                news.rejections.push(Rejection {
+                    id: Some(suspect.id()),
+                    user_id: owner(&suspect.image.record),
+                    raw: suspect.image.raw.get().to_owned(),
+                    reason: reason.clone(),
+                    refused_by_database: true,
+                });
+            }
+        }
+        news.leave_out(&refused);
+        Ok(refused.len() as u64)
+    }
+
+    /// Writes the suspects with their events, and takes it back.
+    async fn attempt<R: Table>(&self, suspects: &[Suspect<R>], report: &Report) -> Result<(), StoreError> {
+        match self.attempt_once(suspects, &HashMap::new(), report).await {
+            Err(error) if error.is_version_conflict() => {
+                let last = self.last_versions(suspects).await?;
+                self.attempt_once(suspects, &last, report).await
+            }
+            done => done,
+        }
+    }
+
+    async fn attempt_once<R: Table>(
+        &self,
+        suspects: &[Suspect<R>],
+        last: &HashMap<i64, i64>,
+        report: &Report,
+    ) -> Result<(), StoreError> {
+        let mut page = self.store.begin(&self.fence).await?;
+        let (events, _) = self.write(&mut page, suspects, last, report).await?;
+        page.emit(&events).await
+    }
+
     /// Those of the suspects, which are sorted by id, that PostgreSQL refuses even alone. They are found by halving, until
     /// they are too many.
-    pub(super) async fn refused_alone<R: Table>(
+    async fn refused_alone<R: Table>(
         &self,
         suspects: &[Suspect<R>],
         too_many: impl Fn(usize) -> bool,
@@ -48,7 +112,7 @@ impl Writer<'_> {
 
     /// Whether PostgreSQL takes a row of this table that it took before, both as a change and as a new row. `None` where the
     /// mirror has no row but the suspects'.
-    pub(super) async fn takes_a_known_row<R: Table>(
+    async fn takes_a_known_row<R: Table>(
         &self,
         suspects: &[Suspect<R>],
         report: &Report,

@@ -186,7 +186,7 @@ impl Aviary {
         let raise = |level: &str| {
             format!(
                 "CREATE OR REPLACE FUNCTION public.quote() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                     RAISE {level} 'not %, who costs %', NEW.email, NEW.cost_rate {};
+                     IF true THEN RAISE {level} 'not %, who costs %', NEW.email, NEW.cost_rate {}; END IF;
                      RETURN NEW;
                  END $$;
                  CREATE OR REPLACE TRIGGER quote BEFORE INSERT OR UPDATE ON roster.users
@@ -200,10 +200,13 @@ impl Aviary {
         );
         let no_trigger = "DROP TRIGGER quote ON roster.users";
         let unreadable = raise("EXCEPTION").replace("USING", "USING ERRCODE = '22P02',");
+        let only_one =
+            unreadable.replace("IF true", &format!("IF NEW.id = {}", self.scene.sim.user_ids()[7]));
         for (wrong, event, right) in [
             (check.to_owned(), "cycle.failed", no_check),
             (raise("EXCEPTION"), "cycle.failed", no_trigger),
-            (unreadable, "record.rejected", no_trigger),
+            (unreadable, "cycle.failed", no_trigger),
+            (only_one, "record.rejected", no_trigger),
             (raise("WARNING"), "cycle.finished", no_trigger),
             (raise("LOG"), "cycle.finished", no_trigger),
         ] {
