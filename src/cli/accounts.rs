@@ -1,13 +1,16 @@
 //! Which accounts a command works on, one after the other.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::output;
 use crate::app::{App, Exit, Failure};
 use crate::settings::{Account, Settings};
+use crate::sync::finding::Finding;
 
 /// Refuses an account that the settings do not know, and settings without any.
 pub(super) fn require(settings: &Settings, only: Option<i64>) -> Result<(), Failure> {
@@ -21,8 +24,32 @@ pub(super) fn require(settings: &Settings, only: Option<i64>) -> Result<(), Fail
     }
 }
 
+/// What a command did with an account.
+#[derive(Serialize)]
+pub(super) struct Document {
+    account_id: i64,
+    #[serde(flatten)]
+    told: Value,
+    /// By the name of their list. A `Value` would round long amounts.
+    #[serde(flatten)]
+    findings: BTreeMap<&'static str, Vec<Finding>>,
+}
+
+impl Document {
+    /// With findings, under this name.
+    pub fn with(self, name: &'static str, findings: Vec<Finding>) -> Self {
+        Self { findings: BTreeMap::from([(name, findings)]), ..self }
+    }
+}
+
+impl From<Value> for Document {
+    fn from(told: Value) -> Self {
+        Self { account_id: 0, told, findings: BTreeMap::new() }
+    }
+}
+
 /// What a command did, an object for each account, where JSON is wanted.
-pub(super) struct Documents(Option<Mutex<Vec<Value>>>);
+pub(super) struct Documents(Option<Mutex<Vec<Document>>>);
 
 impl Documents {
     pub fn new(wanted: bool) -> Self {
@@ -41,23 +68,22 @@ impl Documents {
     }
 
     /// [`each`], keeping what the work returns, or why it failed.
-    pub async fn each(
+    pub async fn each<D: Into<Document>>(
         &self,
         app: &App,
         only: Option<i64>,
-        work: impl AsyncFn(&Account) -> Result<Value, Failure>,
+        work: impl AsyncFn(&Account) -> Result<D, Failure>,
     ) -> Result<(), Failure> {
         each(app, only, async |account| {
-            let done = work(account).await;
+            let (document, done) = match work(account).await {
+                Ok(document) => (document.into(), Ok(())),
+                Err(failure) => (json!({ "error": failure.to_string() }).into(), Err(failure)),
+            };
             if let Some(documents) = &self.0 {
-                let mut document = match &done {
-                    Ok(document) => document.clone(),
-                    Err(failure) => json!({ "error": failure.to_string() }),
-                };
-                document["account_id"] = account.id.into();
+                let document = Document { account_id: account.id, ..document };
                 documents.lock().unwrap_or_else(PoisonError::into_inner).push(document);
             }
-            done.map(drop)
+            done
         })
         .await
     }
@@ -89,4 +115,20 @@ pub(super) async fn each(
         }
     }
     failed.map_or(Ok(()), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::roster::{Change, CostRate, Field};
+
+    #[test]
+    fn findings_keep_the_digits_of_long_amounts() {
+        let amount = "12345678901234567.123456789".parse().expect("an amount");
+        let rate = CostRate { id: 1, amount: Field::Value(amount), ..CostRate::default() };
+        let finding = Finding::change(&Change::creation(rate, 1), true);
+        let document = Document::from(json!({ "summary": "" })).with("changes", vec![finding]);
+        let printed = serde_json::to_string(&document).expect("JSON");
+        assert!(printed.contains(r#""harvest":12345678901234567.123456789"#), "{printed}");
+    }
 }

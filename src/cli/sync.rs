@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::accounts::Documents;
+use super::accounts::{Document, Documents};
 use super::findings::Findings;
 use super::progress::Bars;
 use super::{PATIENCE, accounts, output, require_schema, signals, with_app};
@@ -159,7 +159,8 @@ impl Sync<'_> {
             }
             let summary = planned(&report);
             self.documents.tell(&summary)?;
-            Ok(json!({ "summary": summary, "cycle": report.json(), "changes": findings.into_inner() }))
+            let document = Document::from(json!({ "summary": summary, "cycle": report.json() }));
+            Ok(document.with("changes", findings.into_inner()))
         });
         let done = done.await;
         budgets.stop().await;

@@ -5,10 +5,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::accounts::Documents;
+use super::accounts::{Document, Documents};
 use super::findings::Findings;
 use super::{PATIENCE, accounts, output, require_schema, signals, with_app};
 use crate::app::{App, Exit, Failure};
@@ -65,7 +65,7 @@ async fn compare(
     options: &Options,
     rules: Rules,
     stop: &CancellationToken,
-) -> Result<(u64, Value), Failure> {
+) -> Result<(u64, Document), Failure> {
     let findings = Findings::new(options.json);
     let print = |finding| findings.print(finding);
     let sink = Verify {
@@ -95,10 +95,6 @@ async fn compare(
         report.users.seen,
         report.assignments.seen
     ));
-    let document = json!({
-        "users": report.users.seen,
-        "assignments": report.assignments.seen,
-        "differences": findings.into_inner(),
-    });
-    Ok((differences, document))
+    let document = json!({ "users": report.users.seen, "assignments": report.assignments.seen });
+    Ok((differences, Document::from(document).with("differences", findings.into_inner())))
 }

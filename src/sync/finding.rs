@@ -72,7 +72,7 @@ impl Finding {
     }
 
     /// A change that would be written.
-    pub(super) fn change<R: Record>(change: &Change<R>, values: bool) -> Self {
+    pub(crate) fn change<R: Record>(change: &Change<R>, values: bool) -> Self {
         let line = if values { change.with_values() } else { change.to_string() };
         let changed = change.changed().into_iter();
         let mut fields: Vec<_> =
