@@ -26,6 +26,7 @@ pub mod status;
 
 mod assignments;
 mod connections;
+mod lost;
 mod projects;
 mod table;
 mod users;

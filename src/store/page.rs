@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::rates::{self, RateIds};
 use super::state::{self, CycleRow, Mark};
-use super::{Fence, Store, StoreError, Table, deletions, outbox, projects, rejected};
+use super::{Fence, Store, StoreError, Table, deletions, lost, outbox, projects, rejected};
 use crate::roster::{AccountId, Change, Event, Mirrored, Project, Reason, Resource, Write};
 
 /// So many rows a statement: a page of 2,000 in one takes a dozen megabytes of texts, and saves nothing.
@@ -84,6 +84,11 @@ impl Page {
     /// The live rates of these people.
     pub async fn rates_of(&mut self, users: &[i64]) -> Result<RateIds, StoreError> {
         rates::of(&mut self.transaction, self.account, users).await
+    }
+
+    /// Restores rows that somebody deleted by hand; see [`Store::restore_lost`].
+    pub async fn restore_lost(&mut self, resource: Resource) -> Result<u64, StoreError> {
+        lost::restore(&mut self.transaction, self.account, resource).await
     }
 
     /// Writes rows.

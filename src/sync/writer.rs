@@ -50,6 +50,17 @@ impl Sink for Writer<'_> {
     }
 
     async fn unseen(&self, resource: Resource, seen: &Seen) -> Result<Vec<Candidate>, StoreError> {
+        let restored = self.store.restore_lost(&self.fence, resource).await?;
+        if restored > 0 {
+            tracing::warn!(
+                account_id = self.fence.account.0,
+                resource = resource.name(),
+                records = restored,
+                "rows of {} were deleted by hand: rosterd restored them from the history, to confirm their deletion \
+                 with Harvest",
+                resource.name()
+            );
+        }
         self.store.missing(self.fence.account, resource, &seen.ids, self.again_after).await
     }
 

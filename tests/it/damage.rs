@@ -193,6 +193,36 @@ async fn versions_go_up(kept: Kept) {
     }
 }
 
+/// Of all that is left in the mirror, only the history knows these records.
+#[tokio::test]
+async fn rows_deleted_by_hand_of_records_that_harvest_deleted_get_their_deletion_event() {
+    for kept in [Kept::Everything, Kept::CurrentVersions] {
+        let mut damaged = Damaged::new().await;
+        damaged.drop_what_is_old(kept).await;
+        damaged.world.news().await;
+        for (table, _, id) in &damaged.records()[..2] {
+            damaged.world.execute(format!("DELETE FROM roster.{table} WHERE id = {id}")).await;
+        }
+        damaged.remove();
+        damaged.read().await;
+        let news = damaged.world.headlines().await;
+        for deleted in
+            [format!("user.deleted {}", damaged.user), format!("user_assignment.deleted {}", damaged.place)]
+        {
+            assert_eq!(news.iter().filter(|event| **event == deleted).count(), 1, "{news:?}");
+        }
+        let at_once = "SELECT id FROM directory.users_as_of(clock_timestamp()) WHERE id = ";
+        let ghosts: Vec<i64> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("{at_once}{}", damaged.user)))
+            .fetch_all(damaged.world.store.pool())
+            .await
+            .unwrap();
+        assert!(ghosts.is_empty(), "{kept:?}");
+        damaged.world.news().await;
+        damaged.read().await;
+        assert_eq!(damaged.world.headlines().await, [""; 0], "{kept:?}");
+    }
+}
+
 #[tokio::test]
 async fn versions_go_up_after_damage_by_hand() {
     versions_go_up(Kept::Everything).await;
