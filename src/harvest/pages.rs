@@ -16,8 +16,8 @@ use super::ahead::{Ahead, Asked, number, off_the_socket};
 use super::client::{Client, request};
 use super::pace::Lane;
 use super::wire::{self, Decode, Read, Rejected};
-use crate::roster::watermark::ReadStart;
 use crate::roster::Ids;
+use crate::roster::watermark::ReadStart;
 
 /// No list is longer; a server that pages for ever is not believed for ever.
 const MOST_PAGES: usize = 20_000;

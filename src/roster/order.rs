@@ -63,8 +63,8 @@ impl Order {
         self.state().stored.get(&(resource, id)).is_some_and(|stored| asked < *stored)
     }
 
-    /// Notes that these records are stored as answered; before the commit, so that no other writer comes in between. Where the
-    /// commit fails, the cycle reads them again.
+    /// Notes that these records are stored as answered. To be called under the account's lock and before the commit, so that
+    /// no other writer comes in between. If the commit fails, the cycle fails and reads them again.
     pub fn stored(&self, resource: Resource, records: impl IntoIterator<Item = (i64, Seq)>) {
         for (id, asked) in records {
             let mut state = self.state();
@@ -93,7 +93,7 @@ impl Sent {
     }
 }
 
-/// What is newer than no request in flight can no longer meet an older answer.
+/// The number of a stored answer is needed only while an older request is in flight.
 impl Drop for Sent {
     fn drop(&mut self) {
         let State { in_flight, stored, .. } = &mut *self.order.state();
@@ -103,8 +103,8 @@ impl Drop for Sent {
     }
 }
 
-/// What Harvest was asked, such as `GET /v2/users/1001`, for whoever wonders where a change comes from; and its place in the
-/// order. The request is in flight as long as anything of its answer is in memory.
+/// What Harvest was asked, such as `GET /v2/users/1001`, to explain where a change comes from, and its place in the order.
+/// The request is in flight as long as anything of its answer is in memory.
 #[derive(Clone)]
 pub struct Request(Arc<Asked>);
 

@@ -168,7 +168,7 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
-    /// The server does not take what was to be written, which may be the fault of one record.
+    /// The server refuses what was written; the cause may be one record.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Database(Answer(sqlx::Error::Database(error)))
             if error.code().is_some_and(|code| REFUSING.iter().any(|class| code.starts_with(class))))
@@ -233,8 +233,8 @@ impl StoreError {
 /// Tables in which each version of a record stands once. `outbox` has `seq` as its primary key besides.
 const WITH_VERSIONS: [&str; 4] = ["outbox", "user_history", "user_assignment_history", "rate_versions"];
 
-/// Classes of SQLSTATEs that a record can be refused with: a value that is none, a constraint, a limit (a long text in an
-/// index), and what triggers raise if they name no SQLSTATE.
+/// Classes of SQLSTATEs with which one record can be refused: an invalid value, a constraint, a limit (a long text in an
+/// index), and the error of a trigger that names no SQLSTATE.
 const REFUSING: [&str; 4] = ["22", "23", "54", "P0"];
 
 /// SQLSTATEs, or their classes, of what passes or is put right at the server: connection trouble, a read-only server,

@@ -108,7 +108,7 @@ impl Store {
         page.commit().await
     }
 
-    /// The texts of records that PostgreSQL refused, so many at the most, by chance.
+    /// The texts of up to `most` records that PostgreSQL refused, chosen at random.
     pub async fn refused(
         &self,
         account: AccountId,
@@ -125,7 +125,7 @@ impl Store {
         Ok(texts.fetch_all(&self.pool).await?)
     }
 
-    /// The live row of this list that PostgreSQL took last, but for some: its id and its `raw`.
+    /// The live row of this list that was written last, except these: its id and its `raw`.
     pub async fn known_good(
         &self,
         account: AccountId,

@@ -31,7 +31,7 @@ pub struct Writer<'a> {
     pub order: &'a Order,
     /// How long after its first 404 a young record's second one counts: a poll interval.
     pub again_after: TimeDelta,
-    /// How many records of a page PostgreSQL may refuse before the database is taken for the cause.
+    /// If PostgreSQL refuses more records of a page, the cause is the database.
     pub guard: Guard,
     /// Compares whole rows and not only hashes: what somebody changed in the tables by hand is put right.
     pub thorough: bool,
@@ -77,7 +77,7 @@ impl<R: Record> News<R> {
             && !self.last.as_ref().is_some_and(|last| last.due)
     }
 
-    /// Leaves out what PostgreSQL refuses: it stays on file, if it is there.
+    /// Leaves out the records that PostgreSQL refuses. Those that are on file stay there.
     pub fn leave_out(&mut self, refused: &Refused) {
         self.suspects.retain(|suspect| !refused.contains_key(&suspect.id()));
         self.forgiven.retain(|id| !refused.contains_key(id));
@@ -194,8 +194,8 @@ impl Writer<'_> {
         Ok(News { suspects, projects, rejections, forgiven, back, last })
     }
 
-    /// Commits the news, of a page of so many records. Records that PostgreSQL refuses are quarantined, unless that is the
-    /// database's trouble.
+    /// Commits the news of a page that has `of` records. Records that PostgreSQL refuses are quarantined, unless the cause is
+    /// the database.
     async fn commit<R: Decode + Table>(
         &self,
         news: &mut News<R>,

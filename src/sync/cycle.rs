@@ -263,8 +263,8 @@ impl<S: Sink> Cycle<'_, S> {
             return Ok(Some(doubt));
         }
         let doubt = self.miscounted(known, totals, lane).await?;
-        // A full read shows by itself who of the missing is back, and each record that was refused; without one each
-        // is asked for, or tried again.
+        // A full read shows absent records that are back, and refused records, by itself. Otherwise rosterd asks for the
+        // first by id, and tries the second again.
         if doubt.is_none() {
             self.settle_pending(known, lane, report).await?;
             let with_pay = self.client.with_pay();

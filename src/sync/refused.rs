@@ -1,4 +1,4 @@
-//! Records that PostgreSQL refuses: is it the record, or the database?
+//! Records that PostgreSQL refuses: is the cause the record, or the database?
 //!
 //! Nothing is stored until that is known. Each attempt is a transaction of its own that is rolled back.
 
@@ -14,18 +14,18 @@ use crate::roster::{Fetched, Reading};
 use crate::store::rejected::Rejection;
 use crate::store::{StoreError, Table};
 
-/// So many refused records are tried again at each poll. Where there are more, it is left to chance which.
+/// At most so many refused records are tried again at each poll. If there are more, they are chosen at random.
 const MOST_RETRIED: i64 = 100;
 
 /// Refused records by id, each with the reason.
 pub(super) type Refused = HashMap<i64, String>;
 
 impl Writer<'_> {
-    /// Moves what PostgreSQL refuses from the news, of a page of so many records, to its rejections. Returns how many records
-    /// that were.
+    /// Moves the records that PostgreSQL refuses from the news to its rejections, and returns their number. `of`: how many
+    /// records the page has.
     ///
     /// # Errors
-    /// If PostgreSQL refuses too many of them, or a row that it took before: the database is in trouble then.
+    /// If PostgreSQL refuses too many records of the page, or a row that it accepted before: the cause is the database then.
     pub(super) async fn quarantine<R: Decode + Table>(
         &self,
         news: &mut News<R>,
@@ -47,7 +47,7 @@ impl Writer<'_> {
             return Err(error.of_the_database(R::RESOURCE.name(), refused.len(), changed));
         }
         for same in suspects.chunk_by(|a, b| a.id() == b.id()) {
-            // Of two states the later one counts.
+            // Of two states of a record the later one counts.
             if let (Some(suspect), Some(reason)) = (same.last(), refused.get(&same[0].id())) {
                 news.rejections.push(Rejection {
                     id: Some(suspect.id()),
@@ -62,7 +62,7 @@ impl Writer<'_> {
         Ok(refused.len() as u64)
     }
 
-    /// Writes the suspects with their events, and takes it back.
+    /// Writes the suspects with their events, and rolls back.
     async fn attempt<R: Table>(&self, suspects: &[Suspect<R>], report: &Report) -> Result<(), StoreError> {
         match self.attempt_once(suspects, &HashMap::new(), report).await {
             Err(error) if error.is_version_conflict() => {
@@ -84,8 +84,7 @@ impl Writer<'_> {
         page.emit(&events).await
     }
 
-    /// Those of the suspects, which are sorted by id, that PostgreSQL refuses even alone. They are found by halving, until
-    /// they are too many.
+    /// Finds by halving which of the suspects, sorted by id, PostgreSQL refuses even alone. Stops when they are too many.
     async fn refused_alone<R: Table>(
         &self,
         suspects: &[Suspect<R>],
@@ -110,8 +109,8 @@ impl Writer<'_> {
         Ok(refused)
     }
 
-    /// Whether PostgreSQL takes a row of this table that it took before, both as a change and as a new row. `None` where the
-    /// mirror has no row but the suspects'.
+    /// Whether PostgreSQL accepts a row of this table that it accepted before, both as a change and as a new row. `None` if
+    /// the mirror has no row other than those of the suspects.
     async fn takes_a_known_row<R: Table>(
         &self,
         suspects: &[Suspect<R>],
@@ -132,7 +131,7 @@ impl Writer<'_> {
             let known = Suspect { image, reading: Reading::Full, request: None };
             match self.attempt(&[known], report).await {
                 Ok(()) => {}
-                // Of the row that it repeats: somebody's own unique index.
+                // A unique index of the operator's: the new row repeats the known one.
                 Err(error) if is_new && error.is_unique_violation() => {}
                 Err(error) if error.is_refusal() => return Ok(Some(false)),
                 Err(error) => return Err(error),
@@ -141,8 +140,8 @@ impl Writer<'_> {
         Ok(Some(true))
     }
 
-    /// Stores those of the refused records that PostgreSQL takes now, as they are on file: a newer state that was stored would
-    /// have removed them from there.
+    /// Stores the refused records that PostgreSQL accepts now, from their text on file. That text is the newest state: storing
+    /// a newer one would have removed it.
     pub(super) async fn retry<R: Decode + Table>(
         &self,
         with_pay: bool,

@@ -11,9 +11,7 @@ use super::schedule::Mode;
 use super::sink::{Batch, LastPage, Seen, Sink, Verdicts};
 use crate::harvest::Decode;
 use crate::roster::event::Telling;
-use crate::roster::{
-    BillableRate, Candidate, Change, CostRate, Event, Record, Request, Resource, Seq, bury,
-};
+use crate::roster::{BillableRate, Candidate, Change, CostRate, Event, Record, Request, Resource, Seq, bury};
 use crate::store::census::Census;
 use crate::store::rates::{AbsentRates, RateIds};
 use crate::store::state::{AccountEnd, AccountState};
