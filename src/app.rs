@@ -23,6 +23,7 @@ use crate::roster::Guard;
 use crate::settings::{PollInterval, Scope, Settings};
 use crate::store::local::LocalPostgres;
 use crate::store::permits::Replica;
+use crate::store::status::Server;
 use crate::store::{ConnectOptions, Store, StoreError};
 use crate::sync::budget::Budgets;
 use crate::sync::cycle::Rules;
@@ -101,8 +102,8 @@ impl App {
             }
         };
         loop {
-            // A connection that is refused is tried again below this for a while: whoever looks on is told sooner.
-            let mut knocked = std::pin::pin!(self.store.ping());
+            // An attempt may take long, and then asks the pool, which tries again for a while: say sooner what is going on.
+            let mut knocked = std::pin::pin!(self.store.connect());
             let answered = if let Ok(answered) = timeout(SOON, &mut knocked).await {
                 answered
             } else {
@@ -111,8 +112,6 @@ impl App {
             };
             match answered {
                 Ok(()) => return Ok(()),
-                // It is there, and nothing to wait for.
-                Err(error @ StoreError::Tls(_)) => return Err(error.into()),
                 Err(error) if error.is_unavailable() && Instant::now() < give_up => {
                     say(Some(&error));
                     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -122,9 +121,10 @@ impl App {
         }
     }
 
-    /// Brings the schema up to date (or insists that it is), looks whether history was rewound, and refuses to go on
+    /// Makes sure that the database can be written, brings the schema up to date (or insists that it is), looks whether history was rewound, and refuses to go on
     /// where pay is in a mirror that must not hold any.
     pub async fn prepare(&self) -> Result<(), Failure> {
+        self.store.require_writable().await?;
         if self.settings.database.migrate {
             let applied = self.store.migrate().await?;
             if applied > 0 {
@@ -143,6 +143,26 @@ impl App {
         }
         self.store.follow_history().await?;
         self.refuse_pay().await
+    }
+
+    async fn require_write_access(&self) -> Result<(), Failure> {
+        self.store.require_writable().await?;
+        self.require_privileges(&self.store.server().await?)
+    }
+
+    /// Makes sure that the database user may write each table of the mirror that is there.
+    ///
+    /// # Errors
+    /// Names the first table that this user may not write.
+    pub fn require_privileges(&self, server: &Server) -> Result<(), Failure> {
+        let Some(table) = &server.missing_privilege else { return Ok(()) };
+        let target = self.store.target();
+        let advice = format!(
+            "the database user may not write {table}; connect as the owner of the schemas, or let that owner run GRANT \
+             SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA roster TO {}\n  database: {target}",
+            target.user()
+        );
+        Err(Failure::new(Exit::Settings, advice))
     }
 
     /// Pay that is there against the settings.
@@ -171,8 +191,14 @@ impl App {
     /// registered: before that it counts as dead, and what it leased would be taken.
     ///
     /// # Errors
-    /// When that cannot be done within `patience`.
+    /// If the database cannot be written by this user, at once; otherwise if that cannot be done within `patience`.
     pub async fn budgets(&self, replica: Replica, patience: Duration) -> Result<Budgets, Failure> {
+        // Registering would try again and again.
+        if let Err(failure) = self.require_write_access().await
+            && failure.exit == Exit::Settings
+        {
+            return Err(failure);
+        }
         if self.settings.rate_limit.scope == Scope::Token {
             let _ = self.salt.set(self.store.budget_salt().await?);
         }
@@ -183,8 +209,8 @@ impl App {
             return Ok(budgets);
         }
         budgets.stop().await;
-        let advice = "cannot register this process in roster.replicas, which the shared budget of requests needs; is the \
-                      database read-only, or does this user lack rights? `rosterd check` tells";
+        let advice = "cannot register this process in roster.replicas in time, which the shared budget of requests needs; \
+                      run `rosterd check`";
         Err(Failure::new(Exit::Unavailable, advice))
     }
 

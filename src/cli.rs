@@ -237,7 +237,7 @@ async fn with_opened(
             local.psql_hint()
         ));
     }
-    let done = work(&app).await;
+    let done = work(&app).await.map_err(|failure| failure.at(app.store.target()));
     app.close().await;
     done
 }

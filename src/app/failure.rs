@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use crate::harvest::HarvestError;
 use crate::settings::SettingsError;
 use crate::store::StoreError;
+use crate::store::diagnosis::Target;
 use crate::store::local::LocalError;
 use crate::sync::cycle::CycleError;
 use crate::telemetry::sentences;
@@ -43,19 +44,30 @@ pub struct Failure {
     /// What the process exits with.
     pub exit: Exit,
     error: Box<dyn Error + Send + Sync>,
+    /// Whether the error is the database's, and does not say which database.
+    is_unplaced: bool,
+    place: Option<String>,
 }
 
 impl Failure {
     /// A failure of that kind.
     pub fn new(exit: Exit, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { exit, error: error.into() }
+        Self { exit, error: error.into(), is_unplaced: false, place: None }
+    }
+
+    /// Adds which database it was, if the error is the database's and does not say so.
+    #[must_use]
+    pub fn at(self, target: &Target) -> Self {
+        let place = self.is_unplaced.then(|| target.to_string());
+        Self { place: place.or(self.place), ..self }
     }
 }
 
-/// The sentence, then its causes, a line each.
+/// The sentence, then its causes and the database, a line each.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&sentences(&*self.error).join("\n  because: "))
+        f.write_str(&sentences(&*self.error).join("\n  because: "))?;
+        self.place.as_ref().map_or(Ok(()), |place| write!(f, "\n  database: {place}"))
     }
 }
 
@@ -75,6 +87,9 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let exit = match &error {
             StoreError::Url
+            | StoreError::Owner { .. }
+            | StoreError::Taken { .. }
+            | StoreError::ReadOnly(_)
             | StoreError::Tls(_)
             | StoreError::Privilege(_)
             | StoreError::Pooler(_)
@@ -85,9 +100,18 @@ impl From<StoreError> for Failure {
             | StoreError::Migrating => Exit::Busy,
             StoreError::Refusing { .. } => Exit::Unavailable,
             error if error.is_unavailable() => Exit::Unavailable,
+            StoreError::Connect(_) => Exit::Settings,
             _ => Exit::Internal,
         };
-        Self::new(exit, error)
+        let is_placed = matches!(
+            error,
+            StoreError::Url
+                | StoreError::Connect(_)
+                | StoreError::Seal(_)
+                | StoreError::Fenced(_)
+                | StoreError::Held { .. }
+        );
+        Self { is_unplaced: !is_placed, ..Self::new(exit, error) }
     }
 }
 

@@ -12,9 +12,6 @@ use crate::harvest::pace::Lane;
 use crate::settings::{Account, Settings, SettingsError};
 use crate::sync::budget::Budgets;
 
-/// The oldest PostgreSQL that rosterd is tested with.
-const OLDEST_SERVER: i32 = 15;
-
 #[derive(Args, Debug)]
 pub(super) struct Options {
     /// One JSON document instead of lines
@@ -121,18 +118,22 @@ async fn database(app: &App, checks: &mut Checks) -> bool {
     let server = match app.store.server().await {
         Ok(server) => server,
         Err(error) => {
-            checks.bad("database", &error.into());
+            checks.bad("database", &Failure::from(error).at(app.store.target()));
             return false;
         }
     };
-    let version = format!("PostgreSQL {}", server.version);
-    if server.major < OLDEST_SERVER {
-        let advice = format!("{version} is too old; rosterd needs {OLDEST_SERVER} or newer");
-        checks.bad("database", &Failure::new(Exit::Settings, advice));
-    } else {
-        checks.good("database", version);
+    let is_writable = app.store.require_writable().await;
+    let writable = is_writable.is_ok() && server.missing_privilege.is_none();
+    match is_writable {
+        Ok(()) => checks.good("database", format!("PostgreSQL {}", server.version)),
+        Err(error) => checks.bad("database", &error.into()),
     }
-    let schema = app.store.schema_state().await;
+    let schema = match app.store.schema_state().await {
+        Ok(schema) if schema.pending > 0 => {
+            app.store.require_ownership(schema.applied > 0).await.map(|()| schema)
+        }
+        schema => schema,
+    };
     let migrated = schema.as_ref().is_ok_and(|schema| schema.pending == 0);
     match schema {
         Ok(schema) if schema.pending == 0 => {
@@ -148,14 +149,11 @@ async fn database(app: &App, checks: &mut Checks) -> bool {
             );
             checks.bad("schema", &Failure::new(Exit::Settings, advice));
         }
-        Err(error) => checks.bad("schema", &error.into()),
+        Err(error) => checks.bad("schema", &Failure::from(error).at(app.store.target())),
     }
-    let writable = server.missing_privilege.is_none();
-    if let Some(missing) = server.missing_privilege {
-        let advice = format!("this user may not write {missing}; give it the rights of the schemas' owner");
-        checks.bad("privileges", &Failure::new(Exit::Settings, advice));
-    } else {
-        checks.good("privileges", "this user may write the mirror");
+    match app.require_privileges(&server) {
+        Ok(()) => checks.good("privileges", "this user may write the mirror"),
+        Err(failure) => checks.bad("privileges", &failure),
     }
     if migrated && let Err(failure) = app.refuse_pay().await {
         checks.bad("pay", &failure);

@@ -8,6 +8,7 @@ use crate::settings::Settings;
 
 pub(super) async fn migrate(settings: Settings) -> Result<ExitCode, Failure> {
     with_app(settings, PATIENCE, async |app| {
+        app.store.require_writable().await?;
         let applied = app.store.migrate().await?;
         output::line(format_args!("{applied} migrations applied; the schema is up to date"))?;
         Ok(ExitCode::SUCCESS)

@@ -4,7 +4,9 @@ use std::fmt;
 
 use sqlx::migrate::MigrateError;
 
+use super::diagnosis::ConnectError;
 use super::seal::SealError;
+use super::tls;
 use crate::roster::AccountId;
 
 /// Why an operation on the database failed.
@@ -15,6 +17,9 @@ pub enum StoreError {
         "database.url is not a PostgreSQL URL; give one such as postgres://user:password@host:5432/database"
     )]
     Url,
+    /// The database that the settings name cannot be used.
+    #[error(transparent)]
+    Connect(Box<ConnectError>),
     /// Another process has taken the account over: nothing of ours may be written any more.
     #[error("another rosterd has taken account {0} over")]
     Fenced(AccountId),
@@ -30,7 +35,44 @@ pub enum StoreError {
     },
     /// The migrations failed.
     #[error("cannot bring the database's schema up to date")]
-    Migrate(#[from] MigrateError),
+    Migrate(#[source] MigrateError),
+    /// The server refuses a statement of a migration.
+    #[error("migration {version} failed and was not applied")]
+    Migration {
+        /// The migration.
+        version: i64,
+        /// What the server says.
+        source: Answer,
+    },
+    /// Another role owns what the migrations must change.
+    #[error(
+        "{object} belongs to {owner}, and user {user} may not change it; connect as {owner}, run ALTER {object} OWNER TO \
+         {user}, or give rosterd a database of its own"
+    )]
+    Owner {
+        /// Such as `TABLE roster.users`.
+        object: String,
+        /// The role that owns it.
+        owner: String,
+        /// The role of this process.
+        user: String,
+    },
+    /// A relation has the name of one of rosterd's, and rosterd has not made it.
+    #[error(
+        "{object} exists and belongs to {owner}, but rosterd has applied no migration to this database; rename or drop \
+         it, or give rosterd a database of its own"
+    )]
+    Taken {
+        /// Such as `TABLE roster.users`.
+        object: String,
+        /// The role that owns it.
+        owner: String,
+    },
+    /// The server takes no writes.
+    #[error(
+        "the database is read-only; set database.url to the primary server, or let this database be written"
+    )]
+    ReadOnly(#[source] Answer),
     /// Other sessions hold a lock that a migration needs.
     #[error(
         "migration {version} needs a lock that is held by {holders}; end that session or its transaction, or try again \
@@ -47,29 +89,29 @@ pub enum StoreError {
     Migrating,
     /// The server cannot be reached, is starting or stopping, or has no room for us.
     #[error("the database does not answer, or not in time; check database.url and the server")]
-    Unavailable(#[source] sqlx::Error),
+    Unavailable(#[source] Answer),
     /// No encrypted way to the server, or not to the one that was meant.
     #[error(
         "no TLS with the database as database.url asks for it; check its sslmode (verify-full is best, disable does \
          without), its sslrootcert (the file of the authority that signed the server's certificate) and its host (the name \
          in that certificate)"
     )]
-    Tls(#[source] sqlx::Error),
+    Tls(#[source] Answer),
     /// This user of the database may not do what is needed.
     #[error(
-        "this user of the database lacks a right; connect as the owner of the schemas roster and rosterd_internal, or \
-         let that user run `rosterd migrate` and grant what `rosterd check` names"
+        "the database user lacks a privilege; connect as the owner of the schemas roster and rosterd_internal, or let that \
+         owner run `rosterd migrate` and grant what `rosterd check` names"
     )]
-    Privilege(#[source] sqlx::Error),
+    Privilege(#[source] Answer),
     /// Nobody has made the tables yet.
     #[error("the database lacks tables of rosterd; run `rosterd migrate`")]
-    NoSchema(#[source] sqlx::Error),
+    NoSchema(#[source] Answer),
     /// Something in between takes sessions apart.
     #[error(
         "a pooler in transaction mode stands before the database; set database.prepared_statements = false, or give its \
          PgBouncer (1.21 or newer) max_prepared_statements"
     )]
-    Pooler(#[source] sqlx::Error),
+    Pooler(#[source] Answer),
     /// A statement wrote another number of rows than it must.
     #[error("wrote {wrote} rows of {table} instead of {expected}; nothing was kept")]
     RowCount {
@@ -107,16 +149,38 @@ pub enum StoreError {
 /// What the server says of a statement, or sqlx of its answer.
 pub struct Answer(sqlx::Error);
 
-/// Classes of SQLSTATEs with which PostgreSQL speaks of the statement, and so in words that quote no value. Of other
-/// trouble it may quote what a row holds, and a trigger may say anything.
-const OF_THE_STATEMENT: [&str; 6] = ["0A", "25", "42", "55", "58", "XX"];
+/// Classes of SQLSTATEs with which PostgreSQL speaks of the statement or of itself, and so in words that quote no value. Of
+/// other trouble it may quote what a row holds, and a trigger may say anything.
+const OF_THE_STATEMENT: [&str; 8] = ["0A", "25", "26", "3F", "42", "55", "58", "XX"];
+
+impl Answer {
+    pub(super) fn new(error: sqlx::Error) -> Self {
+        Self(error)
+    }
+}
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(error) = self.0.as_database_error() else { return self.0.fmt(f) };
+        if let Some(error) = tls::handshake(&self.0) {
+            return match error {
+                rustls::Error::InvalidCertificate(rustls::CertificateError::Other(error)) => {
+                    write!(f, "the server's certificate is not valid: {}", error.0)
+                }
+                error => error.fmt(f),
+            };
+        }
+        let error = match &self.0 {
+            sqlx::Error::Database(error) => error,
+            // The words of the operating system alone.
+            sqlx::Error::Io(error) => return error.fmt(f),
+            sqlx::Error::Tls(error) => return error.fmt(f),
+            sqlx::Error::PoolTimedOut => return f.write_str("no connection to the server in time"),
+            error => return error.fmt(f),
+        };
         let code = error.code().unwrap_or_default();
-        if OF_THE_STATEMENT.iter().any(|class| code.starts_with(class)) {
-            return self.0.fmt(f);
+        if OF_THE_STATEMENT.iter().chain(&PASSING).any(|class| code.starts_with(class)) {
+            // Not sqlx's own form of it, which adds a line number of PostgreSQL's source.
+            return f.write_str(error.message());
         }
         let name = |what, name: Option<&str>| name.map(|name| format!(", {what} {name}")).unwrap_or_default();
         let (table, constraint) = (name("table", error.table()), name("constraint", error.constraint()));
@@ -148,22 +212,47 @@ const LOCK_CONFLICT: [&str; 3] = ["55P03", "40P01", "57014"];
 const NOT_PREPARED_HERE: [&str; 2] = ["26000", "42P05"];
 
 /// What PgBouncer says to a session that wants more than it knows of; under a SQLSTATE that says nothing.
-const TOO_MUCH_FOR_A_POOLER: &str = "unsupported startup parameter";
+pub(super) const TOO_MUCH_FOR_A_POOLER: &str = "unsupported startup parameter";
+
+/// SQLSTATE `read_only_sql_transaction`.
+const READ_ONLY: &str = "25006";
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        let (is_tls, is_unavailable) = (is_tls(&error), is_unavailable(&error));
         let said = error.as_database_error();
-        if said.is_some_and(|said| said.message().starts_with(TOO_MUCH_FOR_A_POOLER)) {
-            return Self::Pooler(error);
+        let is_pooler = said.is_some_and(|said| said.message().starts_with(TOO_MUCH_FOR_A_POOLER));
+        let code = said.and_then(sqlx::error::DatabaseError::code).unwrap_or_default().into_owned();
+        let answer = Answer(error);
+        match &*code {
+            _ if is_pooler => Self::Pooler(answer),
+            INSUFFICIENT_PRIVILEGE => Self::Privilege(answer),
+            READ_ONLY => Self::ReadOnly(answer),
+            code if NOT_THERE.contains(&code) => Self::NoSchema(answer),
+            code if NOT_PREPARED_HERE.contains(&code) => Self::Pooler(answer),
+            _ if is_tls => Self::Tls(answer),
+            _ if is_unavailable => Self::Unavailable(answer),
+            _ => Self::Database(answer),
         }
-        match said.and_then(sqlx::error::DatabaseError::code) {
-            Some(code) if code == INSUFFICIENT_PRIVILEGE => Self::Privilege(error),
-            Some(code) if NOT_THERE.contains(&&*code) => Self::NoSchema(error),
-            Some(code) if NOT_PREPARED_HERE.contains(&&*code) => Self::Pooler(error),
-            _ if is_tls(&error) => Self::Tls(error),
-            _ if is_unavailable(&error) => Self::Unavailable(error),
-            _ => Self::Database(Answer(error)),
+    }
+}
+
+impl From<MigrateError> for StoreError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Execute(error) => error.into(),
+            MigrateError::ExecuteMigration(error, version) => match error.into() {
+                Self::Database(source) => Self::Migration { version, source },
+                error => error,
+            },
+            error => Self::Migrate(error),
         }
+    }
+}
+
+impl From<ConnectError> for StoreError {
+    fn from(error: ConnectError) -> Self {
+        Self::Connect(Box::new(error))
     }
 }
 
@@ -209,11 +298,7 @@ impl StoreError {
 
     /// A lock of another session was in the way, or PostgreSQL cancelled the statement that waited for it.
     pub(super) fn is_lock_conflict(&self) -> bool {
-        let (Self::Unavailable(error)
-        | Self::Migrate(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _))) = self
-        else {
-            return false;
-        };
+        let Self::Unavailable(Answer(error)) = self else { return false };
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
         code.is_some_and(|code| LOCK_CONFLICT.contains(&&*code))
     }
@@ -221,10 +306,8 @@ impl StoreError {
     /// Worth waiting for.
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Unavailable(_) | Self::Tls(_) => true,
-            Self::Migrate(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
-                is_unavailable(error)
-            }
+            Self::Unavailable(_) | Self::Tls(_) | Self::ReadOnly(_) => true,
+            Self::Connect(error) => error.is_passing(),
             _ => false,
         }
     }
@@ -237,10 +320,9 @@ const WITH_VERSIONS: [&str; 4] = ["outbox", "user_history", "user_assignment_his
 /// index), and the error of a trigger that names no SQLSTATE.
 const REFUSING: [&str; 4] = ["22", "23", "54", "P0"];
 
-/// SQLSTATEs, or their classes, of what passes or is put right at the server: connection trouble, a read-only server,
-/// wrong password, no such database, deadlock, insufficient resources, locks and statements that took too long,
-/// operator intervention.
-const PASSING: [&str; 10] = ["08", "25006", "28", "3D", "40001", "40P01", "53", "55P03", "57014", "57P"];
+/// SQLSTATEs, or their classes, of what passes or is put right at the server: connection trouble, wrong password, no such
+/// database, deadlock, insufficient resources, locks and statements that took too long, operator intervention.
+pub(super) const PASSING: [&str; 9] = ["08", "28", "3D", "40001", "40P01", "53", "55P03", "57014", "57P"];
 
 fn is_unavailable(error: &sqlx::Error) -> bool {
     match error {
@@ -257,15 +339,8 @@ fn is_unavailable(error: &sqlx::Error) -> bool {
     }
 }
 
-/// A handshake that fails comes as trouble with the connection, too.
 fn is_tls(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Tls(_) => true,
-        sqlx::Error::Io(error) => {
-            error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
-        }
-        _ => false,
-    }
+    matches!(error, sqlx::Error::Tls(_)) || tls::handshake(error).is_some()
 }
 
 /// Says so when a statement wrote too few or too many rows; the transaction is then rolled back.

@@ -17,7 +17,7 @@ use sqlx::PgConnection;
 use sqlx::migrate::{MigrateError, Migration, Migrator};
 
 use self::run::Run;
-use super::{Store, StoreError};
+use super::{Store, StoreError, ownership};
 
 /// Where it is written which migrations have been applied.
 const TABLE: &str = "rosterd_internal.migrations";
@@ -62,6 +62,9 @@ impl Store {
         let mut run = Run::begin(self, patience).await?;
         let migrator = migrator();
         let pending = pending(&migrator, &mut run.guard).await?;
+        if !pending.is_empty() {
+            ownership::require(&mut run.guard, pending.len() < migrator.iter().count()).await?;
+        }
         for migration in &pending {
             run.apply(migration).await?;
         }

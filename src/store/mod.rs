@@ -7,6 +7,7 @@
 pub mod census;
 pub mod credentials;
 pub mod deletions;
+pub mod diagnosis;
 pub mod error;
 pub mod explain;
 pub mod forget;
@@ -27,8 +28,10 @@ pub mod status;
 mod assignments;
 mod connections;
 mod lost;
+mod ownership;
 mod projects;
 mod table;
+mod tls;
 mod users;
 
 use std::collections::HashMap;
@@ -45,6 +48,7 @@ pub use page::Page;
 pub use table::{Fingerprint, Table};
 
 use census::Counted;
+use diagnosis::Target;
 
 use crate::roster::{AccountId, Mirrored};
 
@@ -67,6 +71,7 @@ pub struct Store {
     listening: Option<Connections>,
     /// What was counted last.
     counted: Arc<Mutex<HashMap<AccountId, Counted>>>,
+    target: Target,
 }
 
 impl Store {
@@ -83,7 +88,8 @@ impl Store {
         // Through a pooler nobody hears a bell.
         let listening = (options.max_connections > 2 && !is_pooled).then(|| pool(1));
         let pages = options.max_connections.saturating_sub(2).max(1);
-        Ok(Self { pool: pool(pages), reserved: pool(1), listening, counted: Arc::default() })
+        let target = Target::new(url.expose_secret(), &connect);
+        Ok(Self { pool: pool(pages), reserved: pool(1), listening, counted: Arc::default(), target })
     }
 
     /// The connections for pages.

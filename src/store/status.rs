@@ -86,8 +86,6 @@ pub struct Status {
 pub struct Server {
     /// Such as `17.2`.
     pub version: String,
-    /// Such as 17.
-    pub major: i32,
     /// Whether this user may create schemas in the database.
     pub may_create: bool,
     /// A table of the mirror that is there and that this user may not write.
@@ -99,7 +97,6 @@ impl Store {
     pub async fn server(&self) -> Result<Server, StoreError> {
         let row = sqlx::query!(
             r#"SELECT current_setting('server_version') AS "version!",
-                      current_setting('server_version_num')::int / 10000 AS "major!",
                       has_database_privilege(current_database(), 'CREATE') AS "may_create!",
                       (SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
                         WHERE schemaname = 'roster'
@@ -109,12 +106,7 @@ impl Store {
         )
         .fetch_one(&self.pool)
         .await?;
-        Ok(Server {
-            version: row.version,
-            major: row.major,
-            may_create: row.may_create,
-            missing_privilege: row.missing,
-        })
+        Ok(Server { version: row.version, may_create: row.may_create, missing_privilege: row.missing })
     }
 
     /// Reads the state of everything in one snapshot.

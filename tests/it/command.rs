@@ -74,7 +74,7 @@ async fn each_failure_has_its_code_and_one_sentence_without_a_secret() {
     let cases: [(&str, &str, &str, i32, &str); 9] = [
         ("a wrong token", "HARVEST_ACCESS_TOKEN", secret, 77, "refused the token"),
         ("a wrong account", "HARVEST_ACCOUNT_ID", "999999", 77, "does not know account 999999"),
-        ("no database", "DATABASE_URL", nobody, 69, "the database does not answer"),
+        ("no database", "DATABASE_URL", nobody, 69, "cannot connect to PostgreSQL at 127.0.0.1:1 "),
         ("no Harvest", "HARVEST_BASE_URL", "http://127.0.0.1:1/v2", 69, "no answer from Harvest"),
         ("a nonsense setting", "ROSTERD__SYNC__POLL_INTERVAL", "banana", 78, "sync.poll_interval"),
         ("an unknown setting", "ROSTERD__SYNC__POL_INTERVAL", "60s", 78, "did you mean"),

@@ -22,6 +22,7 @@ mod corpus;
 mod counting;
 mod damage;
 mod database;
+mod database_errors;
 mod deletions;
 mod deploy;
 mod directory;

@@ -3,16 +3,14 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::LocalError;
 use super::place::Place;
 use super::programs::{RunAs, run};
+use crate::store::diagnosis::SUPPORTED;
 
-/// The versions that rosterd is made for.
-const SUPPORTED: RangeInclusive<u32> = 15..=18;
 /// What makes a complete set; a lone `postgres` may be a wrapper or somebody's leftover.
 const NEEDED: [&str; 3] = ["postgres", "initdb", "pg_ctl"];
 /// How long a program may take to say its version.

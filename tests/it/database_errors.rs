@@ -1,0 +1,271 @@
+//! A database that rosterd cannot use: each cause has its own sentence, at once, and exit code 78; only one that is
+//! unreachable ends with 69.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use harvest_sim::{Company, Options, Sim};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use url::Url;
+
+use crate::cluster::Cluster;
+use crate::program::{Called, Program};
+
+/// Less than the pool waits for a connection, and much less than `run` waits for a server that is away.
+const AT_ONCE: Duration = Duration::from_secs(9);
+
+async fn sim() -> Sim {
+    Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap()
+}
+
+/// The cluster's URL with other parts.
+fn url(cluster: &Cluster, user: &str, password: &str, database: &str) -> Url {
+    let mut url = Url::parse(cluster.url()).unwrap();
+    url.set_username(user).unwrap();
+    url.set_password(Some(password)).unwrap();
+    url.set_path(database);
+    url
+}
+
+/// What is said to a person, which names each of these words and neither a password nor PostgreSQL's source.
+#[track_caller]
+fn expect_said(called: &Called, code: i32, words: &[&str]) {
+    let said = format!("{}{}", called.expect(code).stdout(), called.stderr());
+    for word in words {
+        assert!(said.contains(word), "no {word:?} in\n{said}");
+    }
+    for word in
+        ["hunter2", "at line", "pool timed out", "error returned from database", "OtherError", "✓ database"]
+    {
+        assert!(!said.contains(word), "{word:?} in\n{said}");
+    }
+}
+
+/// All commands that need the database say so at once.
+async fn expect_refused(url: &str, words: &[&str]) {
+    let sim = sim().await;
+    let program = Program::new(&sim, url);
+    for command in ["check", "sync", "migrate", "run"] {
+        let start = Instant::now();
+        let called = program.call(&[command]).await;
+        expect_said(&called, 78, words);
+        assert!(start.elapsed() < AT_ONCE, "{command} took {:?}", start.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn refused_login_names_server_database_and_user() {
+    let cluster = Cluster::new().await;
+    let hba = cluster.data().join("pg_hba.conf");
+    let rules = fs::read_to_string(&hba).unwrap();
+    fs::write(&hba, format!("host all ghost all trust\nhost all blocked all reject\n{rules}")).unwrap();
+    cluster.reload().await;
+    cluster.execute("CREATE ROLE jo LOGIN PASSWORD 'hunter2'").await;
+    cluster.execute("CREATE DATABASE closed").await;
+    cluster.execute("REVOKE CONNECT ON DATABASE closed FROM PUBLIC").await;
+    let server = Url::parse(cluster.url()).unwrap();
+    let server = format!("{}:{}", server.host_str().unwrap(), server.port().unwrap());
+    let cases = [
+        ("jo", "wrong-hunter2", "postgres", "refused the password"),
+        ("ghost", "hunter2", "postgres", "has no such role"),
+        ("blocked", "hunter2", "postgres", "pg_hba.conf"),
+        ("jo", "hunter2", "absent", "CREATE DATABASE \"absent\""),
+        ("jo", "hunter2", "closed", "GRANT CONNECT ON DATABASE \"closed\" TO \"jo\""),
+    ];
+    for (user, password, database, words) in cases {
+        let (in_database, as_user) = (format!("database {database:?}"), format!("user {user:?}"));
+        let url = url(&cluster, user, password, database);
+        expect_refused(url.as_str(), &[words, &server, &in_database, &as_user]).await;
+    }
+}
+
+#[tokio::test]
+async fn missing_privilege_names_database_user_and_object() {
+    let cluster = Cluster::new().await;
+    cluster.execute("CREATE ROLE jo LOGIN PASSWORD 'hunter2'").await;
+    let sim = sim().await;
+    let admin = Url::parse(cluster.url()).unwrap();
+    let (port, database) = (admin.port().unwrap().to_string(), admin.path().trim_start_matches('/'));
+    let program = Program::new(&sim, url(&cluster, "jo", "hunter2", database).as_str());
+    let denied = format!("permission denied for database {database}");
+    let words = ["lacks a privilege", denied.as_str(), "user \"jo\"", port.as_str()];
+    expect_said(&program.call(&["sync"]).await, 78, &words);
+    expect_said(&program.call(&["migrate"]).await, 78, &words);
+    let checked = program.call(&["check"]).await;
+    assert!(checked.expect(78).stdout().contains("✗ schema"), "{}", checked.stdout());
+
+    Program::new(&sim, cluster.url()).call(&["sync"]).await.expect(0);
+    cluster.execute("GRANT USAGE ON SCHEMA roster, directory, rosterd_internal TO jo").await;
+    cluster.execute("GRANT SELECT ON ALL TABLES IN SCHEMA roster, directory, rosterd_internal TO jo").await;
+    for command in [&["sync"][..], &["sync", "--dry-run"], &["verify"], &["check"], &["run"]] {
+        let start = Instant::now();
+        let called = program.call(command).await;
+        let said = format!("{}{}", called.expect(78).stdout(), called.stderr());
+        for words in ["may not write roster.accounts", "GRANT SELECT, INSERT", "user \"jo\"", &port] {
+            assert!(said.contains(words), "no {words:?} in {said}");
+        }
+        assert!(start.elapsed() < AT_ONCE, "{command:?} took {:?}", start.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn read_only_server_is_refused_by_commands_that_write() {
+    let mut cluster = Cluster::new().await;
+    cluster.execute("CREATE DATABASE frozen").await;
+    cluster.execute("ALTER DATABASE frozen SET default_transaction_read_only = on").await;
+    let mut frozen = Url::parse(cluster.url()).unwrap();
+    frozen.set_path("frozen");
+    let words = ["is read-only (default_transaction_read_only is on)", "database \"frozen\""];
+    expect_refused(frozen.as_str(), &words).await;
+    cluster.stop().await;
+    let standby = cluster.copy(true).await;
+    expect_refused(standby.url(), &["is read-only (it is a standby)", "primary"]).await;
+}
+
+#[tokio::test]
+async fn bad_tls_file_is_named_with_its_path() {
+    let (cluster, home) = (Cluster::new().await, tempfile::tempdir().unwrap());
+    let junk = home.path().join("junk.pem");
+    fs::write(&junk, "junk").unwrap();
+    let absent = home.path().join("absent.pem");
+    for (parameter, file, words) in [
+        ("sslrootcert", absent.as_path(), "No such file"),
+        ("sslrootcert", home.path(), "Is a directory"),
+        ("sslrootcert", &junk, "not in PEM form"),
+        ("sslcert", &absent, "No such file"),
+    ] {
+        let pair = if parameter == "sslcert" { "&sslkey=absent.key" } else { "" };
+        let file = file.to_str().unwrap();
+        let url = format!("{}?sslmode=verify-full&{parameter}={file}{pair}", cluster.url());
+        expect_refused(&url, &[words, file, parameter]).await;
+    }
+    // Without verification nothing reads the file.
+    let sim = sim().await;
+    let mut program = Program::new(&sim, &format!("{}?sslmode=disable", cluster.url()));
+    program.set("PGSSLROOTCERT", absent.to_str().unwrap());
+    program.call(&["migrate"]).await.expect(0);
+}
+
+#[tokio::test]
+async fn unsupported_server_version_is_refused_by_every_command() {
+    for version in ["14.2 (Debian 14.2-1)", "19.0"] {
+        let port = serve_version(version).await;
+        let url = format!("postgres://jo:hunter2@127.0.0.1:{port}/roster?sslmode=disable");
+        let major = format!("runs version {}", version.split('.').next().unwrap());
+        expect_refused(&url, &[&major, "supports PostgreSQL 15 to 18", &format!("127.0.0.1:{port}")]).await;
+    }
+}
+
+/// The start of a session with a server of another version: the only one that is installed is supported.
+async fn serve_version(version: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let length = client.read_u32().await.unwrap();
+            let mut startup = vec![0; length as usize - 4];
+            client.read_exact(&mut startup).await.unwrap();
+            let mut answer = vec![b'R', 0, 0, 0, 8, 0, 0, 0, 0, b'S'];
+            let status = format!("server_version\0{version}\0");
+            answer.extend((u32::try_from(status.len()).unwrap() + 4).to_be_bytes());
+            answer.extend(status.as_bytes());
+            answer.extend([b'K', 0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 1, b'Z', 0, 0, 0, 5, b'I']);
+            client.write_all(&answer).await.unwrap();
+            let mut rest = Vec::new();
+            let _ = client.read_to_end(&mut rest).await;
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn unreachable_server_ends_with_69_and_the_systems_words() {
+    let sim = sim().await;
+    let program = Program::new(&sim, "postgres://jo:hunter2@127.0.0.1:1/roster");
+    let words = [
+        "cannot connect to PostgreSQL at 127.0.0.1:1 (database \"roster\", user \"jo\")",
+        "Connection refused",
+    ];
+    for command in ["check", "sync", "migrate"] {
+        expect_said(&program.call(&[command]).await, 69, &words);
+    }
+}
+
+#[tokio::test]
+async fn certificate_made_as_in_postgresqls_manual_is_refused_with_the_command_that_makes_a_right_one() {
+    let (sim, cluster, home) = (sim().await, Cluster::new().await, tempfile::tempdir().unwrap());
+    let certificate = home.path().join("server.crt");
+    let key = home.path().join("server.key");
+    let make = async |additions: &[&str]| {
+        let mut openssl = Command::new("openssl");
+        openssl.args([
+            "req",
+            "-new",
+            "-x509",
+            "-days",
+            "365",
+            "-nodes",
+            "-text",
+            "-subj",
+            "/CN=db.example.com",
+        ]);
+        let made =
+            openssl.arg("-out").arg(&certificate).arg("-keyout").arg(&key).args(additions).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let read = |file| fs::read_to_string(file).unwrap();
+        crate::tls::install(&cluster, &read(&certificate), &read(&key)).await;
+    };
+    make(&[]).await;
+    let parameters = format!("sslmode=verify-full&sslrootcert={}", certificate.display());
+    let program = Program::new(&sim, &format!("{}?{parameters}", cluster.url()));
+    let additions =
+        ["-addext", "basicConstraints=critical,CA:FALSE", "-addext", "subjectAltName=IP:127.0.0.1"];
+    for command in ["check", "sync"] {
+        let words = ["is a CA certificate, as `openssl req -x509` makes", &additions.join(" "), "127.0.0.1:"];
+        expect_said(&program.call(&[command]).await, 78, &words);
+    }
+    make(&additions).await;
+    program.call(&["migrate"]).await.expect(0);
+}
+
+#[tokio::test]
+async fn schema_or_table_of_another_role_fails_the_check_with_its_owner() {
+    let (sim, cluster) = (sim().await, Cluster::new().await);
+    cluster.execute("CREATE ROLE jo LOGIN PASSWORD 'hunter2'").await;
+    cluster.execute("CREATE ROLE crm").await;
+    for database in ["with_schema", "with_table"] {
+        cluster.execute(&format!("CREATE DATABASE {database} OWNER jo")).await;
+    }
+    let owned = |database| url(&cluster, "jo", "hunter2", database);
+    let mut admin = Url::parse(cluster.url()).unwrap();
+    let mut execute = async |database: &str, statements: &str| {
+        admin.set_path(database);
+        let mut connection = PgConnection::connect(admin.as_str()).await.unwrap();
+        let statements = AssertSqlSafe(statements.to_owned());
+        sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
+    };
+    execute("with_schema", "CREATE SCHEMA roster AUTHORIZATION crm").await;
+    execute(
+        "with_table",
+        "CREATE SCHEMA roster AUTHORIZATION jo;
+         CREATE TABLE roster.users (id int); ALTER TABLE roster.users OWNER TO crm",
+    )
+    .await;
+    let cases = [
+        ("with_schema", "SCHEMA roster belongs to crm", "OWNER TO jo"),
+        ("with_table", "TABLE roster.users exists and belongs to crm", "rename or drop it"),
+    ];
+    for (database, what, advice) in cases {
+        let program = Program::new(&sim, owned(database).as_str());
+        let checked = program.call(&["check"]).await.expect(78).stdout();
+        assert!(checked.contains("✗ schema") && !checked.contains("will migrate"), "{checked}");
+        for words in [what, advice, &format!("database {database:?}")] {
+            assert!(checked.contains(words), "no {words:?} in {checked}");
+        }
+        expect_said(&program.call(&["migrate"]).await, 78, &[what, advice]);
+    }
+}
