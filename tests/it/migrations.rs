@@ -146,7 +146,7 @@ async fn migration_that_fails_leaves_nothing_of_itself_and_keeps_those_before_it
     // In the way of the third one.
     execute(&database, "CREATE SCHEMA roster; CREATE TABLE roster.permits ()").await;
     let store = store(database.url());
-    assert!(matches!(store.migrate().await.unwrap_err(), StoreError::Migrate(_)));
+    assert!(matches!(store.migrate().await.unwrap_err(), StoreError::Migration { version: 3, .. }));
     assert_eq!(store.schema_state().await.unwrap(), SchemaState { applied: 2, pending: all() - 2 });
     let of_the_third =
         "SELECT relname::text FROM pg_class WHERE relname IN ('accounts', 'replicas', 'cycles')";
