@@ -70,13 +70,6 @@ impl Target {
         if self.is_shown { format!("{:?}", self.user) } else { "of database.url".to_owned() }
     }
 
-    /// As sentences name the server.
-    fn server(&self) -> String {
-        let hidden = "the host of database.url (not repeated here: the URL has an @ behind its host, perhaps of a password; \
-                      write it as %40)";
-        if self.is_shown { self.server.clone() } else { hidden.to_owned() }
-    }
-
     /// The host, as a certificate names it.
     pub(super) fn host(&self) -> &str {
         if self.is_shown { &self.host } else { "HOST" }
@@ -85,7 +78,13 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PostgreSQL at {} (database {}, user {})", self.server(), self.database(), self.user())
+        if !self.is_shown {
+            return f.write_str(
+                "the server of database.url (not named here: the URL has an @ behind its host, which may belong to a \
+                 password; write it as %40)",
+            );
+        }
+        write!(f, "PostgreSQL at {} (database {:?}, user {:?})", self.server, self.database, self.user)
     }
 }
 
