@@ -1,5 +1,6 @@
 //! `/livez`, `/readyz` and `/metrics`: whether the daemon turns, whether the mirror is fresh, and what has been counted.
 
+mod look;
 pub mod redirect;
 
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
+
+use look::Look;
 
 use crate::store::Store;
 use crate::store::status::Status;
@@ -35,30 +38,35 @@ pub struct State {
     pub poll_interval: Duration,
 }
 
+/// What the handlers share.
+struct Probed {
+    state: State,
+    database: Look<(bool, Option<bool>)>,
+    tables: Look<()>,
+}
+
 /// Answers until it is dropped.
 pub async fn serve(listener: TcpListener, state: State) {
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(counted))
-        .with_state(Arc::new(state));
+        .with_state(Arc::new(Probed { state, database: Look::default(), tables: Look::default() }));
     if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!(%error, "the health listener failed");
+        tracing::error!(event = "http.failed", %error, "/livez, /readyz and /metrics no longer answer");
     }
 }
 
 /// Turns false when a worker is stuck, not when Harvest or PostgreSQL is away.
-async fn livez(FromState(state): FromState<Arc<State>>) -> Response {
-    let alive = state.health.is_alive(Instant::now());
+async fn livez(FromState(probed): FromState<Arc<Probed>>) -> Response {
+    let alive = probed.state.health.is_alive(Instant::now());
     answer(alive, json!({ "alive": alive }))
 }
 
-async fn readyz(FromState(state): FromState<Arc<State>>) -> Response {
-    let (database, migrations) = match timeout(PROBE, state.store.schema_state()).await {
-        Ok(Ok(schema)) => (true, Some(schema.pending == 0)),
-        Ok(Err(error)) if !error.is_unavailable() => (true, Some(false)),
-        _ => (false, None),
-    };
+async fn readyz(FromState(probed): FromState<Arc<Probed>>) -> Response {
+    let state = &probed.state;
+    let (database, migrations) =
+        probed.database.share(|| database(state.store.clone())).await.unwrap_or_default();
     let accounts = state.health.readiness(state.poll_interval, Instant::now());
     let ready = database && migrations == Some(true) && accounts.iter().all(|account| account.ready);
     answer(
@@ -67,12 +75,25 @@ async fn readyz(FromState(state): FromState<Arc<State>>) -> Response {
     )
 }
 
-/// What the tables say is looked up for each scrape; without an answer of the database the rest is told alone.
-async fn counted(FromState(state): FromState<Arc<State>>) -> Response {
-    let Some(metrics) = &state.metrics else { return StatusCode::NOT_FOUND.into_response() };
-    if let Ok(Ok(status)) = timeout(PROBE, state.store.status()).await {
-        note(&status);
+/// Whether the database answers, and whether it has all migrations.
+async fn database(store: Store) -> (bool, Option<bool>) {
+    match timeout(PROBE, store.has_schema()).await {
+        Ok(Ok(current)) => (true, Some(current)),
+        Ok(Err(error)) if !error.is_unavailable() => (true, Some(false)),
+        _ => (false, None),
     }
+}
+
+/// If the database does not answer, gauges of its tables keep their last values.
+async fn counted(FromState(probed): FromState<Arc<Probed>>) -> Response {
+    let Some(metrics) = &probed.state.metrics else { return StatusCode::NOT_FOUND.into_response() };
+    let store = probed.state.store.clone();
+    let look = async move {
+        if let Ok(Ok(status)) = timeout(PROBE, store.glance()).await {
+            note(&status);
+        }
+    };
+    probed.tables.share(|| look).await;
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()).into_response()
 }
 

@@ -37,21 +37,51 @@ impl Census {
 /// Rows that somebody has removed by hand, which nothing tells of, are missed by then.
 const RECOUNT: Duration = Duration::from_mins(10);
 
-/// Live rows, and where the outbox stood when they were counted. Whoever comes or goes is told of: as long as nothing is
-/// told, a million rows need not be counted with each poll.
+/// The rows of one list, by state.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rows {
+    pub active: i64,
+    pub inactive: i64,
+    pub deleted: i64,
+}
+
+impl Rows {
+    fn live(self) -> i64 {
+        self.active + self.inactive
+    }
+}
+
+/// From an array of the three counts in this order.
+impl From<Vec<i64>> for Rows {
+    fn from(counts: Vec<i64>) -> Self {
+        let mut counts = counts.into_iter();
+        let [active, inactive, deleted] = std::array::from_fn(|_| counts.next().unwrap_or_default());
+        Self { active, inactive, deleted }
+    }
+}
+
+/// An account's rows, and where the outbox stood when they were counted. An event is emitted for each record that is
+/// created or deleted: until the next event, a million rows need not be counted with each poll.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counted {
     at: Instant,
     stream: Uuid,
     seq: i64,
-    users: i64,
-    assignments: i64,
+    pub users: Rows,
+    pub assignments: Rows,
+}
+
+impl Counted {
+    /// Counted just now.
+    pub fn now(stream: Uuid, seq: i64, users: Rows, assignments: Rows) -> Self {
+        Self { at: Instant::now(), stream, seq, users, assignments }
+    }
 }
 
 impl Store {
     /// How many rows each list should have.
     pub async fn census(&self, account: AccountId) -> Result<HashMap<Resource, Census>, StoreError> {
-        let known = self.counted().get(&account).copied().filter(|known| known.at.elapsed() < RECOUNT);
+        let known = self.recently_counted(account);
         let row = sqlx::query!(
             r#"WITH missing AS (
                    SELECT resource, record_id, coalesce(decision, '') = 'rejected' AS kept
@@ -65,12 +95,16 @@ impl Store {
                                               missed_records.record_id))
                )
                SELECT stream_id, seq,
-                      CASE WHEN (stream_id, seq) = ($2, $3) THEN $4
-                           ELSE (SELECT count(*) FROM roster.users
-                                  WHERE account_id = $1 AND deleted_at IS NULL) END AS "users!",
-                      CASE WHEN (stream_id, seq) = ($2, $3) THEN $5
-                           ELSE (SELECT count(*) FROM roster.user_assignments
-                                  WHERE account_id = $1 AND deleted_at IS NULL) END AS "assignments!",
+                      CASE WHEN (stream_id, seq) = ($2, $3) THEN NULL
+                           ELSE (SELECT ARRAY[count(*) FILTER (WHERE is_active),
+                                              count(*) FILTER (WHERE NOT is_active AND deleted_at IS NULL),
+                                              count(*) FILTER (WHERE deleted_at IS NOT NULL)]
+                                   FROM roster.users WHERE account_id = $1) END AS users,
+                      CASE WHEN (stream_id, seq) = ($2, $3) THEN NULL
+                           ELSE (SELECT ARRAY[count(*) FILTER (WHERE is_active),
+                                              count(*) FILTER (WHERE NOT is_active AND deleted_at IS NULL),
+                                              count(*) FILTER (WHERE deleted_at IS NOT NULL)]
+                                   FROM roster.user_assignments WHERE account_id = $1) END AS assignments,
                       (SELECT count(*) FROM roster.rejected_records AS bad
                         WHERE account_id = $1 AND resource = 'users'
                           AND NOT EXISTS (SELECT FROM roster.users AS live
@@ -90,25 +124,40 @@ impl Store {
             account.0,
             known.map(|known| known.stream),
             known.map(|known| known.seq),
-            known.map(|known| known.users),
-            known.map(|known| known.assignments),
         )
         .fetch_one(&self.pool)
         .await?;
-        let (stream, seq, users, assignments) = (row.stream_id, row.seq, row.users, row.assignments);
-        let still = known.filter(|known| (known.stream, known.seq) == (stream, seq));
-        let at = still.map_or_else(Instant::now, |known| known.at);
-        self.counted().insert(account, Counted { at, stream, seq, users, assignments });
+        let counted = match (known, row.users, row.assignments) {
+            (_, Some(users), Some(assignments)) => {
+                Counted::now(row.stream_id, row.seq, users.into(), assignments.into())
+            }
+            (known, ..) => known
+                .unwrap_or_else(|| Counted::now(row.stream_id, row.seq, Rows::default(), Rows::default())),
+        };
+        self.count(account, counted);
         let census = |[live, unread, missing, kept]: [i64; 4]| Census {
             live: live.unsigned_abs(),
             unread: unread.unsigned_abs(),
             missing: missing.unsigned_abs(),
             kept: kept.unsigned_abs(),
         };
-        let users = [row.users, row.unread_users, row.missing_users, row.kept_users];
-        let assignments =
-            [row.assignments, row.unread_assignments, row.missing_assignments, row.kept_assignments];
+        let users = [counted.users.live(), row.unread_users, row.missing_users, row.kept_users];
+        let assignments = [
+            counted.assignments.live(),
+            row.unread_assignments,
+            row.missing_assignments,
+            row.kept_assignments,
+        ];
         Ok(HashMap::from([(Resource::Users, census(users)), (Resource::Assignments, census(assignments))]))
+    }
+
+    /// What was counted last, unless that is too long ago.
+    pub(super) fn recently_counted(&self, account: AccountId) -> Option<Counted> {
+        self.counted().get(&account).copied().filter(|known| known.at.elapsed() < RECOUNT)
+    }
+
+    pub(super) fn count(&self, account: AccountId, counted: Counted) {
+        self.counted().insert(account, counted);
     }
 
     fn counted(&self) -> MutexGuard<'_, HashMap<AccountId, Counted>> {

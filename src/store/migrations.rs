@@ -82,6 +82,12 @@ impl Store {
         let pending = pending(&migrator, &mut transaction).await?.len();
         Ok(SchemaState { applied: migrator.iter().count() - pending, pending })
     }
+
+    /// Whether the database has all of this rosterd's migrations, asked on the connection for probes.
+    pub async fn has_schema(&self) -> Result<bool, StoreError> {
+        let mut transaction = self.probe().await?;
+        Ok(pending(&migrator(), &mut transaction).await?.is_empty())
+    }
 }
 
 /// The migrations that the database lacks, oldest first.

@@ -65,8 +65,10 @@ pub struct ConnectOptions {
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: Connections,
-    /// One connection apart, so that no long page keeps the heartbeat or a health probe waiting.
+    /// One connection for the heartbeat, so that no long page delays it.
     reserved: Connections,
+    /// One connection for `/readyz` and `/metrics`. They share the pages' connection if this process may have two in all.
+    probes: Connections,
     /// Another one, on which a daemon waits to be woken; none where there may be two in all, or behind a pooler.
     listening: Option<Connections>,
     /// What was counted last.
@@ -86,10 +88,12 @@ impl Store {
         let is_pooled = !options.prepared_statements;
         let pool = |most| Connections::new(&connect, is_pooled, most);
         // Through a pooler nobody hears a bell.
-        let listening = (options.max_connections > 2 && !is_pooled).then(|| pool(1));
-        let pages = options.max_connections.saturating_sub(2).max(1);
+        let listening = (options.max_connections > 3 && !is_pooled).then(|| pool(1));
+        let apart = if listening.is_some() { 3 } else { 2 };
+        let pages = pool(options.max_connections.saturating_sub(apart).max(1));
+        let probes = if options.max_connections > 2 { pool(1) } else { pages.clone() };
         let target = Target::new(url.expose_secret(), &connect);
-        Ok(Self { pool: pool(pages), reserved: pool(1), listening, counted: Arc::default(), target })
+        Ok(Self { pool: pages, reserved: pool(1), probes, listening, counted: Arc::default(), target })
     }
 
     /// The connections for pages.
@@ -97,15 +101,23 @@ impl Store {
         &self.pool
     }
 
-    /// The connection for heartbeat and health.
+    /// The heartbeat's connection.
     pub fn reserved(&self) -> &Connections {
         &self.reserved
+    }
+
+    /// The server's host, or the directory of its socket.
+    pub fn host(&self) -> String {
+        let options = self.reserved.sessions().connect_options();
+        let socket = options.get_socket().map(|socket| socket.display().to_string());
+        socket.unwrap_or_else(|| options.get_host().to_owned())
     }
 
     /// Closes all connections.
     pub async fn close(&self) {
         self.pool.close().await;
         self.reserved.close().await;
+        self.probes.close().await;
         if let Some(listening) = &self.listening {
             listening.close().await;
         }

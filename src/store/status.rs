@@ -1,9 +1,14 @@
 //! What the mirror holds and how fresh it is, for `rosterd status`.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use sqlx::{Postgres, Transaction};
 
+use super::census::Counted;
 use super::{Store, StoreError};
+use crate::roster::AccountId;
 
 /// One account.
 #[derive(Clone, Debug, Serialize)]
@@ -111,31 +116,39 @@ impl Store {
 
     /// Reads the state of everything in one snapshot.
     pub async fn status(&self) -> Result<Status, StoreError> {
-        let mut transaction = self.pool.snapshot().await?;
+        self.status_in(self.pool.snapshot().await?, false).await
+    }
+
+    /// The same for `/metrics`, on the connection for probes. Counts are those of the last poll. Where this process polls
+    /// no account, they are up to ten minutes old.
+    pub async fn glance(&self) -> Result<Status, StoreError> {
+        self.status_in(self.probe().await?, true).await
+    }
+
+    /// A snapshot on the connection for probes. The next probe needs that connection too, so that no statement may wait
+    /// there for a lock.
+    pub(super) async fn probe(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        let mut transaction = self.probes.snapshot().await?;
+        sqlx::query!("SET LOCAL statement_timeout = '1s'").execute(&mut *transaction).await?;
+        Ok(transaction)
+    }
+
+    async fn status_in(
+        &self,
+        mut transaction: Transaction<'static, Postgres>,
+        may_be_counted: bool,
+    ) -> Result<Status, StoreError> {
         let mut resources = sqlx::query_as!(
             ResourceStatus,
-            r#"WITH rows AS (
-                   SELECT account_id, 'users' AS resource, is_active, deleted_at FROM roster.users
-                   UNION ALL
-                   SELECT account_id, 'user_assignments', is_active, deleted_at FROM roster.user_assignments
-               ), counts AS (
-                   SELECT account_id, resource,
-                          count(*) FILTER (WHERE is_active) AS active,
-                          count(*) FILTER (WHERE NOT is_active AND deleted_at IS NULL) AS inactive,
-                          count(*) FILTER (WHERE deleted_at IS NOT NULL) AS deleted
-                     FROM rows GROUP BY account_id, resource
-               )
-               SELECT account.account_id, list.resource AS "resource!", mark.last_success_at AS "last_success_at?",
+            r#"SELECT account.account_id, list.resource AS "resource!", mark.last_success_at AS "last_success_at?",
                       extract(epoch FROM now() - mark.last_success_at)::bigint AS lag_seconds,
                       mark.watermark AS "watermark?", mark.next_full_at AS "next_full_at?",
-                      coalesce(active, 0) AS "active!", coalesce(inactive, 0) AS "inactive!",
-                      coalesce(deleted, 0) AS "deleted!",
+                      0::bigint AS "active!", 0::bigint AS "inactive!", 0::bigint AS "deleted!",
                       mark.unexplained_total AS "unexplained_total?",
                       mark.unexplained_expected AS "unexplained_expected?"
                  FROM roster.accounts AS account
                 CROSS JOIN (VALUES ('users', 1), ('user_assignments', 2)) AS list (resource, place)
                  LEFT JOIN roster.watermarks AS mark USING (account_id, resource)
-                 LEFT JOIN counts USING (account_id, resource)
                 ORDER BY account.account_id, list.place"#
         )
         .fetch_all(&mut *transaction)
@@ -171,7 +184,48 @@ impl Store {
         )
         .fetch_all(&mut *transaction)
         .await?;
-        transaction.commit().await?;
+        let ids = accounts.iter().map(|account| account.account_id);
+        let known = |id| self.recently_counted(AccountId(id)).map(|counted| (id, counted));
+        let mut known: HashMap<_, _> = ids.clone().filter(|_| may_be_counted).filter_map(known).collect();
+        let uncounted: Vec<_> = ids.filter(|id| !known.contains_key(id)).collect();
+        let counts = sqlx::query!(
+            r#"SELECT account_id AS "account_id!",
+                      (SELECT ARRAY[count(*) FILTER (WHERE is_active),
+                                    count(*) FILTER (WHERE NOT is_active AND deleted_at IS NULL),
+                                    count(*) FILTER (WHERE deleted_at IS NOT NULL)]
+                         FROM roster.users WHERE users.account_id = listed.account_id) AS "users!",
+                      (SELECT ARRAY[count(*) FILTER (WHERE is_active),
+                                    count(*) FILTER (WHERE NOT is_active AND deleted_at IS NULL),
+                                    count(*) FILTER (WHERE deleted_at IS NOT NULL)]
+                         FROM roster.user_assignments AS assignments
+                        WHERE assignments.account_id = listed.account_id) AS "assignments!"
+                 FROM unnest($1::bigint[]) AS listed (account_id)"#,
+            &uncounted
+        );
+        let counts = if uncounted.is_empty() {
+            transaction.commit().await?;
+            Vec::new()
+        } else if may_be_counted {
+            // Counting millions of rows takes longer than a statement may on the connection for probes. If events are
+            // emitted meanwhile, the next poll counts again.
+            transaction.commit().await?;
+            counts.fetch_all(&self.pool).await?
+        } else {
+            let counts = counts.fetch_all(&mut *transaction).await?;
+            transaction.commit().await?;
+            counts
+        };
+        for row in counts {
+            let (users, assignments) = (row.users.into(), row.assignments.into());
+            let counted = Counted::now(outbox.stream_id, outbox.seq, users, assignments);
+            self.count(AccountId(row.account_id), counted);
+            known.insert(row.account_id, counted);
+        }
+        for list in &mut resources {
+            let Some(counted) = known.get(&list.account_id) else { continue };
+            let rows = if list.resource == "users" { counted.users } else { counted.assignments };
+            (list.active, list.inactive, list.deleted) = (rows.active, rows.inactive, rows.deleted);
+        }
         let accounts = accounts.into_iter().map(|row| {
             let own = resources.iter().take_while(|list| list.account_id == row.account_id).count();
             AccountStatus {
