@@ -28,7 +28,7 @@ use crate::store::{ConnectOptions, Store, StoreError};
 use crate::sync::budget::Budgets;
 use crate::sync::cycle::Rules;
 use crate::sync::schedule::Interval;
-use crate::telemetry::chain;
+use crate::telemetry::{chain, count};
 
 pub use failure::{Exit, Failure};
 
@@ -71,10 +71,6 @@ impl App {
             for note in local.notes() {
                 tracing::info!("{note}");
             }
-            tracing::info!(
-                "database.url is empty: a private PostgreSQL is used; look into it with: {}",
-                local.psql_hint()
-            );
             (local.url().clone(), Some(local))
         };
         let options = ConnectOptions {
@@ -128,7 +124,10 @@ impl App {
         if self.settings.database.migrate {
             let applied = self.store.migrate().await?;
             if applied > 0 {
-                tracing::info!("the database's schema is up to date: {applied} migrations applied");
+                tracing::info!(
+                    "the database's schema is up to date: {} applied",
+                    count(applied, "migration")
+                );
             }
         } else {
             let pending = self.store.schema_state().await?.pending;
@@ -136,7 +135,8 @@ impl App {
                 return Err(Failure::new(
                     Exit::Settings,
                     format!(
-                        "the database lacks {pending} migrations and database.migrate is false; run `rosterd migrate` first"
+                        "the database lacks {} and database.migrate is false; run `rosterd migrate` first",
+                        count(pending, "migration")
                     ),
                 ));
             }

@@ -5,6 +5,7 @@
 //! receive, and panics whose message quotes a record.
 
 mod flat;
+mod libraries;
 pub mod meters;
 
 use std::{
@@ -114,8 +115,18 @@ where
         Format::Json => {
             fmt::layer().fmt_fields(JsonFields::new()).event_format(flat::Flat).with_writer(writer).boxed()
         }
-        Format::Pretty => fmt::layer().with_target(false).with_ansi(colors).with_writer(writer).boxed(),
+        Format::Pretty => {
+            let format = libraries::Pretty::default();
+            fmt::layer().event_format(format).with_ansi(colors).with_writer(writer).boxed()
+        }
     }
+}
+
+/// A number with its noun, such as `1 row` and `2 rows`.
+pub fn count(number: impl Copy + ToString, noun: &str) -> String {
+    let number = number.to_string();
+    let plural = if number == "1" { "" } else { "s" };
+    format!("{number} {noun}{plural}")
 }
 
 /// An error and its causes, in one line: the whole chain is said once, where it is handled.
@@ -149,7 +160,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         location,
         thread = thread.name().unwrap_or_default(),
         cause = cause.copied().unwrap_or("not repeated here, as it may quote a record"),
-        "rosterd met something that cannot be; this is a fault in it"
+        "rosterd panicked; this is a bug in rosterd"
     );
 }
 

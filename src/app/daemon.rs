@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{App, Exit, Failure, service, wake};
 use crate::harvest::Client;
 use crate::http;
+use crate::settings::Account;
 use crate::sync::health::Health;
 use crate::sync::retention::{self, Retention};
 use crate::sync::schedule;
@@ -23,6 +24,9 @@ use crate::telemetry::meters::Metrics;
 const REGISTRATION: Duration = Duration::from_mins(1);
 /// How long what is left of the daemon may take to stop when a part of it has died.
 const DRAIN: Duration = Duration::from_secs(9);
+
+/// So many accounts are named in the line that says that the daemon runs.
+const MOST_NAMED: usize = 20;
 
 /// How long a database may be away that answered a moment ago.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -115,6 +119,10 @@ impl App {
             revision = env!("ROSTERD_REVISION"),
             replica = %replica.id,
             accounts = accounts.len(),
+            account_ids = named(accounts),
+            poll_interval = %self.settings.sync.poll_interval,
+            listen = self.settings.http.listen.map(tracing::field::display),
+            database = self.store.host(),
             "started"
         );
         service::ready();
@@ -152,4 +160,12 @@ impl App {
             Failure::new(Exit::Settings, advice)
         })
     }
+}
+
+/// The accounts' ids for a log line, twenty at most.
+fn named(accounts: &[Account]) -> String {
+    let ids: Vec<_> = accounts.iter().take(MOST_NAMED).map(|account| account.id.to_string()).collect();
+    let more = accounts.len().saturating_sub(ids.len());
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{rest}", ids.join(", "))
 }

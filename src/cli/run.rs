@@ -21,7 +21,15 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
         let Some(app) = stop.run_until_cancelled(App::open(settings, PATIENCE)).await else {
             return Ok(ExitCode::SUCCESS);
         };
-        with_opened(app?, async |app| app.daemon(stop.clone()).await.map(|()| ExitCode::SUCCESS)).await
+        let app = app?;
+        if let Some(local) = &app.local {
+            tracing::info!(
+                event = "postgres.private",
+                "database.url is empty: rosterd uses a private PostgreSQL; `rosterd psql` opens it, as does: {}",
+                local.psql_hint()
+            );
+        }
+        with_opened(app, async |app| app.daemon(stop.clone()).await.map(|()| ExitCode::SUCCESS)).await
     });
     let ended = signals::within_drain(&stop, work, Ok(ExitCode::SUCCESS)).await;
     tracing::info!(event = "daemon.stopped", "stopped");

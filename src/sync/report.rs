@@ -11,7 +11,7 @@ use super::cycle::CycleError;
 use super::schedule::Mode;
 use crate::roster::{AccountId, Resource};
 use crate::store::state::CycleRow;
-use crate::telemetry::meters;
+use crate::telemetry::{count, meters};
 
 /// What was read and changed of one list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -163,19 +163,19 @@ impl Report {
         let unreadable = if rejected == 0 {
             String::new()
         } else {
-            format!("; {rejected} records cannot be read, see roster.rejected_records")
+            format!("; {} cannot be read, see roster.rejected_records", count(rejected, "record"))
         };
         format!(
-            "account {}: {} read in {:.1} s by {} requests: {} users ({} changed), {} assignments ({} changed), {} events{deleted}{unreadable}",
+            "account {}: {} read in {:.1} s by {}: {} ({} changed), {} ({} changed), {}{deleted}{unreadable}",
             self.account,
             what,
             self.finished_at.map_or(0.0, |end| (end - self.started_at).as_seconds_f64()),
-            self.requests,
-            self.users.seen,
+            count(self.requests, "request"),
+            count(self.users.seen, "user"),
             self.users.changed,
-            self.assignments.seen,
+            count(self.assignments.seen, "assignment"),
             self.assignments.changed,
-            self.events(),
+            count(self.events(), "event"),
         )
     }
 
@@ -208,7 +208,7 @@ impl Report {
             };
         }
         macro_rules! failed {
-            ($level:ident, $event:literal, $error:ident) => {
+            ($level:ident, $event:literal, $error:ident, $message:literal) => {
                 tracing::$level!(
                     event = $event,
                     account_id = self.account.0,
@@ -218,16 +218,16 @@ impl Report {
                     retry_in_ms = next,
                     requests = self.requests,
                     duration_ms = self.duration_ms(),
-                    "cycle failed: {}", $error
+                    $message
                 )
             };
         }
         match &self.outcome {
             Ok(()) if self.wrote() || heartbeat || self.mode == Mode::Full => finished!(
                 info,
-                "cycle finished: {} users and {} assignments changed, {} of them deleted",
-                self.users.changed,
-                self.assignments.changed,
+                "cycle finished: {} and {} changed, {} of them deleted",
+                count(self.users.changed, "user"),
+                count(self.assignments.changed, "assignment"),
                 self.users.deleted + self.assignments.deleted
             ),
             Ok(()) => {
@@ -239,8 +239,13 @@ impl Report {
                 cycle_id = %self.id,
                 "cycle left off at a page's end: stopping"
             ),
-            Err(error) if error.is_credentials() => failed!(error, "credentials.refused", error),
-            Err(error) => failed!(warn, "cycle.failed", error),
+            Err(error) if error.is_credentials() => failed!(
+                error,
+                "credentials.refused",
+                error,
+                "cycle failed until an administrator acts: `rosterd check` says how"
+            ),
+            Err(error) => failed!(warn, "cycle.failed", error, "cycle failed: trying again"),
         }
         true
     }

@@ -18,6 +18,8 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use super::libraries;
+
 /// Lines such as `{"timestamp":…,"level":"INFO","message":…,"event":"cycle.finished","account_id":1}`.
 pub(super) struct Flat;
 
@@ -49,12 +51,19 @@ where
         SystemTime.format_time(&mut Writer::new(&mut timestamp))?;
         let mut line = Line { writer: &mut writer, first: true };
         line.entry("timestamp", &timestamp.into())?;
-        line.entry("level", &event.metadata().level().as_str().into())?;
+        let (level, name) = (*event.metadata().level(), fields.remove("event"));
+        let is_library = libraries::is_library(&target);
+        let level = if is_library { libraries::level(level) } else { level };
+        line.entry("level", &level.as_str().into())?;
         line.entry("message", &fields.remove("message").unwrap_or_default())?;
-        match fields.remove("event") {
-            Some(event) => line.entry("event", &event)?,
-            // Nameless lines are a library's or a developer's: say whose.
-            None => line.entry("target", &target.into())?,
+        match name {
+            Some(event) if !is_library => line.entry("event", &event)?,
+            _ => {
+                if is_library {
+                    line.entry("event", &libraries::EVENT.into())?;
+                }
+                line.entry("target", &target.into())?;
+            }
         }
         for (name, value) in &fields {
             // These are taken; a second one would make the object ambiguous.

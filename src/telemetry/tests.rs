@@ -104,6 +104,37 @@ fn a_line_without_an_event_says_where_it_comes_from() {
 }
 
 #[test]
+fn a_line_of_a_library_has_an_event_and_is_no_error() {
+    let speak = || {
+        error!(target: "sqlx::query", event = "panic", rows = 3, "odd");
+        tracing::event!(target: "log", tracing::Level::WARN, log.target = "rustls::conn", "closed");
+        info!(target: "rosterdish", "not ours");
+        error!(event = "panic", "ours");
+    };
+    let lines = logged(Format::Json, "info", speak).objects();
+    let shown: Vec<_> = lines.iter().map(|line| [&line["level"], &line["event"], &line["target"]]).collect();
+    let expected = [
+        json!(["WARN", "library", "sqlx::query"]),
+        json!(["WARN", "library", "rustls::conn"]),
+        json!(["INFO", "library", "rosterdish"]),
+        json!(["ERROR", "panic", null]),
+    ];
+    assert_eq!(json!(shown), json!(expected));
+    assert_eq!(lines[0]["rows"], 3);
+    let text = logged(Format::Pretty, "info", speak).text();
+    let lines: Vec<_> = text.lines().map(|line| line.split_once("Z ").unwrap().1).collect();
+    assert_eq!(
+        lines,
+        [
+            r#" WARN odd event="panic" rows=3 event="library" target="sqlx::query""#,
+            r#" WARN closed event="library" target="rustls::conn""#,
+            r#" INFO not ours event="library" target="rosterdish""#,
+            r#"ERROR ours event="panic""#,
+        ]
+    );
+}
+
+#[test]
 fn a_line_for_people_has_no_colours_where_nobody_could_see_them() {
     let lines = logged(Format::Pretty, "info", || info!(account_id = 7, "cycle finished"));
     assert!(lines.text().ends_with("INFO cycle finished account_id=7\n"), "{}", lines.text());
