@@ -9,7 +9,7 @@ default:
 
 # The daemon; settings as always, for example HARVEST_ACCOUNT_ID and HARVEST_ACCESS_TOKEN
 run *arguments:
-    cargo run -- run --log-format pretty "$@"
+    cargo run -- run "$@"
 
 # A small company's working day, with everything real but Harvest
 demo *arguments:
@@ -36,17 +36,9 @@ fmt:
 prepare:
     .ci/sqlx prepare
 
-# psql into the private database of a running daemon
+# psql on rosterd's database
 db *arguments:
-    #!/usr/bin/env bash
-    set -euo pipefail
-    dir=${ROSTERD__DATABASE__DATA_DIR:-$HOME/.local/share/rosterd/postgres}
-    # Where root's is, when PostgreSQL's user cannot enter root's home.
-    [ -d "$dir" ] || dir=/var/lib/rosterd/postgres
-    pid_file=$dir/server/data/postmaster.pid
-    [ -e "$pid_file" ] || { echo "no private PostgreSQL runs in $dir; start rosterd first" >&2; exit 1; }
-    export PGPASSFILE=$dir/pgpass
-    exec psql -h 127.0.0.1 -p "$(sed -n 4p "$pid_file")" -U rosterd rosterd "$@"
+    cargo run -- psql -- "$@"
 
 # What the program is made of, as CycloneDX in rosterd_bin.cdx.json (cargo install --locked cargo-cyclonedx)
 sbom:

@@ -14,6 +14,7 @@ mod migrate;
 mod outbox;
 mod output;
 mod progress;
+mod psql;
 mod run;
 mod signals;
 mod status;
@@ -37,7 +38,7 @@ use crate::telemetry;
     name = "rosterd",
     version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ROSTERD_REVISION"), ")"),
     after_help = "Example:\n  HARVEST_ACCOUNT_ID=123456 HARVEST_ACCESS_TOKEN=… DATABASE_URL=postgres://… rosterd run\n\n\
-                  Exit codes: 0 done · 1 differences found, no such record, or not confirmed · 2 bad usage · 69 Harvest or the database \
+                  Exit codes: 0 done · 1 differences found, no such record, mirror too old, or not confirmed · 2 bad usage · 69 Harvest or the database \
                   unavailable · 70 internal error · 75 another rosterd is at work · 77 Harvest refused the token or the \
                   account · 78 settings invalid"
 )]
@@ -60,6 +61,8 @@ struct Global {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
+    /// Pretty if stderr is a terminal, else JSON
+    Auto,
     /// One JSON object a line
     Json,
     /// For people
@@ -83,8 +86,14 @@ enum Command {
     #[command(after_help = "Example:\n  rosterd check --json")]
     Check(check::Options),
     /// What the mirror holds and how fresh it is
-    #[command(after_help = "Example:\n  rosterd status --json")]
+    #[command(after_help = "Examples:\n  rosterd status --json\n  rosterd status --fresh-within 15m")]
     Status(status::Options),
+    /// Open psql on rosterd's database
+    #[command(
+        after_help = "Starts the private PostgreSQL if it is not running, for as long as psql runs. Exits with \
+                            psql's code.\n\nExamples:\n  rosterd psql\n  rosterd psql -- --command 'TABLE directory.sync_status'"
+    )]
+    Psql(psql::Options),
     /// Reads everything and compares the mirror with Harvest, field by field, writing nothing
     #[command(after_help = "Exits with 0 where they are the same and with 1 where they differ.\n\n\
                             Example:\n  rosterd verify --values")]
@@ -177,6 +186,7 @@ impl Cli {
             Command::Migrate => migrate::migrate(settings).await,
             Command::Check(options) => check::check(settings, options).await,
             Command::Status(options) => status::status(settings, options).await,
+            Command::Psql(options) => psql::psql(&settings, options).await,
             Command::Verify(options) => verify::verify(settings, options).await,
             Command::Deletions(command) => deletions::deletions(settings, command).await,
             Command::Explain(command) => explain::explain(settings, command).await,
@@ -189,12 +199,20 @@ impl Cli {
     }
 
     fn start_log(&self, settings: &Settings) -> Result<(), Failure> {
+        let terminal = std::io::stderr().is_terminal();
         let format = match (self.global.log_format, settings.log.format) {
             (Some(Format::Json), _) | (None, LogFormat::Json) => telemetry::Format::Json,
             (Some(Format::Pretty), _) | (None, LogFormat::Pretty) => telemetry::Format::Pretty,
+            (Some(Format::Auto), _) | (None, LogFormat::Auto) => {
+                if terminal {
+                    telemetry::Format::Pretty
+                } else {
+                    telemetry::Format::Json
+                }
+            }
         };
         // A person at a terminal sees a progress bar and the result; the log only where something is wrong.
-        let watched = !matches!(self.command, Command::Run) && std::io::stderr().is_terminal();
+        let watched = !matches!(self.command, Command::Run) && terminal;
         let quiet = watched && settings.log.level == "info";
         let filter = if quiet { "warn" } else { settings.log.level.as_str() };
         telemetry::init(format, filter).map_err(|error| Failure::new(Exit::Settings, error))
@@ -210,7 +228,10 @@ async fn require_schema(app: &App) -> Result<(), Failure> {
         0 => Ok(()),
         pending => Err(Failure::new(
             Exit::Settings,
-            format!("the database lacks {pending} migrations; run `rosterd migrate`, `sync` or `run` first"),
+            format!(
+                "the database lacks {}; run `rosterd migrate`, `sync` or `run` first",
+                telemetry::count(pending, "migration")
+            ),
         )),
     }
 }
@@ -228,15 +249,6 @@ async fn with_opened(
     app: App,
     work: impl AsyncFnOnce(&App) -> Result<ExitCode, Failure>,
 ) -> Result<ExitCode, Failure> {
-    // The log says it too; at a terminal it shows warnings only, and JSON lines are not for people.
-    if let Some(local) = &app.local
-        && std::io::stderr().is_terminal()
-    {
-        output::say(format_args!(
-            "a private PostgreSQL is used; look into it with:\n  {}",
-            local.psql_hint()
-        ));
-    }
     let done = work(&app).await.map_err(|failure| failure.at(app.store.target()));
     app.close().await;
     done

@@ -194,6 +194,8 @@ pub struct Log {
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
+    /// For people if stderr is a terminal, JSON otherwise.
+    Auto,
     /// One flat object a line.
     Json,
     /// For people.

@@ -16,7 +16,7 @@ use crate::telemetry::sentences;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Differences were found, there is no such record, or a question was answered with no.
+    /// Differences were found, there is no such record, the mirror is older than asked, or a question was answered with no.
     Differences = 1,
     /// The command line is wrong or incomplete; clap exits with the same code.
     Usage = 2,

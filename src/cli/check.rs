@@ -11,6 +11,7 @@ use crate::harvest::HarvestError;
 use crate::harvest::pace::Lane;
 use crate::settings::{Account, Settings, SettingsError};
 use crate::sync::budget::Budgets;
+use crate::telemetry::count;
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
@@ -79,7 +80,7 @@ pub(super) async fn check(settings: Settings, options: Options) -> Result<ExitCo
     match settings.require_accounts() {
         Ok(accounts) => checks.good(
             "settings",
-            format!("{} accounts, polled every {}", accounts.len(), settings.sync.poll_interval),
+            format!("{}, polled every {}", count(accounts.len(), "account"), settings.sync.poll_interval),
         ),
         Err(error) => checks.bad("settings", &error.into()),
     }
@@ -137,15 +138,15 @@ async fn database(app: &App, checks: &mut Checks) -> bool {
     let migrated = schema.as_ref().is_ok_and(|schema| schema.pending == 0);
     match schema {
         Ok(schema) if schema.pending == 0 => {
-            checks.good("schema", format!("up to date ({} migrations)", schema.applied));
+            checks.good("schema", format!("up to date ({})", count(schema.applied, "migration")));
         }
         Ok(_) if server.may_create && app.settings.database.migrate => {
             checks.good("schema", "not up to date yet; `run` and `sync` will migrate it");
         }
         Ok(schema) => {
             let advice = format!(
-                "{} migrations are missing; run `rosterd migrate` as a user who may create schemas in this database",
-                schema.pending
+                "the database lacks {}; run `rosterd migrate` as a user who may create schemas in this database",
+                count(schema.pending, "migration")
             );
             checks.bad("schema", &Failure::new(Exit::Settings, advice));
         }

@@ -7,12 +7,12 @@ use chrono::SecondsFormat;
 use clap::{ArgGroup, Args, Subcommand};
 
 use super::consent::Consent;
-use super::output::count;
 use super::{PATIENCE, output, require_schema, with_app};
 use crate::app::{App, Exit, Failure};
 use crate::roster::{AccountId, Reason, Resource};
 use crate::settings::Settings;
 use crate::store::deletions::{Decision, HeldDeletion, Selection};
+use crate::telemetry::count;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

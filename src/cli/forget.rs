@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::consent::Consent;
-use super::output::count;
 use super::{PATIENCE, output, require_schema, with_app};
 use crate::app::{App, Exit, Failure};
 use crate::roster::AccountId;
 use crate::settings::Settings;
 use crate::store::forget::{Erased, Mode};
+use crate::telemetry::count;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -9,14 +9,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::consent::Consent;
-use super::output::count;
 use super::{PATIENCE, output, require_schema, signals, with_app};
 use crate::app::{App, Exit, Failure};
 use crate::roster::event;
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::store::requests::Bell;
-use crate::telemetry::chain;
+use crate::telemetry::{chain, count};
 
 /// How often one who follows looks when no bell rings; a bell may be lost, or not be heard behind a pooler.
 const LOOK: Duration = Duration::from_secs(2);
@@ -71,13 +70,13 @@ pub(super) async fn outbox(settings: Settings, command: Command) -> Result<ExitC
 async fn new_stream(app: &App, consent: &Consent) -> Result<(), Failure> {
     if !consent.is_given() {
         let status = app.store.status().await?;
-        let of = |items: usize, noun| count(items as u64, noun);
+        let of = |items: usize, noun| count(items, noun);
         let outbox = &status.outbox;
         let preview = format!(
             "would begin a new stream: stream {} ends at event {} ({} kept); {} must reload; {} read in full",
             outbox.stream_id,
             outbox.seq,
-            count((outbox.seq - outbox.floor_seq).unsigned_abs(), "event"),
+            count(outbox.seq - outbox.floor_seq, "event"),
             of(status.consumers.len(), "registered consumer"),
             of(status.accounts.len(), "account"),
         );

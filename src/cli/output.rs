@@ -42,9 +42,45 @@ pub(super) fn is_terminal() -> bool {
     std::io::stdout().is_terminal()
 }
 
-/// A number with its noun, such as `1 row` and `2 rows`.
-pub(super) fn count(number: u64, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+/// An age or a time to wait in its two largest units, such as `3 d 2 h`.
+pub(super) fn words(seconds: i64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    let two = |large: i64, unit: &str, small: i64, of: &str| match small {
+        0 => format!("{large} {unit}"),
+        small => format!("{large} {unit} {small} {of}"),
+    };
+    match seconds {
+        ..60 => format!("{} s", seconds.max(0)),
+        60..3600 => format!("{minutes} min"),
+        3600..86_400 => two(hours, "h", minutes % 60, "min"),
+        _ => two(days, "d", hours % 24, "h"),
+    }
+}
+
+/// Columns of the narrowest terminal.
+const COLUMNS: usize = 80;
+
+/// The line, broken between words where it is longer than a terminal is wide. What follows is indented.
+pub(super) fn wrapped(line: &str) -> String {
+    if line.chars().count() <= COLUMNS {
+        return line.to_owned();
+    }
+    let indent = line.chars().take_while(|c| *c == ' ').count();
+    let mut text = " ".repeat(indent);
+    let mut column = indent;
+    for word in line.split_whitespace() {
+        let width = word.chars().count();
+        if column > indent && column + 1 + width > COLUMNS {
+            let _ = write!(text, "\n{}", " ".repeat(indent + 2));
+            column = indent + 2;
+        } else if column > indent {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += width;
+    }
+    text
 }
 
 /// Says something to a person on stderr, if it can be said.
@@ -83,6 +119,34 @@ impl fmt::Write for Spelling<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ages_are_words_of_two_units() {
+        let ages = [-3, 0, 59, 60, 3_599, 3_600, 11_100, 86_399, 86_400, 266_400, 31_536_000].map(words);
+        let expected = [
+            "0 s",
+            "0 s",
+            "59 s",
+            "1 min",
+            "59 min",
+            "1 h",
+            "3 h 5 min",
+            "23 h 59 min",
+            "1 d",
+            "3 d 2 h",
+            "365 d",
+        ];
+        assert_eq!(ages, expected);
+    }
+
+    #[test]
+    fn long_lines_are_broken_between_words() {
+        let line = format!("  {}", ["twelve chars"; 12].join(" "));
+        let text = wrapped(&line);
+        assert!(text.lines().all(|line| line.chars().count() <= 80 && line.starts_with("  ")), "{text}");
+        assert_eq!(text.split_whitespace().collect::<Vec<_>>(), line.split_whitespace().collect::<Vec<_>>());
+        assert_eq!(wrapped("  short"), "  short");
+    }
 
     #[test]
     fn nothing_that_is_printed_steers_a_terminal() {

@@ -27,6 +27,7 @@ use crate::sync::dry_run::{DryRun, Planned};
 use crate::sync::report::Report;
 use crate::sync::schedule::{self, Mode};
 use crate::sync::sink::Sink;
+use crate::telemetry::count;
 
 /// How long another process has to begin with what it is asked for.
 const ANSWER: Duration = Duration::from_mins(1);
@@ -181,8 +182,9 @@ impl Sync<'_> {
             let report = finished(report)?;
             let requests = report.requests;
             self.documents.tell(format_args!(
-                "account {}: rate histories read by {requests} requests, {} changed",
+                "account {}: rate histories read by {}, {} changed",
                 client.account(),
+                count(requests, "request"),
                 report.rates.changed
             ))?;
             document["rate_histories"] = json!({ "requests": requests, "changed": report.rates.changed });
@@ -329,7 +331,8 @@ impl Sync<'_> {
         let open = held.iter().filter(|deletion| deletion.decision.is_none()).count();
         if open > 0 {
             output::say(format_args!(
-                "account {account}: {open} deletions are held for a person to decide: see `rosterd deletions list`"
+                "account {account}: {} held for review: see `rosterd deletions list`",
+                count(open, "deletion")
             ));
         }
         Ok(())
@@ -344,12 +347,12 @@ fn finished(mut report: Report) -> Result<Report, Failure> {
 
 fn planned(report: &Report) -> String {
     format!(
-        "account {}: {} changes and {} silent refreshes would be written ({} records read by {} requests, {} cannot be read)",
+        "account {}: {} would be written and {} refreshed without an event ({} read by {}, {} cannot be read)",
         report.account,
-        report.events(),
-        report.users.refreshed + report.assignments.refreshed,
-        report.users.seen + report.assignments.seen,
-        report.requests,
+        count(report.events(), "change"),
+        count(report.users.refreshed + report.assignments.refreshed, "row"),
+        count(report.users.seen + report.assignments.seen, "record"),
+        count(report.requests, "request"),
         report.users.rejected + report.assignments.rejected,
     )
 }

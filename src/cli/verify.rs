@@ -16,6 +16,7 @@ use crate::harvest::Client;
 use crate::settings::Settings;
 use crate::sync::cycle::{Cycle, CycleError, Memory, Rules};
 use crate::sync::verify::Verify;
+use crate::telemetry::count;
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
@@ -90,10 +91,11 @@ async fn compare(
     report.outcome?;
     let differences = sink.differences.load(Ordering::Relaxed);
     output::say(format_args!(
-        "account {}: {} users and {} assignments compared, {differences} differences",
+        "account {}: {} and {} compared, {}",
         client.account(),
-        report.users.seen,
-        report.assignments.seen
+        count(report.users.seen, "user"),
+        count(report.assignments.seen, "assignment"),
+        count(differences, "difference")
     ));
     let document = json!({ "users": report.users.seen, "assignments": report.assignments.seen });
     Ok((differences, Document::from(document).with("differences", findings.into_inner())))

@@ -54,7 +54,11 @@ pub(super) fn read(
         },
         http: Http { listen: reader.text("http.listen", listen).flatten() },
         log: Log {
-            format: choice(reader, "log.format", [("json", LogFormat::Json), ("pretty", LogFormat::Pretty)]),
+            format: choice(
+                reader,
+                "log.format",
+                [("auto", LogFormat::Auto), ("json", LogFormat::Json), ("pretty", LogFormat::Pretty)],
+            ),
             level: reader.text("log.level", level).unwrap_or_default(),
         },
         warnings,

@@ -123,6 +123,11 @@ impl LocalPostgres {
         )
     }
 
+    /// The psql program that fits the server.
+    pub fn psql(&self) -> PathBuf {
+        self.server.binaries.psql()
+    }
+
     /// What the person who asked for the server should know, a sentence each.
     pub fn notes(&self) -> &[String] {
         &self.notes

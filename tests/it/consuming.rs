@@ -152,5 +152,9 @@ async fn what_is_old_is_dropped_a_beginning_at_a_time_and_whoever_loses_by_it_is
     let metrics = program.probe("/metrics").await.1;
     assert!(metrics.contains("rosterd_outbox_consumer_lag{consumer=\"payroll\"} 61"), "{metrics}");
     let status = program.call(&["status"]).await;
-    assert!(status.expect(0).stdout().contains("payroll has dealt with 0, 61 behind"), "{}", status.stdout());
+    assert!(
+        status.expect(0).stdout().contains("consumer payroll: acknowledged 0, lag 61 events"),
+        "{}",
+        status.stdout()
+    );
 }

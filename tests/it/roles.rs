@@ -195,7 +195,7 @@ async fn what_a_superuser_s_daemon_has_left_becomes_the_writers() {
     let program = Program::new(&sim, &place.url(Some("daemon")));
     program.call(&["check"]).await.expect(0);
     sim.hire("Ona", "Writer");
-    assert!(program.call(&["sync"]).await.expect(0).stdout().contains("1 events"));
+    assert!(program.call(&["sync"]).await.expect(0).stdout().contains("1 event"));
     assert!(place.may("auditor", "SELECT FROM roster.users").await);
     assert!(place.may("consumer", "SELECT FROM roster.outbox").await);
     assert!(!place.may("reader", "SELECT FROM roster.users").await);

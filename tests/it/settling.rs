@@ -136,7 +136,7 @@ async fn a_dry_run_asks_for_the_missing_and_says_what_would_become_of_them() {
     assert_eq!(scene.text("SELECT count(*)::text FROM roster.held_deletions").await.as_deref(), Some("0"));
     let held = scene.program.call(&["sync"]).await;
     held.expect(0);
-    assert!(held.sentence().contains("deletions are held for a person to decide"), "{}", held.stderr());
+    assert!(held.sentence().contains("deletions held for review"), "{}", held.stderr());
     let kept = scene.program.call(&["deletions", "reject", "--all"]).await.expect(0).stdout();
     assert!(kept.contains("the rows stay as they are"), "{kept}");
 }

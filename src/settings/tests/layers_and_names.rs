@@ -20,7 +20,7 @@ fn the_defaults_stand_alone() {
     assert_eq!(settings.outbox.retention, Duration::from_hours(30 * 24));
     assert_eq!(settings.retention.history, None);
     assert_eq!(settings.http.listen, Some(SocketAddr::from(([127, 0, 0, 1], 8080))));
-    assert_eq!((settings.log.format, settings.log.level.as_str()), (LogFormat::Json, "info"));
+    assert_eq!((settings.log.format, settings.log.level.as_str()), (LogFormat::Auto, "info"));
     assert!(settings.warnings.is_empty() && settings.accounts().is_empty());
 }
 

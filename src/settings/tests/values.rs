@@ -24,7 +24,7 @@ fn nonsense_is_refused_with_its_source_and_what_is_allowed() {
         ("harvest.request_timeout", "0s", "give a duration of at least 100ms, such as \"60s\""),
         ("rate_limit.window", "15", "give a duration of at least 100ms, such as \"60s\""),
         ("rate_limit.scope", "tokens", "give \"process\" or \"token\""),
-        ("log.format", "JSON", "give \"json\" or \"pretty\""),
+        ("log.format", "JSON", "give \"auto\" or \"json\" or \"pretty\""),
         ("log.level", "inof", LEVEL),
         ("log.level", "info,a=b", LEVEL),
         ("http.listen", "8080", LISTEN),

@@ -1,0 +1,62 @@
+//! `rosterd status` for people, and log lines on a terminal.
+
+use crate::scene::Scene;
+use crate::terminal;
+
+#[tokio::test]
+async fn status_fits_80_columns_and_says_ages_in_words() {
+    let scene = Scene::new().await;
+    let program = scene.program();
+    program.call(&["sync"]).await.expect(0);
+    scene
+        .execute(
+            "UPDATE roster.accounts SET name = repeat('Longname ', 12), last_error = repeat('a reason ', 30);
+             UPDATE roster.watermarks SET last_success_at = now() - interval '74 hours',
+                                          next_full_at = now() + interval '23 hours 59 minutes 30 seconds'",
+        )
+        .await;
+    let status = program.call(&["status"]).await.expect(0).stdout();
+    assert!(status.lines().all(|line| line.chars().count() <= 80), "{status}");
+    assert!(status.contains("3 d 2 h ago") && status.contains("in 23 h 59 min"), "{status}");
+    assert!(status.contains("last cycle failed: a reason"), "{status}");
+}
+
+#[tokio::test]
+async fn status_exits_with_1_if_the_mirror_is_older_than_asked() {
+    let scene = Scene::new().await;
+    let program = scene.program();
+    let fresh = &["status", "--fresh-within", "15m"];
+    let unread = program.call(fresh).await;
+    assert!(unread.expect(1).sentence().contains("has not been read completely yet"), "{}", unread.stderr());
+    program.call(&["sync"]).await.expect(0);
+    program.call(fresh).await.expect(0);
+    scene
+        .execute(
+            "UPDATE roster.watermarks SET last_success_at = now() - interval '74 hours' WHERE resource = 'user_assignments'",
+        )
+        .await;
+    let stale = program.call(fresh).await;
+    let sentence =
+        format!("rosterd: the mirror of account {} is 3 d 2 h old, more than 15 min", scene.sim.account_id());
+    assert_eq!(stale.expect(1).sentence(), sentence);
+    assert!(stale.stdout().contains("user_assignments"), "the table is printed too");
+    let json = program.call(&["status", "--fresh-within", "15m", "--json"]).await;
+    assert!(serde_json::from_str::<serde_json::Value>(&json.expect(1).stdout()).is_ok());
+    program.call(&["status", "--fresh-within", "4d"]).await.expect(0);
+    program.call(&["status", "--fresh-within", "soon"]).await.expect(2);
+}
+
+#[tokio::test]
+async fn log_lines_on_a_terminal_are_for_people_and_elsewhere_json() {
+    let scene = Scene::new().await;
+    let mut program = scene.program();
+    program.set("RUST_LOG", "debug");
+    let shown = terminal::call(&program, &["sync"], "").await;
+    assert!(shown.expect(0).text.contains("cycle finished") && !shown.text.contains("{\""), "{}", shown.text);
+    let asked = terminal::call(&program, &["--log-format", "json", "sync"], "").await;
+    assert!(asked.expect(0).text.contains("{\"timestamp\""), "{}", asked.text);
+    let piped = program.call(&["sync"]).await;
+    assert!(piped.expect(0).stderr().contains("{\"timestamp\""), "{}", piped.stderr());
+    let pretty = program.call(&["--log-format", "pretty", "sync"]).await;
+    assert!(!pretty.expect(0).stderr().contains("{\""), "{}", pretty.stderr());
+}
