@@ -160,7 +160,7 @@ mod tests {
             ),
         ] {
             let (is, secret) = for_libpq(&SecretString::from(given)).unwrap();
-            assert_eq!((is.as_str(), secret.as_ref().map(|it| it.expose_secret())), (url, password));
+            assert_eq!((is.as_str(), secret.as_ref().map(ExposeSecret::expose_secret)), (url, password));
         }
     }
 }
