@@ -320,7 +320,7 @@ async fn empty_events_of(
 }
 
 /// Sets these keys to null in the payloads of events: of an account or of all, of a user or of all, of these aggregates or
-/// of all.
+/// of all. If an event moved an assignment from or to another user, the other user's state stays.
 async fn empty_events(
     connection: &mut PgConnection,
     account: Option<i64>,
@@ -334,12 +334,16 @@ async fn empty_events(
               SET payload = payload || jsonb_build_object(
                   'changed', (SELECT coalesce(jsonb_object_agg(key, value), '{}')
                                 FROM jsonb_each(payload -> 'changed') WHERE key <> ALL ($4)),
-                  'before', CASE jsonb_typeof(payload -> 'before') WHEN 'object' THEN
-                      (SELECT coalesce(jsonb_object_agg(key, CASE WHEN key = ANY ($4) THEN 'null' ELSE value END), '{}')
-                         FROM jsonb_each(payload -> 'before')) END,
-                  'after', CASE jsonb_typeof(payload -> 'after') WHEN 'object' THEN
-                      (SELECT coalesce(jsonb_object_agg(key, CASE WHEN key = ANY ($4) THEN 'null' ELSE value END), '{}')
-                         FROM jsonb_each(payload -> 'after')) END)
+                  'before', CASE WHEN jsonb_typeof(payload -> 'before') = 'object'
+                                 AND ($2::bigint IS NULL OR aggregatetype = 'user' OR payload -> 'before' ->> 'user_id' = $2::text)
+                      THEN (SELECT coalesce(jsonb_object_agg(key, CASE WHEN key = ANY ($4) THEN 'null' ELSE value END), '{}')
+                              FROM jsonb_each(payload -> 'before'))
+                      ELSE payload -> 'before' END,
+                  'after', CASE WHEN jsonb_typeof(payload -> 'after') = 'object'
+                                 AND ($2::bigint IS NULL OR aggregatetype = 'user' OR payload -> 'after' ->> 'user_id' = $2::text)
+                      THEN (SELECT coalesce(jsonb_object_agg(key, CASE WHEN key = ANY ($4) THEN 'null' ELSE value END), '{}')
+                              FROM jsonb_each(payload -> 'after'))
+                      ELSE payload -> 'after' END)
             WHERE account_id = coalesce($1, account_id)
               AND ($2::bigint IS NULL
                    OR aggregatetype = 'user' AND aggregateid = account_id || '/' || $2

@@ -4,6 +4,7 @@ use harvest_sim::{Fault, UserId};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
+use crate::mirror::Replay;
 use crate::program::Program;
 use crate::world::{World, take_over};
 
@@ -195,4 +196,25 @@ async fn a_new_stream_gives_new_ids_and_reads_everything() {
     assert_ne!(event.payload["stream_id"], old);
     assert!(said.contains(event.payload["stream_id"].as_str().unwrap()), "{said}");
     world.expect_outbox_replays_to_the_mirror().await;
+}
+
+/// The assignment's state before the move is the erased user's; after it, the other user's.
+#[tokio::test]
+async fn forget_user_leaves_the_other_users_state_of_a_moved_assignment_and_the_outbox_replays() {
+    let mut world = World::new().await;
+    let [user, other] = [3, 4].map(|at| world.sim.user_ids()[at]);
+    let place = world.sim.assign(user, world.sim.project_ids()[0]);
+    for (owner, budget) in [(user, 617.43), (other, 718.54), (other, 819.65)] {
+        world.sim.edit_assignment(place, |place| {
+            (place.user, place.budget, place.use_default_rates) = (owner, Some(budget), false);
+        });
+        world.cycle().await;
+    }
+    Program::new(&world.sim, world.url())
+        .call(&["forget", "user", &user.to_string(), "--yes"])
+        .await
+        .expect(0);
+    let left = everything(&world).await;
+    assert!(!left.contains("617.43") && left.contains("718.54") && left.contains("819.65"));
+    world.expect_replay(&mut Replay::of_emptied_events()).await;
 }
