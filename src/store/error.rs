@@ -3,6 +3,7 @@
 use std::fmt;
 
 use sqlx::migrate::MigrateError;
+use sqlx::postgres::PgDatabaseError;
 
 use super::diagnosis::ConnectError;
 use super::seal::SealError;
@@ -149,13 +150,24 @@ pub enum StoreError {
 /// What the server says of a statement, or sqlx of its answer.
 pub struct Answer(sqlx::Error);
 
-/// Classes of SQLSTATEs with which PostgreSQL speaks of the statement or of itself, and so in words that quote no value. Of
-/// other trouble it may quote what a row holds, and a trigger may say anything.
+/// Classes of SQLSTATEs with which PostgreSQL speaks of the statement or of itself, and so in words that quote no value. In
+/// other errors it may quote what a row holds.
 const OF_THE_STATEMENT: [&str; 8] = ["0A", "25", "26", "3F", "42", "55", "58", "XX"];
 
 impl Answer {
     pub(super) fn new(error: sqlx::Error) -> Self {
         Self(error)
+    }
+
+    /// Whether a trigger or a function may have chosen the words, and the SQLSTATE: the source files of PostgreSQL's
+    /// procedural languages are `pl_exec.c`, `plpy_elog.c`, `plperl.c` and the like. A full disk, a lock or a shutdown that
+    /// PostgreSQL meets within a function comes from other files.
+    fn is_raised(&self) -> bool {
+        let postgres =
+            self.0.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+        postgres.is_some_and(|error| {
+            error.r#where().is_some() && error.file().is_some_and(|file| file.starts_with("pl"))
+        })
     }
 }
 
@@ -178,7 +190,8 @@ impl fmt::Display for Answer {
             error => return error.fmt(f),
         };
         let code = error.code().unwrap_or_default();
-        if OF_THE_STATEMENT.iter().chain(&PASSING).any(|class| code.starts_with(class)) {
+        let quotes_no_value = OF_THE_STATEMENT.iter().chain(&PASSING).any(|class| code.starts_with(class));
+        if quotes_no_value && !self.is_raised() {
             // Not sqlx's own form of it, which adds a line number of PostgreSQL's source.
             return f.write_str(error.message());
         }

@@ -117,6 +117,24 @@ async fn trouble_of_the_database_fails_the_cycle_and_loses_nothing() {
     world.expect_outbox_replays_to_the_mirror().await;
 }
 
+/// Each SQLSTATE here is of a class in which PostgreSQL's own messages quote no value.
+#[tokio::test]
+async fn an_error_raised_by_a_trigger_is_reported_without_its_message() {
+    let mut world = company().await;
+    let sqlstates =
+        ["XX000", "55000", "0A000", "58000", "42501", "42P01", "26000", "40001", "57014", "25006", "08006"];
+    for sqlstate in sqlstates {
+        change(&world);
+        refuse(&world, "users", "BEFORE INSERT OR UPDATE", "true", sqlstate).await;
+        let error = rosterd::telemetry::chain(&world.try_cycle().await.outcome.unwrap_err());
+        assert!(
+            error.contains(&format!("SQLSTATE {sqlstate}")) && !error.contains("secret"),
+            "{sqlstate}: {error}"
+        );
+        relent(&world, "users").await;
+    }
+}
+
 /// There is no other record on the page, so a row that PostgreSQL took before is tried.
 #[tokio::test]
 async fn trouble_of_the_database_is_told_from_one_changed_record() {
