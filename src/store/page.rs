@@ -195,6 +195,12 @@ impl Page {
         outbox::append(&mut self.transaction, self.account, self.stream, events).await
     }
 
+    /// Checks what is checked at the end of the transaction otherwise: deferred constraints and constraint triggers.
+    pub async fn check_deferred(&mut self) -> Result<(), StoreError> {
+        sqlx::raw_sql("SET CONSTRAINTS ALL IMMEDIATE").execute(&mut *self.transaction).await?;
+        Ok(())
+    }
+
     /// Makes it all true at once.
     pub async fn commit(self) -> Result<(), StoreError> {
         Ok(self.transaction.commit().await?)

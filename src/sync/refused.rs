@@ -81,7 +81,8 @@ impl Writer<'_> {
     ) -> Result<(), StoreError> {
         let mut page = self.store.begin(&self.fence).await?;
         let (events, _) = self.write(&mut page, suspects, last, report).await?;
-        page.emit(&events).await
+        page.emit(&events).await?;
+        page.check_deferred().await
     }
 
     /// Finds by halving which of the suspects, sorted by id, PostgreSQL refuses even alone. Stops when they are too many.

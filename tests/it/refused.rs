@@ -192,18 +192,31 @@ async fn a_few_refused_records_are_quarantined_and_tried_again() {
     }
 }
 
-/// Somebody's unique index takes neither the new record nor a copy of a row that it took before.
+/// An operator's unique index accepts neither the new record nor a copy of a row that it accepted before.
 #[tokio::test]
 async fn a_new_record_that_violates_a_unique_index_is_quarantined() {
+    let index = "CREATE UNIQUE INDEX one_each ON roster.users (lower(email))";
+    expect_namesake_quarantined(index, "DROP INDEX roster.one_each").await;
+}
+
+/// PostgreSQL checks such a constraint when the transaction commits.
+#[tokio::test]
+async fn a_new_record_that_violates_a_deferred_constraint_is_quarantined() {
+    let constraint =
+        "ALTER TABLE roster.users ADD CONSTRAINT one_each UNIQUE (email) DEFERRABLE INITIALLY DEFERRED";
+    expect_namesake_quarantined(constraint, "ALTER TABLE roster.users DROP CONSTRAINT one_each").await;
+}
+
+async fn expect_namesake_quarantined(add_constraint: &'static str, drop_constraint: &'static str) {
     let mut world = company().await;
-    world.execute("CREATE UNIQUE INDEX one_each ON roster.users (lower(email))").await;
+    world.execute(add_constraint).await;
     let (user, namesake) = (world.sim.user_ids()[4], world.sim.hire("Nora", "New"));
     let email = world.sim.users_json().iter().find(|it| it["id"] == user.0).unwrap()["email"].clone();
     world.sim.set_email(namesake, email.as_str().unwrap());
     world.cycle().await;
     assert_eq!(rejected(&world).await, [namesake.0]);
     pass(&mut world).await;
-    world.execute("DROP INDEX roster.one_each").await;
+    world.execute(drop_constraint).await;
     let report = world.cycle().await;
     assert_eq!((report.users.seen, report.users.changed), (0, 1));
     world.expect_mirror_equals_source().await;
