@@ -158,8 +158,26 @@ impl Sink for Writer<'_> {
 type LastVersions = HashMap<Resource, HashMap<i64, i64>>;
 
 impl Writer<'_> {
-    /// Makes tombstones in one transaction; a person's rates go with the person.
+    /// Makes tombstones. If PostgreSQL refuses one, the others are made without it.
+    ///
+    /// # Errors
+    /// The refusal; the row stays live, so that the next full read finds the record absent again.
     async fn bury<R: Table>(
+        &self,
+        gone: &[(i64, Option<Request>)],
+        report: &mut Report,
+    ) -> Result<(), StoreError> {
+        let done = self.bury_together::<R>(gone, report).await;
+        if gone.len() < 2 || !done.as_ref().is_err_and(StoreError::is_refusal) {
+            return done;
+        }
+        let (some, rest) = gone.split_at(gone.len() / 2);
+        let done = Box::pin(self.bury::<R>(some, report)).await;
+        Box::pin(self.bury::<R>(rest, report)).await.and(done)
+    }
+
+    /// In one transaction; a user's rates go with the user.
+    async fn bury_together<R: Table>(
         &self,
         gone: &[(i64, Option<Request>)],
         report: &mut Report,

@@ -283,6 +283,31 @@ async fn a_refused_rate_is_read_again_after_the_next_poll() {
     assert_eq!(world.count("billable_rates").await, 2);
 }
 
+#[tokio::test]
+async fn a_refused_deletion_does_not_prevent_the_others() {
+    let mut world = company().await;
+    let users = &world.sim.user_ids()[5..9];
+    let condition = format!("NEW.id = {} AND NEW.deleted_at IS NOT NULL", users[1]);
+    refuse(&world, "users", "BEFORE UPDATE", &condition, "23514").await;
+    for user in users {
+        world.sim.delete_user(*user);
+    }
+    let deleted = "SELECT id FROM roster.users WHERE deleted_at IS NOT NULL ORDER BY id";
+    let deleted = async |world: &World| -> Vec<i64> {
+        sqlx::query_scalar(deleted).fetch_all(world.store.pool()).await.unwrap()
+    };
+    let error = rosterd::telemetry::chain(&world.try_cycle().await.outcome.unwrap_err());
+    assert!(error.contains("SQLSTATE 23514"), "{error}");
+    let mut others = vec![users[0].0, users[2].0, users[3].0];
+    others.sort_unstable();
+    assert_eq!(deleted(&world).await, others);
+    relent(&world, "users").await;
+    world.cycle().await;
+    assert_eq!(deleted(&world).await.len(), 4);
+    world.expect_mirror_equals_source().await;
+    world.expect_outbox_replays_to_the_mirror().await;
+}
+
 /// No record of the list is refused alone.
 #[tokio::test]
 async fn a_refused_project_fails_the_cycle() {
