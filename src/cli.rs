@@ -82,8 +82,11 @@ enum Command {
     /// Applies the migrations and exits
     #[command(after_help = "Example:\n  DATABASE_URL=postgres://owner@db/roster rosterd migrate")]
     Migrate,
-    /// Proves the set-up: settings, database, Harvest credentials and what the token may see
-    #[command(after_help = "Example:\n  rosterd check --json")]
+    /// Check settings, database and Harvest credentials
+    #[command(
+        after_help = "One line per check: ✓ ok, ! works but read this, ✗ fails. The exit code is 0 unless a check \
+                            fails.\n\nExample:\n  rosterd check --json"
+    )]
     Check(check::Options),
     /// What the mirror holds and how fresh it is
     #[command(after_help = "Examples:\n  rosterd status --json\n  rosterd status --fresh-within 15m")]
@@ -175,7 +178,7 @@ impl Cli {
             Ok(settings) => settings,
             Err(error) => match self.command {
                 // `check` tells of bad settings in its own way.
-                Command::Check(options) => return check::bad_settings(&options, error),
+                Command::Check(options) => return check::bad_settings(&options, &error),
                 _ => return Err(error.into()),
             },
         };

@@ -236,15 +236,16 @@ impl Settings {
 
     /// The same with `env` for the environment.
     pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Self, SettingsError> {
-        let mut faults = Vec::new();
+        let (mut faults, mut warnings) = (Vec::new(), Vec::new());
+        let env = &environment::cleaned(env, &mut warnings);
         let layers = layers::merge(file, env, &mut faults);
-        let mut warnings = Vec::new();
+        unknown::variables(env, layers.values.keys().map(String::as_str), &mut warnings);
         let accounts = accounts::read(layers.accounts.as_ref(), env, &mut faults, &mut warnings);
         let mut reader = reader::Reader::new(&layers.values, faults);
         let settings = validate::read(&mut reader, env, accounts, warnings);
         match reader.into_faults() {
             faults if faults.is_empty() => Ok(settings),
-            faults => Err(SettingsError { faults }),
+            faults => Err(SettingsError { faults, warnings: settings.warnings }),
         }
     }
 
@@ -260,14 +261,19 @@ impl Settings {
 
     /// The accounts, for a command that can do nothing without one.
     pub fn require_accounts(&self) -> Result<&[Account], SettingsError> {
+        let missing = |fault: &str| SettingsError {
+            faults: vec![fault.to_owned()],
+            // Such as a misspelt variable that was to name the account.
+            warnings: self.warnings.clone(),
+        };
         if self.unnumbered.is_some() {
-            return Err(SettingsError::from(
+            return Err(missing(
                 "the OAuth2 application has no account yet; set HARVEST_ACCOUNT_ID to its number, which \
                  `rosterd auth login` tells",
             ));
         }
         if self.accounts.is_empty() {
-            return Err(SettingsError::from(
+            return Err(missing(
                 "no account is set; set HARVEST_ACCOUNT_ID and HARVEST_ACCESS_TOKEN, \
                  or add an [[accounts]] section to the settings file",
             ));
@@ -276,22 +282,33 @@ impl Settings {
     }
 }
 
-/// What is wrong with the settings: all of it, a sentence each.
+/// What is wrong with the settings: all of it, a sentence each. A warning may name the cause, such as a misspelt variable.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", .faults.join("\n"))]
+#[error("{}", lines(faults, warnings))]
 pub struct SettingsError {
     faults: Vec<String>,
+    warnings: Vec<String>,
+}
+
+fn lines(faults: &[String], warnings: &[String]) -> String {
+    let warnings = warnings.iter().map(|warning| format!("warning: {warning}"));
+    faults.iter().cloned().chain(warnings).collect::<Vec<_>>().join("\n")
 }
 
 impl SettingsError {
-    /// The sentences, of which `Display` makes a line each.
+    /// The sentences about what is wrong, of which `Display` makes a line each.
     pub fn faults(&self) -> &[String] {
         &self.faults
+    }
+
+    /// The sentences about what is allowed but may be the cause.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 }
 
 impl From<&str> for SettingsError {
     fn from(fault: &str) -> Self {
-        Self { faults: vec![fault.to_owned()] }
+        Self { faults: vec![fault.to_owned()], warnings: Vec::new() }
     }
 }

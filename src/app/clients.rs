@@ -53,7 +53,7 @@ impl App {
         }
         let harvest = &self.settings.harvest;
         let http = Http::new(&harvest.base_url, harvest.request_timeout);
-        let http = http.map_err(|error| Failure::new(Exit::Internal, error))?;
+        let http = http.map_err(|error| Failure::new(Exit::Settings, error))?;
         Ok(self.http.get_or_init(|| http).clone())
     }
 
@@ -107,7 +107,7 @@ impl App {
     fn registered(&self, id: &str, secret: &SecretString, user_agent: &str) -> Result<Application, Failure> {
         let harvest = &self.settings.harvest;
         Application::new(&harvest.identity_url, id, secret, user_agent, harvest.request_timeout)
-            .map_err(|error| Failure::new(Exit::Internal, error))
+            .map_err(|error| Failure::new(Exit::Settings, error))
     }
 
     /// An OAuth2 application by itself, to ask for a person's consent.

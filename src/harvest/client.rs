@@ -18,6 +18,7 @@ use super::unicode;
 use super::wire::{self, Decode, Read};
 use crate::clock::Clock;
 use crate::roster::order::Sent;
+use crate::roster::watermark::ReadStart;
 use crate::roster::{ADMINISTRATOR, AccountId, Assignment, Company, Order, Request, Resource, User};
 
 /// What Harvest allowed until 2022, and what a server that answers 422 to more is asked for.
@@ -156,12 +157,17 @@ impl Client {
 
     /// The token's owner.
     pub async fn me(&self, lane: Lane) -> Result<Me, HarvestError> {
+        self.me_and_clocks(lane).await.map(|(me, _)| me)
+    }
+
+    /// The token's owner, and both clocks when that was asked.
+    pub async fn me_and_clocks(&self, lane: Lane) -> Result<(Me, ReadStart), HarvestError> {
         self.single("users/me", lane).await
     }
 
     /// The company, without what PostgreSQL cannot store.
     pub async fn company(&self, lane: Lane) -> Result<Company, HarvestError> {
-        let Company { name, base_uri } = self.single("company", lane).await?;
+        let (Company { name, base_uri }, _) = self.single("company", lane).await?;
         let storable = |text: Option<String>| text.filter(|text| !text.contains('\0'));
         Ok(Company { name: storable(name), base_uri: storable(base_uri) })
     }
@@ -214,10 +220,14 @@ impl Client {
         }
     }
 
-    async fn single<T: DeserializeOwned>(&self, what: &str, lane: Lane) -> Result<T, HarvestError> {
+    async fn single<T: DeserializeOwned>(
+        &self,
+        what: &str,
+        lane: Lane,
+    ) -> Result<(T, ReadStart), HarvestError> {
         let answer = self.transport.get(&self.url(what), what, lane).await?;
         let answer = self.expect_json(answer, what)?;
-        parse(&answer.body, what)
+        Ok((parse(&answer.body, what)?, answer.start))
     }
 
     /// A page, and the address at which it was found: where 2,000 a page is too much, 100 is asked for.
@@ -270,26 +280,56 @@ impl Client {
     fn refusal(&self, answer: &Answer, what: &str) -> HarvestError {
         let (account, what, status) = (self.account(), what.to_owned(), answer.status);
         match status {
-            StatusCode::OK => {
-                HarvestError::Protocol { what, problem: "it does not say that it is JSON".into() }
-            }
             StatusCode::UNAUTHORIZED => HarvestError::Refused { account, what },
             StatusCode::FORBIDDEN if is_from_harvest(answer) => HarvestError::Forbidden { account, what },
-            StatusCode::NOT_FOUND if is_from_harvest(answer) => {
+            StatusCode::NOT_FOUND if is_from_harvest(answer) && self.has_version() => {
                 HarvestError::UnknownAccount { account, what }
             }
-            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => HarvestError::NotHarvest {
-                what,
-                host: self.base().host_str().unwrap_or_default().to_owned(),
-                status,
-                content_type: answer.content_type.clone(),
-            },
-            status if status.is_redirection() => HarvestError::Protocol {
-                what,
-                problem: "it redirects, which is not followed: check harvest.base_url".into(),
-            },
+            StatusCode::OK | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => self.not_harvest(answer, what),
+            status if status.is_redirection() => self.not_harvest(answer, what),
             status => HarvestError::Status { what, status },
         }
+    }
+
+    /// Whether `harvest.base_url` ends in the API's version.
+    fn has_version(&self) -> bool {
+        self.base().path().trim_end_matches('/').ends_with("/v2")
+    }
+
+    /// Somebody else's answer, by what it is like.
+    fn not_harvest(&self, answer: &Answer, what: String) -> HarvestError {
+        let (base, status) = (self.base(), answer.status);
+        let host = base.host_str().unwrap_or_default();
+        let proxy = self.transport.route().proxy_note();
+        let advice = if !self.has_version() {
+            let base = base.as_str().trim_end_matches('/');
+            format!(
+                "harvest.base_url is {base}, and Harvest's API answers below /v2; set harvest.base_url to {base}/v2 (if a \
+                 gateway adds /v2, check HARVEST_ACCOUNT_ID)"
+            )
+        } else if status == StatusCode::OK {
+            format!(
+                "this looks like the page of a captive portal or a proxy in the place of Harvest's answer; sign in there, or \
+                 let requests to {host} through{proxy}"
+            )
+        } else if status.is_redirection() {
+            format!(
+                "it redirects, which is not followed; check harvest.base_url, or if a captive portal or a proxy redirects, \
+                 let requests to {host} through{proxy}"
+            )
+        } else {
+            format!(
+                "this answer is not Harvest's own and says nothing about the account or the token; check harvest.base_url \
+                 and what is between rosterd and Harvest{proxy}"
+            )
+        };
+        let content_type = match answer.content_type.as_str() {
+            "" => "no content type",
+            content_type => content_type,
+        };
+        let sentence =
+            format!("{host} answered {status} with {content_type} when asked for {what}; {advice}");
+        HarvestError::NotHarvest { what, status, sentence }
     }
 }
 

@@ -43,21 +43,15 @@ pub enum HarvestError {
         /// What was asked for.
         what: String,
     },
-    /// A 403 or 404 that is not in Harvest's own format.
-    #[error(
-        "{host} answered {status} with {} when asked for {what}; this answer is not Harvest's own and says nothing about \
-         the account or the token; check what is between rosterd and Harvest, and harvest.base_url",
-        if content_type.is_empty() { "no content type" } else { content_type }
-    )]
+    /// An answer, or a 403 or 404, that is not in Harvest's own format.
+    #[error("{sentence}")]
     NotHarvest {
         /// What was asked for.
         what: String,
-        /// The host of `harvest.base_url`.
-        host: String,
         /// The status.
         status: StatusCode,
-        /// The content type; empty where there is none.
-        content_type: String,
+        /// The host, what it answered, what that may mean and what to do.
+        sentence: String,
     },
     /// OAuth2: nothing renews the tokens any more, or there never were any.
     #[error(
@@ -103,14 +97,10 @@ pub enum HarvestError {
         status: StatusCode,
     },
     /// No answer.
-    #[error(
-        "no answer from Harvest at {origin} when asked for {what}; check the network and harvest.base_url"
-    )]
+    #[error("no answer from Harvest {sentence}")]
     Unreachable {
-        /// Scheme, host and port.
-        origin: String,
-        /// What was asked for.
-        what: String,
+        /// Where, when asked for what, and what to do.
+        sentence: String,
         /// The cause.
         source: reqwest::Error,
     },

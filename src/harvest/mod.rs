@@ -11,6 +11,7 @@ pub mod json;
 pub mod oauth;
 pub mod pace;
 pub mod pages;
+mod route;
 pub mod transport;
 pub mod unicode;
 pub mod wire;

@@ -23,7 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::Token;
 use super::pace::Permit;
-use super::transport::{BodyError, content_type, heard, http_client, read_body, retry_after, server_time};
+use super::route::{NoTls, Route};
+use super::transport::{BodyError, content_type, heard, read_body, retry_after, server_time};
 use super::{HarvestError, pages};
 use crate::clock::Clock;
 use crate::roster::AccountId;
@@ -37,6 +38,7 @@ type Endpoints = BasicClient<EndpointSet, EndpointNotSet, EndpointNotSet, Endpoi
 /// An application registered at <https://id.getharvest.com/developers>.
 pub struct Application {
     http: reqwest::Client,
+    route: Route,
     identity: Url,
     endpoints: Endpoints,
 }
@@ -135,15 +137,16 @@ impl Application {
         client_secret: &SecretString,
         user_agent: &str,
         timeout: Duration,
-    ) -> Result<Self, reqwest::Error> {
-        let http = http_client(identity, timeout).user_agent(user_agent).build()?;
+    ) -> Result<Self, NoTls> {
+        let route = Route::to(identity);
+        let http = route.client(timeout, |http| http.user_agent(user_agent))?;
         let endpoints = BasicClient::new(ClientId::new(client_id.to_owned()))
             .set_client_secret(ClientSecret::new(client_secret.expose_secret().to_owned()))
             // In the body, as Harvest's documents show it.
             .set_auth_type(AuthType::RequestBody)
             .set_auth_uri(AuthUrl::from_url(at(identity, "oauth2/authorize")))
             .set_token_uri(TokenUrl::from_url(at(identity, "api/v2/oauth2/token")));
-        Ok(Self { http, identity: identity.clone(), endpoints })
+        Ok(Self { http, route, identity: identity.clone(), endpoints })
     }
 
     /// A page on which a person says yes or no, and which then leads to `redirect`.
@@ -200,7 +203,7 @@ impl Application {
             });
         let (status, silence) = match &answer {
             Ok(_) => (Some(StatusCode::OK), None),
-            Err(IdentityError::Http(HttpError::Network(_))) => (None, None),
+            Err(IdentityError::Http(HttpError::Network { .. })) => (None, None),
             Err(IdentityError::Http(HttpError::Status { status, silence })) => (Some(*status), *silence),
             Err(IdentityError::Http(HttpError::NotHarvest { status, .. })) => (Some(*status), None),
             Err(error) => (error.is_credentials().then_some(StatusCode::BAD_REQUEST), None),
@@ -223,7 +226,7 @@ impl Application {
         let token = tokens.access().ok_or(IdentityError::NothingToRenewWith)?;
         let request =
             self.http.get(at(&self.identity, "api/v2/accounts")).header(AUTHORIZATION, token.header());
-        let answer = read(request.send().await).await.map_err(IdentityError::Http)?;
+        let answer = self.read(request.send().await).await.map_err(IdentityError::Http)?;
         if answer.status() != StatusCode::OK {
             let (status, silence) = (answer.status(), None);
             return Err(IdentityError::Http(HttpError::Status { status, silence }));
@@ -240,32 +243,44 @@ impl<'c> AsyncHttpClient<'c> for Application {
 
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         async move {
-            let request = reqwest::Request::try_from(request).map_err(HttpError::Network)?;
-            read(self.http.execute(request).await).await
+            let request = reqwest::Request::try_from(request).map_err(|error| self.no_answer(error))?;
+            self.read(self.http.execute(request).await).await
         }
         .boxed()
     }
 }
 
-/// The answer, where it says anything of tokens.
-async fn read(response: reqwest::Result<reqwest::Response>) -> Result<HttpResponse, HttpError> {
-    let response = response.map_err(|error| HttpError::Network(error.without_url()))?;
-    let status = response.status();
-    if status.is_server_error() || status.is_redirection() || status == StatusCode::TOO_MANY_REQUESTS {
-        let now = server_time(response.headers(), Duration::ZERO).unwrap_or_default();
-        return Err(HttpError::Status { status, silence: retry_after(response.headers(), now) });
+impl Application {
+    /// The answer, where it says anything of tokens.
+    async fn read(&self, response: reqwest::Result<reqwest::Response>) -> Result<HttpResponse, HttpError> {
+        let response = response.map_err(|error| self.no_answer(error))?;
+        let status = response.status();
+        if status.is_server_error() || status.is_redirection() || status == StatusCode::TOO_MANY_REQUESTS {
+            let now = server_time(response.headers(), Duration::ZERO).unwrap_or_default();
+            return Err(HttpError::Status { status, silence: retry_after(response.headers(), now) });
+        }
+        let content_type = content_type(response.headers());
+        if !content_type.contains("json") {
+            let sentence = format!(
+                "{content_type:?} instead of JSON; this answer is not Harvest's own; check harvest.identity_url and what is \
+                 between rosterd and Harvest{}",
+                self.route.proxy_note()
+            );
+            return Err(HttpError::NotHarvest { status, sentence });
+        }
+        let body = read_body(response).await.map_err(|error| match error {
+            BodyError::Network(error) => self.no_answer(error),
+            BodyError::TooLong => HttpError::TooLong,
+        })?;
+        let mut answer = HttpResponse::new(body);
+        *answer.status_mut() = status;
+        Ok(answer)
     }
-    let content_type = content_type(response.headers());
-    if status.is_client_error() && !content_type.contains("json") {
-        return Err(HttpError::NotHarvest { status, content_type });
+
+    fn no_answer(&self, error: reqwest::Error) -> HttpError {
+        let advice = self.route.advice(&error, "harvest.identity_url");
+        HttpError::Network { advice, source: error.without_url() }
     }
-    let body = read_body(response).await.map_err(|error| match error {
-        BodyError::Network(error) => HttpError::Network(error.without_url()),
-        BodyError::TooLong => HttpError::TooLong,
-    })?;
-    let mut answer = HttpResponse::new(body);
-    *answer.status_mut() = status;
-    Ok(answer)
 }
 
 fn at(identity: &Url, path: &str) -> Url {
@@ -278,8 +293,13 @@ fn at(identity: &Url, path: &str) -> Url {
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The connection.
-    #[error("no answer")]
-    Network(#[source] reqwest::Error),
+    #[error("no answer; {advice}")]
+    Network {
+        /// What to do.
+        advice: String,
+        /// The cause.
+        source: reqwest::Error,
+    },
     /// A status that says nothing of the tokens.
     #[error("it answered {status}")]
     Status {
@@ -288,13 +308,13 @@ pub enum HttpError {
         /// For how long it wants to hear nothing.
         silence: Option<Duration>,
     },
-    /// A refusal that is not in the format of OAuth2 (RFC 6749 wants JSON).
-    #[error("it answered {status} with {content_type:?} instead of JSON: the answer is not Harvest's own")]
+    /// An answer that is not in the format of OAuth2 (RFC 6749 wants JSON).
+    #[error("it answered {status} with {sentence}")]
     NotHarvest {
         /// The status.
         status: StatusCode,
-        /// The content type; empty where there is none.
-        content_type: String,
+        /// The content type and what to do.
+        sentence: String,
     },
     /// No end of it.
     #[error("its answer is too long")]
@@ -349,7 +369,7 @@ impl From<BasicRequestTokenError<HttpError>> for IdentityError {
 impl IdentityError {
     /// Whether anything came back, so that nothing can be under way any more.
     pub fn is_answer(&self) -> bool {
-        !matches!(self, Self::Http(HttpError::Network(_)))
+        !matches!(self, Self::Http(HttpError::Network { .. }))
     }
 
     /// Only a person can help.

@@ -9,11 +9,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT,
 };
-use reqwest::{ClientBuilder, Response, StatusCode, Url, redirect, retry};
+use reqwest::{Response, StatusCode, Url};
 
 use super::HarvestError;
 use super::auth::{Auth, Token};
 use super::pace::{self, Lane, Pace, Permit, Throttle};
+use super::route::{NoTls, Route};
 use crate::clock::Clock;
 use crate::roster::order::Sent;
 use crate::roster::watermark::ReadStart;
@@ -38,15 +39,19 @@ pub struct Options {
 /// Sends requests: the connections, and whom to trust. All accounts share one, or each would keep a connection open from
 /// poll to poll and the certificate authorities in memory.
 #[derive(Clone)]
-pub struct Http(reqwest::Client);
+pub struct Http {
+    client: reqwest::Client,
+    route: Route,
+}
 
 impl Http {
     /// For requests to the host of `base`, each of which may take so long, from the connection to the end of the body.
     ///
     /// # Errors
     /// When the HTTP client cannot be built (no TLS roots on the machine).
-    pub fn new(base: &Url, timeout: Duration) -> Result<Self, reqwest::Error> {
-        http_client(base, timeout).build().map(Self)
+    pub fn new(base: &Url, timeout: Duration) -> Result<Self, NoTls> {
+        let route = Route::to(base);
+        Ok(Self { client: route.client(timeout, |http| http)?, route })
     }
 }
 
@@ -98,6 +103,11 @@ impl Transport {
             requests: AtomicU64::new(0),
             order: Order::default(),
         }
+    }
+
+    /// The way to Harvest.
+    pub fn route(&self) -> &Route {
+        &self.http.route
     }
 
     /// Requests sent so far, retries included.
@@ -157,13 +167,16 @@ impl Transport {
         let sent = self.order.sent();
         let (local, started) = (self.clock.now(), std::time::Instant::now());
         let no_answer = |source: reqwest::Error| HarvestError::Unreachable {
-            origin: self.base.origin().ascii_serialization(),
-            what: what.to_owned(),
+            sentence: format!(
+                "at {} when asked for {what}; {}",
+                self.base.origin().ascii_serialization(),
+                self.route().advice(&source, "harvest.base_url")
+            ),
             source: source.without_url(),
         };
         let response = self
             .http
-            .0
+            .client
             .get(url.clone())
             .header(USER_AGENT, &self.user_agent)
             .header(AUTHORIZATION, token.header())
@@ -198,25 +211,6 @@ impl Transport {
         })?;
         Ok(Answer { status, content_type, body, start, sent, token })
     }
-}
-
-/// A client that sends nothing but what it is told to, and no token where we did not look.
-pub(super) fn http_client(base: &Url, timeout: Duration) -> ClientBuilder {
-    // Fails when a provider is installed already, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let http = reqwest::Client::builder()
-        .timeout(timeout)
-        .connect_timeout(timeout.min(Duration::from_secs(10)))
-        .redirect(redirect::Policy::none())
-        .retry(retry::never());
-    if is_loopback(base) { http.no_proxy() } else { http }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    url.host_str().is_some_and(|host| {
-        host == "localhost"
-            || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    })
 }
 
 /// Tells the pace what an answer's status line says. It says `harvest.throttled` in the log.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use config::{Value, ValueKind};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::{Account, Credential, layers, secrets, unknown};
 
@@ -21,7 +21,7 @@ const KEYS: [&str; 8] = [
 const ID: &str = "id";
 
 /// The same, as the environment calls them.
-const VARIABLES: [&str; 8] = [
+pub(super) const VARIABLES: [&str; 8] = [
     "HARVEST_ACCOUNT_ID",
     "HARVEST_ACCESS_TOKEN",
     "HARVEST_ACCESS_TOKEN_FILE",
@@ -174,14 +174,15 @@ impl Described {
                 .secret("access_token", "access_token_file", home, faults, warnings)
                 .map(Credential::Token),
             (false, true) => {
-                let client_id = self.credential.remove("oauth.client_id").map(|given| given.text);
+                let id_given = self.credential.contains_key("oauth.client_id");
+                let client_id = self.plain("oauth.client_id", faults, warnings);
                 let secret_given = self.credential.keys().any(|key| key.starts_with("oauth.client_secret"));
                 let client_secret =
                     self.secret("oauth.client_secret", "oauth.client_secret_file", home, faults, warnings);
                 let refresh_token =
                     self.secret("oauth.refresh_token", "oauth.refresh_token_file", home, faults, warnings);
-                if client_id.is_none() || !secret_given {
-                    let missing = if client_id.is_none() { "client id" } else { "client secret" };
+                if !id_given || !secret_given {
+                    let missing = if id_given { "client secret" } else { "client id" };
                     faults.push(format!("{who} has no OAuth2 {missing}; give client id and client secret"));
                 }
                 Some(Credential::OAuth {
@@ -214,20 +215,41 @@ impl Described {
             (Some(plain), Some(file)) => {
                 Err(format!("{} and {} are both given; keep one of them", plain.name, file.name))
             }
-            (Some(plain), None) => header_safe(&plain.name, SecretString::from(plain.text)),
+            (Some(plain), None) => plain.value(warnings).map(SecretString::from),
             (None, Some(file)) => secrets::from_file(&file.name, &file.text, home, warnings)
                 .and_then(|secret| header_safe(&format!("the secret that {} names", file.name), secret)),
             (None, None) => return None,
         };
         read.map_err(|fault| faults.push(fault)).ok()
     }
+
+    /// What is no secret, but copied from the same page.
+    fn plain(&mut self, key: &str, faults: &mut Vec<String>, warnings: &mut Vec<String>) -> Option<String> {
+        let value = self.credential.remove(key)?.value(warnings);
+        value.map_err(|fault| faults.push(fault)).ok()
+    }
 }
 
-/// Tokens travel in a header, which takes no spaces, line breaks or accents: a sign of a bad copy.
-fn header_safe(name: &str, secret: SecretString) -> Result<SecretString, String> {
-    use secrecy::ExposeSecret;
-    if secret.expose_secret().chars().all(|c| c.is_ascii_graphic()) {
-        return Ok(secret);
+impl Given {
+    /// The text as it was meant, or why it will not do.
+    fn value(&self, warnings: &mut Vec<String>) -> Result<String, String> {
+        let text = secrets::cleaned(&self.name, &self.text, warnings);
+        is_header_safe(text).then(|| text.to_owned()).ok_or_else(|| unsafe_in_headers(&self.name))
     }
-    Err(format!("{name} holds spaces, line breaks or letters that no token has; copy it again"))
+}
+
+fn header_safe(name: &str, secret: SecretString) -> Result<SecretString, String> {
+    if is_header_safe(secret.expose_secret()) { Ok(secret) } else { Err(unsafe_in_headers(name)) }
+}
+
+/// Tokens travel in a header, which takes no spaces, line breaks or accents; no token of Harvest's holds a quote. All of
+/// them are signs of a bad copy.
+fn is_header_safe(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && !['"', '\'', '`'].contains(&c))
+}
+
+fn unsafe_in_headers(name: &str) -> String {
+    format!(
+        "{name} is empty or holds spaces, line breaks, quotes or letters that no token has; copy it again"
+    )
 }

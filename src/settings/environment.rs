@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, ffi::OsString};
 
 use config::{Value, ValueKind};
 
-use super::SettingsError;
+use super::{SettingsError, secrets};
 
-const PREFIX: &str = "ROSTERD__";
+pub(super) const PREFIX: &str = "ROSTERD__";
 
 /// Names that people already use. `RUST_LOG` wins over the long name; the others must agree with it.
-const SHORT_NAMES: [(&str, &str); 4] = [
+pub(super) const SHORT_NAMES: [(&str, &str); 4] = [
     ("DATABASE_URL", "database.url"),
     ("DATABASE_URL_FILE", "database.url_file"),
     ("HARVEST_BASE_URL", "harvest.base_url"),
@@ -35,7 +35,20 @@ pub(super) fn variables(
             faults.push(format!("{name} is not UTF-8 text"));
         }
     }
-    if faults.is_empty() { Ok(variables) } else { Err(SettingsError { faults }) }
+    if faults.is_empty() { Ok(variables) } else { Err(SettingsError { faults, warnings: Vec::new() }) }
+}
+
+/// The environment with our variables as they were meant: `docker --env-file` and Kubernetes pass quotes and carriage
+/// returns on.
+pub(super) fn cleaned(
+    env: &BTreeMap<String, String>,
+    warnings: &mut Vec<String>,
+) -> BTreeMap<String, String> {
+    let mut clean = |name: &str, value: &str| {
+        let ours = OURS.iter().any(|ours| name.starts_with(ours));
+        if ours { secrets::cleaned(name, value, warnings).to_owned() } else { value.to_owned() }
+    };
+    env.iter().map(|(name, value)| (name.clone(), clean(name, value))).collect()
 }
 
 /// Key, source and value of what the environment says.

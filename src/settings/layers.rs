@@ -15,7 +15,7 @@ use super::{environment, unknown};
 /// The reference of settings, and their defaults.
 pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
 
-const FILE_VARIABLE: &str = "ROSTERD_CONFIG";
+pub(super) const FILE_VARIABLE: &str = "ROSTERD_CONFIG";
 
 /// The layers laid over each other: a value for each known key, and what the file says of accounts.
 pub(super) struct Layers {

@@ -23,7 +23,11 @@ pub(super) fn from_file(
         )
     })?;
     // Editors and `echo` end a file with a newline that nobody means.
-    let secret = text.trim_end_matches(['\r', '\n']);
+    let text = text.trim_end_matches(['\r', '\n']);
+    let secret = bare(text);
+    if secret.len() < text.len() {
+        warnings.push(format!("{key} names {shown}, which has {AROUND} the secret; {LEFT_OUT}"));
+    }
     if secret.is_empty() {
         return Err(format!("{key} names {shown}, which is empty; write the secret into it"));
     }
@@ -34,6 +38,37 @@ pub(super) fn from_file(
             .push(format!("{key} names {shown}, which every user of this machine may read: `chmod o= FILE`"));
     }
     Ok(SecretString::from(secret))
+}
+
+const AROUND: &str = "quotes or white space around";
+const LEFT_OUT: &str = "rosterd leaves them out";
+
+/// Pairs of quotes, as shells and TOML have them and as word processors set them.
+const QUOTES: [(char, char); 4] =
+    [('"', '"'), ('\'', '\''), ('\u{201c}', '\u{201d}'), ('\u{2018}', '\u{2019}')];
+
+/// `text` without the white space and the pairs of quotes around it. `docker --env-file` passes quotes on, and files
+/// that were saved on Windows leave a carriage return.
+fn bare(mut text: &str) -> &str {
+    let is_blank = |c: char| c.is_whitespace() || c.is_control() || ['\u{feff}', '\u{200b}'].contains(&c);
+    loop {
+        let trimmed = text.trim_matches(is_blank);
+        let unquoted =
+            QUOTES.iter().find_map(|(open, close)| trimmed.strip_prefix(*open)?.strip_suffix(*close));
+        match unquoted {
+            Some(inner) => text = inner,
+            None => return trimmed,
+        }
+    }
+}
+
+/// The same for a value that sentences call `name`, with a warning if there was something around it.
+pub(super) fn cleaned<'t>(name: &str, text: &'t str, warnings: &mut Vec<String>) -> &'t str {
+    let value = bare(text);
+    if value.len() < text.len() {
+        warnings.push(format!("{name} has {AROUND} its value; {LEFT_OUT}"));
+    }
+    value
 }
 
 /// `path` with `~` for `home`. None where there is a `~` and no home.
@@ -64,19 +99,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newline_at_the_end_of_a_file_is_not_part_of_the_secret() {
+    fn newline_quotes_and_white_space_around_the_secret_of_a_file_are_left_out() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        for (text, secret) in [("abc\n", "abc"), ("abc\r\n", "abc"), ("abc", "abc"), (" a\nb \n", " a\nb ")] {
-            fs::write(file.path(), text).unwrap();
-            let read = from_file("key", file.path().to_str().unwrap(), None, &mut Vec::new()).unwrap();
+        let path = file.path().to_str().unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+        for (text, secret, warned) in [
+            ("abc\n", "abc", false),
+            ("abc\r\n", "abc", false),
+            ("abc", "abc", false),
+            (" a\nb \n", "a\nb", true),
+            ("\"abc\"\n", "abc", true),
+            ("'abc' \r\n", "abc", true),
+            ("\u{feff}\u{201c}abc\u{201d}", "abc", true),
+        ] {
+            fs::write(path, text).unwrap();
+            let mut warnings = Vec::new();
+            let read = from_file("KEY", path, None, &mut warnings).unwrap();
             assert_eq!(read.expose_secret(), secret);
+            let sentence = format!(
+                "KEY names the file {path}, which has quotes or white space around the secret; \
+                 rosterd leaves them out"
+            );
+            assert_eq!(warnings, if warned { vec![sentence] } else { vec![] }, "{text:?}");
         }
     }
 
     #[test]
     fn an_empty_file_and_a_missing_one_are_refused_by_key_and_path() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), "\n").unwrap();
+        fs::write(file.path(), "\"\"\n").unwrap();
         let path = file.path().to_str().unwrap();
         let empty = from_file("HARVEST_ACCESS_TOKEN_FILE", path, None, &mut Vec::new()).unwrap_err();
         assert_eq!(

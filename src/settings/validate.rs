@@ -24,9 +24,17 @@ pub(super) fn read(
     mut warnings: Vec<String>,
 ) -> Settings {
     let database = database(reader, env, &mut warnings);
+    let harvest = harvest(reader);
+    if reader.sound(&["harvest.base_url"]) && !harvest.base_url.path().ends_with("/v2") {
+        warnings.push(format!(
+            "harvest.base_url (from {}) does not end in /v2, below which Harvest's API answers; add /v2, unless a gateway \
+             does",
+            reader.source("harvest.base_url")
+        ));
+    }
     let settings = Settings {
         database,
-        harvest: harvest(reader),
+        harvest,
         rate_limit: RateLimit {
             requests: reader.whole("rate_limit.requests", 1..=1_000_000),
             window: reader.duration("rate_limit.window", TENTH),
@@ -133,7 +141,11 @@ fn database_url(
 ) -> Option<SecretString> {
     let (plain, file) = (reader.secret("database.url"), reader.secret("database.url_file"));
     let (key, given) = match (plain, file) {
-        (Some(url), _) => ("database.url", Ok(SecretString::from(url))),
+        (Some(url), _) => {
+            let key = "database.url";
+            let name = format!("{key} (from {})", reader.source(key));
+            (key, Ok(SecretString::from(secrets::cleaned(&name, url, warnings))))
+        }
         (None, Some(path)) => {
             let key = "database.url_file";
             (key, secrets::from_file(&format!("{key} (from {})", reader.source(key)), path, home, warnings))

@@ -112,6 +112,11 @@ impl LocalPostgres {
         &self.url
     }
 
+    /// The directory of the server, which is not that of the options if the server's user cannot enter that.
+    pub fn data_dir(&self) -> &Path {
+        self.server.place.dir()
+    }
+
     /// A line for a person's shell that opens psql on this database. It names the password file, not the
     /// password, which would stay in the shell's history.
     pub fn psql_hint(&self) -> String {

@@ -114,6 +114,11 @@ impl Store {
         Ok(Server { version: row.version, may_create: row.may_create, missing_privilege: row.missing })
     }
 
+    /// The server's clock.
+    pub async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
+        Ok(sqlx::query!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(&self.pool).await?.now)
+    }
+
     /// Reads the state of everything in one snapshot.
     pub async fn status(&self) -> Result<Status, StoreError> {
         self.status_in(self.pool.snapshot().await?, false).await

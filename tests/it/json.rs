@@ -19,7 +19,7 @@ const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/JSON.md");
 fn settled(key: &str, value: Value) -> Value {
     match value {
         Value::Array(items) => {
-            let most = if items.len() > 8 { 2 } else { 8 };
+            let most = if items.len() > 10 { 2 } else { 10 };
             items.into_iter().take(most).map(|item| settled("", item)).collect()
         }
         Value::Object(fields) => {
@@ -48,7 +48,10 @@ fn settled_text(key: &str, text: &str) -> String {
         "decided_by" => "ada@ops-1".to_owned(),
         "holder" => "db-1:4711".to_owned(),
         "summary" => with_number(&with_number(text, " requests", "7"), " s by", "0.4"),
-        "detail" if text.starts_with("PostgreSQL ") => "PostgreSQL 17.6".to_owned(),
+        "detail" if text.starts_with("PostgreSQL at ") => {
+            "PostgreSQL at db.example.com:5432 (database \"roster\", user \"rosterd\"), version 17.6"
+                .to_owned()
+        }
         "detail" => with_number(text, " migrations", "18"),
         _ => text.to_owned(),
     }

@@ -26,12 +26,13 @@ const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// Libraries that are one room's business, and the rooms that may name them.
-const LIBRARIES: [(&str, &[&str]); 15] = [
+const LIBRARIES: [(&str, &[&str]); 16] = [
     // `sync` hands the pool on from `store` to `store`.
     ("sqlx", &["store", "sync"]),
     // `cli` asks the local listener; `telemetry` proves that reqwest's own lines keep the token.
     ("reqwest", &["harvest", "cli", "telemetry"]),
     ("governor", &["harvest"]),
+    ("hyper_util", &["harvest"]),
     ("oauth2", &["harvest"]),
     ("ring", &["store"]),
     ("roaring", &["roster"]),

@@ -137,11 +137,65 @@ fn an_unknown_key_is_refused_with_its_source_and_the_one_that_was_meant() {
 }
 
 #[test]
-fn only_variables_with_the_full_prefix_are_ours() {
-    // A service of the name `rosterd` gives its pods these.
-    assert!(
-        load("", &[("ROSTERD_SERVICE_HOST", "10.0.0.1"), ("ROSTERD_PORT", "tcp://10.0.0.1:8080")]).is_ok()
+fn variables_of_kubernetes_and_other_programs_are_not_ours() {
+    // A service of the name `rosterd` or `harvest-sim` gives its pods these.
+    let settings = load(
+        "",
+        &[
+            ("ROSTERD_SERVICE_HOST", "10.0.0.1"),
+            ("ROSTERD_PORT", "tcp://10.0.0.1:8080"),
+            ("ROSTERD_SERVICE_PORT_HTTP", "8080"),
+            ("ROSTERD_PORT_8080_TCP_ADDR", "10.0.0.1"),
+            ("HARVEST_SIM_SERVICE_PORT", "4010"),
+            ("HARVEST_SIM_PORT_4010_TCP", "tcp://10.0.0.1:4010"),
+            ("ROSTERD_IMAGE", "rosterd:1"),
+            ("ROSTERD_REVISION", "abc"),
+            ("DATABASE_URLS", "x"),
+        ],
     );
+    assert_eq!(settings.unwrap().warnings, [""; 0]);
+}
+
+#[test]
+fn misspelt_variable_is_warned_of_with_the_right_spelling() {
+    for (name, meant) in [
+        ("ROSTERD_SYNC_POLL_INTERVAL", "did you mean ROSTERD__SYNC__POLL_INTERVAL?"),
+        ("ROSTERD_POLL_INTERVAL", "did you mean ROSTERD__SYNC__POLL_INTERVAL?"),
+        ("ROSTERD_SYNC__POLL_INTERVALL", "did you mean ROSTERD__SYNC__POLL_INTERVAL?"),
+        ("ROSTERD_DATABASE_URL", "did you mean DATABASE_URL?"),
+        ("ROSTERD_HARVEST_ACCESS_TOKEN", "did you mean HARVEST_ACCESS_TOKEN?"),
+        ("HARVEST_TOKEN", "did you mean HARVEST_ACCESS_TOKEN?"),
+        ("HARVEST_PERSONAL_ACCESS_TOKEN", "did you mean HARVEST_ACCESS_TOKEN?"),
+        ("HARVEST_ACOUNT_ID", "did you mean HARVEST_ACCOUNT_ID?"),
+        ("HARVEST_ACCOUNT", "did you mean HARVEST_ACCOUNT_ID?"),
+        ("HARVEST_URL", "did you mean HARVEST_BASE_URL?"),
+        ("HARVEST_CLIENT_ID", "did you mean HARVEST_OAUTH_CLIENT_ID?"),
+        ("HARVEST_USER_AGENT_CONTACT", "did you mean ROSTERD__HARVEST__USER_AGENT_CONTACT?"),
+        (
+            "HARVEST_COLOUR",
+            "it reads HARVEST_ACCOUNT_ID, HARVEST_ACCESS_TOKEN, HARVEST_ACCESS_TOKEN_FILE, \
+             HARVEST_OAUTH_CLIENT_ID, HARVEST_OAUTH_CLIENT_SECRET, HARVEST_OAUTH_CLIENT_SECRET_FILE, \
+             HARVEST_OAUTH_REFRESH_TOKEN, HARVEST_OAUTH_REFRESH_TOKEN_FILE, HARVEST_BASE_URL",
+        ),
+    ] {
+        let warnings = load("", &[(name, "canary")]).unwrap().warnings;
+        assert_eq!(warnings, [format!("rosterd does not read the variable {name}; {meant}")]);
+    }
+    assert!(load("", &[("HARVEST_TOKEN", "")]).unwrap().warnings.is_empty());
+}
+
+#[test]
+fn misspelt_variable_is_named_beside_the_fault_that_it_causes() {
+    let env = [("HARVEST_ACCOUNT_ID", "7"), ("HARVEST_TOKEN", "canary")];
+    let refused = load("", &env).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "account 7 (from HARVEST_ACCOUNT_ID) has no credential; give an access token, its file, or OAuth2\n\
+         warning: rosterd does not read the variable HARVEST_TOKEN; did you mean HARVEST_ACCESS_TOKEN?"
+    );
+    let none = load("", &[("HARVEST_ACCOUNT", "7")]).unwrap();
+    let refused = none.require_accounts().unwrap_err().to_string();
+    assert!(refused.contains("HARVEST_ACCOUNT; did you mean HARVEST_ACCOUNT_ID?"), "{refused}");
 }
 
 #[test]
@@ -183,7 +237,7 @@ fn all_faults_are_told_at_once() {
         &[("ROSTERD__RATE_LIMIT__RESERVE", "100"), ("DATABASE_URL", "mysql://x")],
     );
     assert_eq!(found.len(), 6, "{found:#?}");
-    assert_eq!(SettingsError { faults: found }.to_string().lines().count(), 6);
+    assert_eq!(SettingsError { faults: found, warnings: Vec::new() }.to_string().lines().count(), 6);
 }
 
 #[test]

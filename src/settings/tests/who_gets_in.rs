@@ -106,7 +106,23 @@ fn accounts_that_cannot_work_are_refused() {
         (account("access_token = 5"), "accounts[0].access_token (F) must be text in quotes"),
         (
             account("access_token = \"can ary\""),
-            "accounts[0].access_token (F) holds spaces, line breaks or letters that no token has; copy it again",
+            "accounts[0].access_token (F) is empty or holds spaces, line breaks, quotes or letters that no token \
+             has; copy it again",
+        ),
+        (
+            account("access_token = \"'\""),
+            "accounts[0].access_token (F) is empty or holds spaces, line breaks, quotes or letters that no token \
+             has; copy it again",
+        ),
+        (
+            account("access_token = \"''\""),
+            "accounts[0].access_token (F) is empty or holds spaces, line breaks, quotes or letters that no token \
+             has; copy it again",
+        ),
+        (
+            account("oauth = { client_id = \"a b\", client_secret = \"canary\" }"),
+            "accounts[0].oauth.client_id (F) is empty or holds spaces, line breaks, quotes or letters that no \
+             token has; copy it again",
         ),
         (
             account("access_token = \"a\"\n") + &account("access_token = \"b\""),
@@ -129,6 +145,60 @@ fn accounts_that_cannot_work_are_refused() {
         let found = faults(&file, &[]);
         assert!(!found.concat().contains("canary"), "{found:?}");
         assert_eq!(found, [sentence.replace("(F)", "(from the file roster.toml)")]);
+    }
+}
+
+/// As `docker --env-file` (moby/moby#12997), files saved on Windows and copies from a chat leave them.
+#[test]
+fn quotes_and_white_space_around_a_secret_are_left_out_with_a_warning() {
+    let ways: [fn(&str) -> String; 6] = [
+        |it| format!("\"{it}\""),
+        |it| format!("'{it}'"),
+        |it| format!("{it}\r"),
+        |it| format!("  {it}\n"),
+        |it| format!(" '\"{it} \"'\t"),
+        |it| format!("\u{201c}{it}\u{201d}"),
+    ];
+    let clean = [
+        ("HARVEST_ACCOUNT_ID", "7"),
+        ("HARVEST_OAUTH_CLIENT_ID", "a"),
+        ("HARVEST_OAUTH_CLIENT_SECRET", "s3cret"),
+        ("HARVEST_OAUTH_REFRESH_TOKEN", "fr3sh"),
+        ("DATABASE_URL", "postgres://me:p@localhost/r"),
+    ];
+    for way in ways {
+        let unclean = clean.map(|(name, value)| (name, way(value)));
+        let settings = load("", &unclean.each_ref().map(|(name, value)| (*name, value.as_str()))).unwrap();
+        let [Account { id: 7, credential }] = settings.accounts() else { panic!("account 7") };
+        let Credential::OAuth { client_id, client_secret, refresh_token } = credential else {
+            panic!("OAuth2 was given")
+        };
+        let refresh_token = refresh_token.as_ref().unwrap().expose_secret();
+        assert_eq!(
+            (client_id.as_str(), client_secret.expose_secret(), refresh_token),
+            ("a", "s3cret", "fr3sh")
+        );
+        assert_eq!(settings.database.url.unwrap().expose_secret(), clean[4].1);
+        assert_eq!(settings.warnings.len(), clean.len());
+        for (name, _) in clean {
+            let warning =
+                format!("{name} has quotes or white space around its value; rosterd leaves them out");
+            assert!(settings.warnings.contains(&warning), "{:?}", settings.warnings);
+        }
+        let desk = Desk::new();
+        let path = desk.write("token", &way("t0ken"));
+        let named = [("HARVEST_ACCOUNT_ID", "7"), ("HARVEST_ACCESS_TOKEN_FILE", path.to_str().unwrap())];
+        assert_eq!(token(&load("", &named).unwrap().accounts()[0]), "t0ken");
+        // A JSON string is one of TOML, too.
+        let quoted = serde_json::to_string(&way("t0ken")).unwrap();
+        let settings = load(&format!("[[accounts]]\nid = 7\naccess_token = {quoted}"), &[]).unwrap();
+        assert_eq!(token(&settings.accounts()[0]), "t0ken");
+        let [warning] = settings.warnings.as_slice() else { panic!("{:?}", settings.warnings) };
+        assert!(
+            warning.starts_with("accounts[0].access_token (from the file ")
+                && warning.ends_with(" has quotes or white space around its value; rosterd leaves them out"),
+            "{warning}"
+        );
     }
 }
 
