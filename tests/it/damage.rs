@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use harvest_sim::{AssignmentId, Fault, RateId, UserId};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::world::World;
 
@@ -236,4 +237,32 @@ async fn versions_go_up_after_damage_by_hand_and_without_the_old_events() {
 #[tokio::test]
 async fn versions_go_up_after_damage_by_hand_and_without_old_events_and_history() {
     versions_go_up(Kept::CurrentVersions).await;
+}
+
+#[tokio::test]
+async fn values_written_by_hand_that_rosterd_cannot_read_are_refused() {
+    let mut damaged = Damaged::new().await;
+    let mut database = PgConnection::connect(damaged.world.url()).await.unwrap();
+    let columns = sqlx::query_as::<_, (String, String, String)>(
+        "SELECT table_name::text, column_name::text, udt_name::text FROM information_schema.columns
+          WHERE table_schema = 'roster' AND udt_name IN ('timestamptz', 'date', 'numeric')
+            AND table_name IN ('accounts', 'users', 'user_assignments', 'billable_rates', 'cost_rates', 'watermarks')",
+    );
+    let columns = columns.fetch_all(&mut database).await.unwrap();
+    assert!(columns.len() > 30, "{columns:?}");
+    for (table, column, kind) in columns {
+        let values: &[&str] = match kind.as_str() {
+            "numeric" => &["'NaN'", "'Infinity'", "1e200", "1e-200"],
+            _ => &["'infinity'", "'-infinity'", "'262143-01-01'"],
+        };
+        for value in values {
+            let update = AssertSqlSafe(format!("UPDATE roster.{table} SET {column} = {value}"));
+            let refused = sqlx::query(update).execute(&mut database).await.unwrap_err();
+            let code = refused.as_database_error().and_then(|error| error.code().map(String::from));
+            assert_eq!(code.as_deref(), Some("23514"), "{table}.{column} = {value}: {refused}");
+        }
+    }
+    damaged.edit();
+    damaged.read().await;
+    assert_eq!(damaged.versions().await, [5; 4]);
 }
