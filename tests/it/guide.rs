@@ -63,7 +63,7 @@ impl House {
     }
 
     /// A mirror that is empty yet.
-    async fn of(company: Company) -> Self {
+    pub async fn of(company: Company) -> Self {
         let cluster = Cluster::new().await;
         let sim = Sim::start(company, Options::default()).await.unwrap();
         let program = Program::new(&sim, cluster.url());

@@ -58,6 +58,7 @@ mod program;
 mod psql;
 mod rates;
 mod reading;
+mod readme;
 mod refusals;
 mod refused;
 mod replicas;
