@@ -158,6 +158,8 @@ impl Cli {
 
     /// Runs the command to its end.
     pub async fn execute(self) -> ExitCode {
+        // Dropped last: what is logged until then reaches stderr.
+        let _flush = telemetry::Flush;
         match Box::pin(self.try_execute()).await {
             Ok(code) => code,
             Err(failure) => {

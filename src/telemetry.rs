@@ -7,6 +7,7 @@
 mod flat;
 mod libraries;
 pub mod meters;
+mod queue;
 
 use std::{
     env,
@@ -16,6 +17,7 @@ use std::{
     thread,
 };
 
+pub use queue::{Flush, flush, stderr};
 use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
     EnvFilter, Layer,
@@ -71,11 +73,12 @@ pub enum TelemetryError {
 }
 
 /// Sends the process's logs to stderr from here on, and its panics with them. `filter` is a list of
-/// directives as in `RUST_LOG`. Lines for people are coloured on a terminal, unless `NO_COLOR` is set.
+/// directives as in `RUST_LOG`. Lines for people are coloured on a terminal, unless `NO_COLOR` is set. Lines wait in a
+/// bounded queue: before the process exits, it must [`flush`].
 pub fn init(format: Format, filter: &str) -> Result<(), TelemetryError> {
     let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colors = !no_color && io::stderr().is_terminal();
-    subscriber(format, filter, colors, io::stderr)?.try_init()?;
+    subscriber(format, filter, colors, stderr)?.try_init()?;
     panic::set_hook(Box::new(log_panic));
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use serde::Serialize;
 
 use crate::app::{Exit, Failure};
+use crate::telemetry;
 
 /// Prints a line of data on stdout. That nobody reads on is fine; that it cannot be written is told.
 pub(super) fn line(text: impl Display) -> Result<(), Failure> {
@@ -85,7 +86,7 @@ pub(super) fn wrapped(line: &str) -> String {
 
 /// Says something to a person on stderr, if it can be said.
 pub(super) fn say(text: impl Display) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", Tame(text));
+    let _ = telemetry::stderr().write_all(format!("{}\n", Tame(text)).as_bytes());
 }
 
 /// Text of whatever origin that does nothing to a terminal: what steers one, or turns the direction in which it is read,

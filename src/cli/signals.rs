@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{Exit, Failure};
+use crate::telemetry;
 
 /// Exit codes of a process that a second signal ends: 128 and the signal's number.
 const INTERRUPTED: i32 = 130;
@@ -14,7 +15,12 @@ const TERMINATED: i32 = 143;
 
 /// How long stopping may take; what still runs then (a statement behind somebody's lock) is dropped, which is safe
 /// anywhere.
-const DRAIN: Duration = Duration::from_secs(9);
+///
+/// A process must exit within ten seconds: dropping the private PostgreSQL may take 1.1 s more, and writing the last lines
+/// of the log another second.
+const DRAIN: Duration = Duration::from_millis(7500);
+/// How long a second signal waits for the log's last lines to be written.
+const LAST_LINES: Duration = Duration::from_millis(100);
 
 /// From here on SIGTERM and SIGINT cancel `stop`; a second one ends the process at once.
 pub(super) fn stop_on_signal(stop: CancellationToken) -> Result<(), Failure> {
@@ -27,6 +33,7 @@ pub(super) fn stop_on_signal(stop: CancellationToken) -> Result<(), Failure> {
                 _ = interrupt.recv() => INTERRUPTED,
             };
             if stop.is_cancelled() {
+                telemetry::flush(LAST_LINES);
                 #[expect(
                     clippy::exit,
                     clippy::disallowed_methods,
@@ -34,8 +41,8 @@ pub(super) fn stop_on_signal(stop: CancellationToken) -> Result<(), Failure> {
                 )]
                 std::process::exit(code);
             }
-            tracing::info!("stopping; a second signal stops at once");
             stop.cancel();
+            tracing::info!("stopping; a second signal stops at once");
         }
     });
     Ok(())

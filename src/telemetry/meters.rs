@@ -18,6 +18,7 @@ const ROWS: &str = "rosterd_mirror_rows";
 const HELD: &str = "rosterd_held_deletions";
 const REJECTED: &str = "rosterd_rejected_records";
 const LEASE: &str = "rosterd_lease_held";
+const LOG_DROPPED: &str = "rosterd_log_lines_dropped_total";
 const BUILD: &str = "rosterd_build_info";
 
 /// From an idle poll to a first read of a million rows.
@@ -48,6 +49,7 @@ impl Metrics {
 
     /// As Prometheus reads it.
     pub fn render(&self) -> String {
+        counter!(LOG_DROPPED).absolute(u64::try_from(super::queue::lost()).unwrap_or(u64::MAX));
         self.0.run_upkeep();
         self.0.render()
     }
@@ -69,6 +71,7 @@ fn describe() {
     describe_gauge!(HELD, "Deletions that are held back, without those that somebody rejected");
     describe_gauge!(REJECTED, "Records that cannot be read");
     describe_gauge!(LEASE, "Whether this process writes the account: 1 or 0");
+    describe_counter!(LOG_DROPPED, "Log lines that were dropped because stderr did not take them");
     describe_gauge!(BUILD, "Always 1; its labels name the build");
 }
 

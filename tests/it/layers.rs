@@ -26,7 +26,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// Libraries that are one room's business, and the rooms that may name them.
-const LIBRARIES: [(&str, &[&str]); 16] = [
+const LIBRARIES: [(&str, &[&str]); 17] = [
     // `sync` hands the pool on from `store` to `store`.
     ("sqlx", &["store", "sync"]),
     // `cli` asks the local listener; `telemetry` proves that reqwest's own lines keep the token.
@@ -44,6 +44,7 @@ const LIBRARIES: [(&str, &[&str]); 16] = [
     ("config", &["settings"]),
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
+    ("tracing_appender", &["telemetry"]),
     // `settings` tries `log.level` out on it.
     ("tracing_subscriber", &["telemetry", "settings"]),
 ];

@@ -71,6 +71,7 @@ mod seeds;
 mod service;
 mod settling;
 mod status;
+mod stderr;
 mod stopping;
 mod tail;
 mod tap;

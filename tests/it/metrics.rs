@@ -41,6 +41,7 @@ async fn what_is_counted_can_be_scraped() {
     for line in [
         "rosterd_build_info{version=",
         "rosterd_harvest_throttled_total 0",
+        "rosterd_log_lines_dropped_total 0",
         "rosterd_outbox_head 180",
         &format!("rosterd_lease_held{{{account}}} 1"),
         &format!("rosterd_cycles_total{{{account},mode=\"full\",outcome=\"ok\"}} 1"),

@@ -71,6 +71,12 @@ impl Program {
         Called(tokio::time::timeout(STUCK, output).await.expect("stuck").unwrap())
     }
 
+    /// Starts the daemon with a stderr of the test's own.
+    pub fn start_into(&self, stderr: impl Into<Stdio>) -> Daemon {
+        let child = self.command(&["run"]).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+        Daemon { child, log: mpsc::channel().1, said: Vec::new() }
+    }
+
     pub fn start(&self) -> Daemon {
         let mut child = self.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (lines, log) = mpsc::channel();

@@ -1,0 +1,129 @@
+//! A stderr that takes no lines: the daemon works on, stops in time, and counts the lines that it dropped.
+
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write, pipe};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use sqlx::{Connection, PgConnection};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
+
+use crate::metrics::scrape;
+use crate::program::{Program, STUCK};
+use crate::scene::Scene;
+use crate::wire::Wire;
+
+/// From SIGTERM to the exit.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A pipe that is full.
+async fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, writer) = pipe().unwrap();
+    let written = Arc::new(AtomicUsize::new(0));
+    let (mut filling, count) = (writer.try_clone().unwrap(), written.clone());
+    // The last line blocks until the reader reads or is gone.
+    thread::spawn(move || {
+        let line = format!("{}\n", " ".repeat(4095));
+        while filling.write_all(line.as_bytes()).is_ok() && count.fetch_add(1, Ordering::SeqCst) < 1024 {}
+    });
+    let mut before = usize::MAX;
+    loop {
+        sleep(Duration::from_millis(200)).await;
+        let now = written.load(Ordering::SeqCst);
+        if now > 0 && now == before {
+            return (reader, writer);
+        }
+        before = now;
+    }
+}
+
+/// Waits until the probe says that the daemon lives.
+async fn until_alive(program: &Program) {
+    let give_up = Instant::now() + STUCK;
+    while TcpStream::connect(program.listen()).await.is_err() {
+        assert!(Instant::now() < give_up, "nothing listens");
+        sleep(Duration::from_millis(20)).await;
+    }
+    let probe = tokio::time::timeout(Duration::from_secs(5), program.probe("/livez"));
+    assert_eq!(probe.await.expect("/livez does not answer").0, 200);
+}
+
+#[tokio::test]
+async fn daemon_with_a_full_stderr_pipe_polls_answers_livez_and_stops_within_ten_seconds() {
+    for database_is_away in [false, true] {
+        let scene = Scene::new().await;
+        let wire = Wire::to(scene.url());
+        let (_reader, writer) = full_pipe().await;
+        let mut program = scene.program();
+        let mut daemon = program.set("RUST_LOG", "trace").set("DATABASE_URL", wire.url()).start_into(writer);
+        until_alive(&program).await;
+        scene.until("SELECT count(*) = 2 FROM roster.watermarks").await;
+        let user = scene.sim.hire("Una", "Heard");
+        scene.until(format!("SELECT EXISTS (SELECT FROM roster.users WHERE id = {user})")).await;
+        if database_is_away {
+            wire.hold();
+        }
+        until_alive(&program).await;
+        daemon.signal("-TERM");
+        let told = Instant::now();
+        assert_eq!(daemon.ended().await, Some(0));
+        assert!(told.elapsed() < LIMIT, "after {:?}", told.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn second_signal_ends_a_daemon_with_a_full_stderr_pipe_at_once() {
+    let scene = Scene::new().await;
+    let (_reader, writer) = full_pipe().await;
+    let program = scene.program();
+    let mut daemon = program.start_into(writer);
+    scene.until("SELECT count(*) = 2 FROM roster.watermarks").await;
+    // A statement behind a lock: the first signal alone would take seconds.
+    let mut connection = PgConnection::connect(scene.url()).await.unwrap();
+    let mut lock = connection.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE roster.users IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+    scene.sim.hire("Lena", "Locked");
+    let waits =
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'roster.users'::regclass)";
+    scene.until(waits).await;
+    daemon.signal("-TERM");
+    daemon.signal("-INT");
+    let insisted = Instant::now();
+    let code = daemon.ended().await;
+    assert!(matches!(code, Some(130 | 143)), "{code:?}");
+    assert!(insisted.elapsed() < Duration::from_secs(2), "after {:?}", insisted.elapsed());
+}
+
+#[tokio::test]
+async fn dropped_lines_are_counted_and_logged_once_stderr_is_read_again() {
+    let scene = Scene::new().await;
+    let (reader, writer) = full_pipe().await;
+    let mut program = scene.program();
+    // Each probe queries the database, and each query is a line.
+    let mut daemon = program.set("RUST_LOG", "info,sqlx=trace").start_into(writer);
+    until_alive(&program).await;
+    let give_up = Instant::now() + STUCK;
+    while scrape(&program).await.contains("\nrosterd_log_lines_dropped_total 0\n") {
+        assert!(Instant::now() < give_up, "no line was dropped");
+    }
+    let lines = thread::spawn(move || {
+        let lines = BufReader::new(reader).lines().map_while(Result::ok);
+        lines.filter(|line| !line.trim().is_empty()).collect::<Vec<_>>()
+    });
+    daemon.signal("-TERM");
+    assert_eq!(daemon.ended().await, Some(0));
+    let lines = lines.join().unwrap();
+    let entries: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let position = |event: &str| entries.iter().position(|entry| entry["event"] == event);
+    // The queue keeps 4,096 lines.
+    assert!(entries.len() > 4000, "{}", entries.len());
+    let dropped = entries.iter().find(|entry| entry["event"] == "log.dropped").expect("nothing was dropped");
+    assert!(dropped["lines"].as_u64().unwrap() > 0, "{dropped}");
+    assert_eq!(dropped["level"], "WARN");
+    // Lines that were queued before the queue was full are all there, and so are the last ones.
+    assert!(position("daemon.started").is_some());
+    assert!(position("daemon.stopped").is_some(), "{:?}", lines.last());
+}
