@@ -27,6 +27,7 @@ use crate::sync::dry_run::{DryRun, Planned};
 use crate::sync::report::Report;
 use crate::sync::schedule::{self, Mode};
 use crate::sync::sink::Sink;
+use crate::sync::worker;
 use crate::telemetry::count;
 
 /// How long another process has to begin with what it is asked for.
@@ -118,7 +119,8 @@ impl Sync<'_> {
                 Some(user) => self.person(&writer, &client, user).await,
                 None => self.whole(&writer, &client).await,
             };
-            self.app.store.release(&fence, replica.id).await?;
+            // If this fails, the cycle's own outcome still counts.
+            worker::give_back(&self.app.store, &fence, replica.id).await;
             done
         });
         let done = done.await;

@@ -69,6 +69,16 @@ pub struct Worker {
 
 impl Worker {
     /// Works until told to stop.
+/// Gives the account back. If that fails, it is free once this process counts as gone.
+pub async fn give_back(store: &Store, fence: &Fence, replica: Uuid) {
+    let error = match timeout(FAREWELL, store.release(fence, replica)).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => chain(&error),
+        Err(_) => "the database does not answer".to_owned(),
+    };
+    tracing::warn!(account_id = fence.account.0, error, "could not give the account back");
+}
+
     pub async fn run(self, cancel: CancellationToken) {
         self.health.register(self.client.account(), Instant::now());
         meters::lease(self.account(), false);
@@ -79,18 +89,8 @@ impl Worker {
         while let Some(fence) = self.take_over(&cancel).await {
             self.hold(fence, &cancel).await;
             meters::lease(self.account(), false);
-            self.release(&fence).await;
+            give_back(&self.store, &fence, self.replica).await;
         }
-    }
-
-    /// Gives the account back. Where that fails, it is free once this process counts as gone.
-    async fn release(&self, fence: &Fence) {
-        let error = match timeout(FAREWELL, self.store.release(fence, self.replica)).await {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => chain(&error),
-            Err(_) => "the database does not answer".to_owned(),
-        };
-        tracing::warn!(account_id = self.account(), error, "could not give the account back");
     }
 
     /// Stands by until the account is ours; `None` when told to stop.

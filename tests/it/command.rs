@@ -201,6 +201,24 @@ async fn a_command_beside_a_daemon_that_uses_the_whole_budget_gets_its_share() {
 }
 
 #[tokio::test]
+async fn sync_that_cannot_give_the_account_back_reports_the_cycles_own_result() {
+    let (sim, database) = (sim().await, TestDatabase::new().await);
+    let refusal = "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+                   BEGIN RAISE EXCEPTION 'not now'; END $$;
+                   CREATE TRIGGER refuse BEFORE UPDATE ON roster.accounts FOR EACH ROW
+                   WHEN (NEW.holder IS NULL) EXECUTE FUNCTION public.refuse();";
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    sqlx::raw_sql(refusal).execute(&mut connection).await.unwrap();
+    let program = Program::new(&sim, database.url());
+    let synced = program.call(&["sync"]).await;
+    assert!(synced.expect(0).stdout().contains("20 users (20 changed)"), "{}", synced.stdout());
+    assert!(synced.stderr().contains("could not give the account back"), "{}", synced.stderr());
+    sim.inject(Fault::html(401).forever());
+    let refused = program.call(&["sync"]).await;
+    assert!(refused.expect(77).sentence().contains("refused the token"), "{}", refused.stderr());
+}
+
+#[tokio::test]
 async fn completions_and_man_pages_are_written_without_any_settings() {
     let (sim, database) = (sim().await, TestDatabase::new().await);
     let mut program = Program::new(&sim, database.url());
