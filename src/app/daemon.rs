@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,7 @@ use crate::http;
 use crate::settings::Account;
 use crate::sync::health::Health;
 use crate::sync::retention::{self, Retention};
+use crate::sync::polls::Wake;
 use crate::sync::schedule;
 use crate::sync::worker::{TURNS, Worker};
 use crate::telemetry::meters::Metrics;
@@ -79,7 +80,7 @@ impl App {
         }
         let of = u32::try_from(accounts.len()).unwrap_or(u32::MAX);
         for (nth, (account, client)) in (0..).zip(accounts.iter().zip(clients)) {
-            let wake = Arc::new(Notify::new());
+            let wake = Arc::<Wake>::default();
             bells.insert(client.account(), wake.clone());
             let worker = Worker {
                 store: self.store.clone(),

@@ -1,24 +1,25 @@
-//! What wakes a worker before its time: `NOTIFY roster_sync`, which whoever asks for something or gives an account back
-//! rings, SIGHUP, and a database that is back.
+//! What wakes a worker before its time: `NOTIFY roster_sync`, which commands send that ask for something and processes that
+//! give an account back, SIGHUP, and a database that is back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Exit, Failure};
 use crate::roster::AccountId;
 use crate::store::Store;
 use crate::sync::budget::Standing;
+use crate::sync::polls::Wake;
 
 /// How soon a bell that was lost is looked for again, and how often requests are looked for where there is none.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// Each account's worker.
-pub(super) type Workers = HashMap<AccountId, Arc<Notify>>;
+pub(super) type Workers = HashMap<AccountId, Arc<Wake>>;
 
 /// Wakes them, for ever. Without a bell, as behind a pooler in transaction mode, requests are looked for now and then.
 /// When the heartbeat is back after a silence of more than `ttl`, nobody waits any longer because a cycle failed by it.
@@ -35,12 +36,12 @@ pub(super) fn wake(
                 match store.bell().await {
                     Ok(Some(mut bell)) => {
                         while let Ok(account) = bell.rung().await {
-                            call(&workers, account);
+                            notify(&workers, account);
                         }
                     }
                     Ok(None) => {
                         for account in store.asked().await.unwrap_or_default() {
-                            call(&workers, Some(account));
+                            notify(&workers, Some(account));
                         }
                     }
                     Err(_) => {}
@@ -50,7 +51,7 @@ pub(super) fn wake(
         };
         let hung_up = async {
             while hangup.recv().await.is_some() {
-                call(&workers, None);
+                poll_at_once(&workers);
             }
         };
         let back = async {
@@ -58,7 +59,7 @@ pub(super) fn wake(
             while standing.changed().await.is_ok() {
                 let beat = standing.borrow_and_update().beat_at;
                 if last.zip(beat).is_some_and(|(last, beat)| beat - last > ttl) {
-                    call(&workers, None);
+                    poll_at_once(&workers);
                 }
                 last = beat;
             }
@@ -68,9 +69,16 @@ pub(super) fn wake(
 }
 
 /// The worker of this account, or all.
-fn call(workers: &Workers, account: Option<i64>) {
-    match account {
-        Some(account) => workers.get(&AccountId(account)).into_iter().for_each(|worker| worker.notify_one()),
-        None => workers.values().for_each(|worker| worker.notify_one()),
+fn notify(workers: &Workers, account: Option<i64>) {
+    for (id, worker) in workers {
+        if account.is_none_or(|account| account == id.0) {
+            worker.notify();
+        }
+    }
+}
+
+fn poll_at_once(workers: &Workers) {
+    for worker in workers.values() {
+        worker.poll_at_once();
     }
 }

@@ -7,12 +7,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::absent_rates::Which;
 use super::apply::Writer;
 use super::cycle::{Cycle, CycleError};
+use super::polls::Wake;
 use super::report::Report;
 use super::schedule::Mode;
 use super::sink::{Sink, Verdicts};
@@ -36,8 +36,8 @@ pub(super) const PAUSE: Duration = Duration::from_mins(5);
 pub struct Until<'a> {
     /// The next poll comes first.
     pub deadline: Instant,
-    /// So does whoever rings.
-    pub wake: &'a Notify,
+    /// So does a request.
+    pub wake: &'a Wake,
 }
 
 impl Cycle<'_, Writer<'_>> {
@@ -154,8 +154,8 @@ impl<S: Sink> Cycle<'_, S> {
                 Err(_) => Ok(false),
             },
             () = wake.notified() => {
-                // For whoever waits for it.
-                wake.notify_one();
+                // The worker waits for it too.
+                wake.notify();
                 Ok(false)
             }
         }

@@ -6,6 +6,7 @@ pub mod cycle;
 pub mod dry_run;
 pub mod finding;
 pub mod health;
+pub mod polls;
 pub mod probe;
 pub mod report;
 pub mod retention;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -14,11 +14,13 @@ use super::budget::Standing;
 use super::cycle::{Cycle, CycleError, Memory, Progress, Rules};
 use super::health::Health;
 use super::histories::Until;
+use super::polls::{Polls, Wake};
 use super::report::Report;
-use super::schedule::{self, IDLE_REQUESTS, Interval, Mode};
+use super::schedule::{self, Interval, Mode};
 use crate::clock::Clock;
 use crate::harvest::Client;
 use crate::store::lease::Lease;
+use crate::store::requests::{Request, Wish};
 use crate::store::state::AccountState;
 use crate::store::{Fence, Store, StoreError};
 use crate::telemetry::{chain, meters};
@@ -61,14 +63,12 @@ pub struct Worker {
     pub histories: bool,
     /// Where it shows itself.
     pub health: Health,
-    /// Rung when a cycle shall start now, or somebody has asked for something.
-    pub wake: Arc<Notify>,
+    /// Wakes the worker before its next poll.
+    pub wake: Arc<Wake>,
     /// How this process stands: registered anew, it may have lost the account.
     pub standing: watch::Receiver<Standing>,
 }
 
-impl Worker {
-    /// Works until told to stop.
 /// Gives the account back. If that fails, it is free once this process counts as gone.
 pub async fn give_back(store: &Store, fence: &Fence, replica: Uuid) {
     let error = match timeout(FAREWELL, store.release(fence, replica)).await {
@@ -79,6 +79,8 @@ pub async fn give_back(store: &Store, fence: &Fence, replica: Uuid) {
     tracing::warn!(account_id = fence.account.0, error, "could not give the account back");
 }
 
+impl Worker {
+    /// Works until told to stop.
     pub async fn run(self, cancel: CancellationToken) {
         self.health.register(self.client.account(), Instant::now());
         meters::lease(self.account(), false);
@@ -129,10 +131,11 @@ pub async fn give_back(store: &Store, fence: &Fence, replica: Uuid) {
                     tracing::warn!(account_id = self.account(), error = %chain(&error), "cannot ask for the account; trying again");
                 }
             }
-            // Whoever gives it back rings.
+            // A holder that gives it back notifies.
+            let looked = Instant::now();
             tokio::select! {
                 () = self.sleep(LOOK.min(self.lease_ttl / 3), cancel) => {}
-                () = self.wake.notified() => {}
+                () = self.wake.notified_after(looked) => {}
             }
         }
     }
@@ -140,44 +143,41 @@ pub async fn give_back(store: &Store, fence: &Fence, replica: Uuid) {
     /// Cycles while the account is ours.
     async fn hold(&self, fence: Fence, cancel: &CancellationToken) {
         let mut memory = Memory { is_lasting: true, ..Memory::default() };
-        let (mut failures, mut said) = (0, Instant::now());
-        let (mut interval, mut cost) = (self.interval.slowest, IDLE_REQUESTS);
+        let mut said = Instant::now();
+        let mut polls = Polls::new(self.interval, said);
+        let mut answered = true;
         while !cancel.is_cancelled() {
+            let request = self.wait(fence, &mut polls, answered, cancel).await;
+            if cancel.is_cancelled() {
+                return;
+            }
             self.beat();
             let began = Instant::now();
-            let cycle = self.cycle(fence, None, &mut memory, cancel);
-            let Some(report) = cycle.await else { return };
-            let (from, wait) = if report.outcome.is_ok() {
-                if report.mode == Mode::Incremental {
-                    cost = report.requests;
-                }
-                interval = self.interval.next(interval, cost, report.wrote());
-                failures = 0;
-                (began, interval)
-            } else {
-                failures += 1;
-                (Instant::now(), schedule::retry(self.interval.slowest, failures))
-            };
+            let done = Box::pin(self.work(fence, request, &mut memory, cancel)).await;
+            let Some((report, is_known)) = done else { return };
             report.count();
-            let heartbeat = said.elapsed() >= HEARTBEAT;
-            if report.log(Some(wait), heartbeat) {
+            let is_cycle = !matches!(request, Some(Request { wish: Wish::User(_), .. }));
+            let next = is_cycle.then(|| polls.ended(began, Instant::now(), &report));
+            let heartbeat = is_cycle && said.elapsed() >= HEARTBEAT;
+            if report.log(next, heartbeat) && is_cycle {
                 said = Instant::now();
             }
-            let error = report.outcome.as_ref().err().map(|error| chain(error));
-            self.health.cycle(self.client.account(), Instant::now(), error);
+            if is_cycle {
+                let error = report.outcome.as_ref().err().map(|error| chain(error));
+                self.health.cycle(self.client.account(), Instant::now(), error);
+            }
             if matches!(report.outcome, Err(CycleError::Store(StoreError::Fenced(_)))) {
                 self.lost();
                 return;
             }
-            if self.histories && report.outcome.is_ok() {
-                Box::pin(self.histories(fence, began + interval, &mut memory, cancel)).await;
-            }
-            tokio::select! {
-                () = self.sleep((from + wait).saturating_duration_since(Instant::now()), cancel) => {}
-                () = self.wake.notified() => {}
-            }
-            if !Box::pin(self.serve(fence, &mut memory, cancel)).await {
-                return;
+            answered = match request {
+                Some(request) => self.answer(request, &report, is_known).await,
+                None => false,
+            };
+            if self.histories
+                && let Some(until) = polls.histories_until()
+            {
+                Box::pin(self.histories(fence, until, &mut memory, cancel)).await;
             }
         }
     }
@@ -340,7 +340,7 @@ pub async fn give_back(store: &Store, fence: &Fence, replica: Uuid) {
     }
 
     /// Sleeps in steps that show life, until told to stop.
-    async fn sleep(&self, wait: Duration, cancel: &CancellationToken) {
+    pub(super) async fn sleep(&self, wait: Duration, cancel: &CancellationToken) {
         let until = Instant::now() + wait;
         while !cancel.is_cancelled() && Instant::now() < until {
             self.beat();

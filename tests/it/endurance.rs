@@ -68,7 +68,7 @@ async fn a_day_of_polls_leaves_memory_connections_files_and_tables_flat() {
         if poll % 20 == 0 {
             scene.sim.edit_user(users[poll % users.len()], |user| user.telephone.push('1'));
         }
-        scene.execute("NOTIFY roster_sync").await;
+        daemon.signal("-HUP");
         polled(&scene).await;
         if poll == POLLS / 6 {
             early = Some(Held::by(pid, &scene).await);

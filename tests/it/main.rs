@@ -48,6 +48,7 @@ mod metrics;
 mod migrating;
 mod migrations;
 mod mirror;
+mod notifying;
 mod oauth;
 mod order;
 mod outage;
