@@ -38,8 +38,8 @@ use crate::telemetry;
     name = "rosterd",
     version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ROSTERD_REVISION"), ")"),
     after_help = "Example:\n  HARVEST_ACCOUNT_ID=123456 HARVEST_ACCESS_TOKEN=… DATABASE_URL=postgres://… rosterd run\n\n\
-                  Exit codes: 0 done · 1 differences found, no such record, mirror too old, or not confirmed · 2 bad usage · 69 Harvest or the database \
-                  unavailable · 70 internal error · 75 another rosterd is at work · 77 Harvest refused the token or the \
+                  Exit codes: 0 done · 1 differences found, no such record, mirror too old, or not confirmed · 2 bad usage · 69 Harvest, the \
+                  database or the port of http.listen unavailable · 70 internal error · 75 another rosterd is at work · 77 Harvest refused the token or the \
                   account · 78 settings invalid"
 )]
 pub struct Cli {
@@ -175,6 +175,9 @@ impl Cli {
             Command::Completions { shell } => return manual::completions(Self::command(), *shell),
             Command::Man { dir } => return manual::man_pages(Self::command(), dir),
             _ => {}
+        }
+        if matches!(self.command, Command::Run) {
+            signals::survive_hangup()?;
         }
         let settings = match Settings::from_environment(self.global.config.as_deref()) {
             Ok(settings) => settings,

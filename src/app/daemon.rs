@@ -1,6 +1,7 @@
 //! The daemon: a worker for each account, the keeper of the budget, the health listener; and their end.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,22 +16,22 @@ use crate::harvest::Client;
 use crate::http;
 use crate::settings::Account;
 use crate::sync::health::Health;
-use crate::sync::retention::{self, Retention};
 use crate::sync::polls::Wake;
+use crate::sync::retention::{self, Retention};
 use crate::sync::schedule;
 use crate::sync::worker::{TURNS, Worker};
 use crate::telemetry::meters::Metrics;
 
 /// How long registering this process may take.
 const REGISTRATION: Duration = Duration::from_mins(1);
-/// How long what is left of the daemon may take to stop when a part of it has died.
-const DRAIN: Duration = Duration::from_secs(9);
-
 /// So many accounts are named in the line that says that the daemon runs.
 const MOST_NAMED: usize = 20;
 
 /// How long a database may be away that answered a moment ago.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How long another process may listen on our port: the one that this one replaces stops within ten seconds.
+const PORT_PATIENCE: Duration = Duration::from_secs(10);
 
 impl App {
     /// [Prepares](Self::prepare); a database that goes away meanwhile is waited for, as one that was not there at first.
@@ -47,7 +48,8 @@ impl App {
         }
     }
 
-    /// Works until told to stop. How long that may take is for the caller to say: dropping this is safe.
+    /// Works until `stop` is cancelled, which it does itself if a task ends on its own. How long the stop may take is for
+    /// the caller to say: dropping this is safe.
     ///
     /// # Errors
     /// For settings, a database without its schema, and a task that ended by itself; never for Harvest.
@@ -57,7 +59,10 @@ impl App {
             () = stop.cancelled() => return Ok(()),
         }
         let accounts = self.settings.require_accounts()?;
-        let listener = self.listen().await?;
+        let listener = tokio::select! {
+            listener = self.listen() => listener?,
+            () = stop.cancelled() => return Ok(()),
+        };
         let replica = Self::replica();
         let budgets = tokio::select! {
             budgets = self.budgets(replica.clone(), REGISTRATION) => budgets?,
@@ -70,8 +75,6 @@ impl App {
         // Before anything is counted.
         let metrics = Metrics::install(env!("CARGO_PKG_VERSION"), env!("ROSTERD_REVISION"));
         let (mut tasks, mut probes) = (JoinSet::new(), JoinSet::new());
-        // Not the signal's own token: when a task dies, the others are told to stop by this one.
-        let workers = stop.child_token();
         let mut bells = HashMap::new();
         let turns = Arc::new(Semaphore::new(TURNS));
         let mut sharers: HashMap<String, u32> = HashMap::new();
@@ -97,7 +100,7 @@ impl App {
                 wake,
                 standing: budgets.standing(),
             };
-            tasks.spawn(worker.run(workers.clone()));
+            tasks.spawn(worker.run(stop.clone()));
         }
         probes.spawn(service::turning(health.clone()));
         let kept = Retention {
@@ -138,28 +141,38 @@ impl App {
             () = stop.cancelled() => false,
         };
         service::stopping();
-        workers.cancel();
-        let drained = async {
-            while tasks.join_next().await.is_some() {}
-            budgets.stop().await;
-        };
-        if !crashed {
-            drained.await;
-            return Ok(());
-        }
-        let _ = tokio::time::timeout(DRAIN, drained).await;
-        let fault = "a task of the daemon ended by itself; this is a fault in rosterd, its log says more";
-        Err(Failure::new(Exit::Internal, fault))
+        stop.cancel();
+        while tasks.join_next().await.is_some() {}
+        budgets.stop().await;
+        if crashed { Err(Failure::task_died()) } else { Ok(()) }
     }
 
     async fn listen(&self) -> Result<Option<TcpListener>, Failure> {
         let Some(address) = self.settings.http.listen else { return Ok(None) };
-        TcpListener::bind(address).await.map(Some).map_err(|error| {
+        let give_up = Instant::now() + PORT_PATIENCE;
+        let mut said = false;
+        loop {
+            let error = match TcpListener::bind(address).await {
+                Ok(listener) => return Ok(Some(listener)),
+                Err(error) => error,
+            };
+            let is_taken = error.kind() == ErrorKind::AddrInUse;
+            if is_taken && Instant::now() < give_up {
+                if !std::mem::replace(&mut said, true) {
+                    let seconds = PORT_PATIENCE.as_secs();
+                    tracing::warn!(
+                        "another process listens on {address} (http.listen); trying again for {seconds} s"
+                    );
+                }
+                tokio::time::sleep(Duration::from_millis(250)).await;
+                continue;
+            }
+            let exit = if is_taken { Exit::Unavailable } else { Exit::Settings };
             let advice = format!(
                 "cannot listen on {address} for /livez, /readyz and /metrics ({error}); set http.listen to a free address, or to \"\""
             );
-            Failure::new(Exit::Settings, advice)
-        })
+            return Err(Failure::new(exit, advice));
+        }
     }
 }
 

@@ -20,7 +20,7 @@ pub enum Exit {
     Differences = 1,
     /// The command line is wrong or incomplete; clap exits with the same code.
     Usage = 2,
-    /// Harvest or the database is not available.
+    /// Harvest, the database or the port to listen on is not available.
     Unavailable = 69,
     /// A fault in rosterd.
     Internal = 70,
@@ -60,6 +60,12 @@ impl Failure {
     pub fn at(self, target: &Target) -> Self {
         let place = self.is_unplaced.then(|| target.to_string());
         Self { place: place.or(self.place), ..self }
+    }
+
+    /// A task of the daemon ended although nothing had told it to.
+    pub fn task_died() -> Self {
+        let fault = "a task of the daemon ended by itself; this is a fault in rosterd, its log says more";
+        Self::new(Exit::Internal, fault)
     }
 }
 

@@ -14,8 +14,10 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
     settings.require_accounts()?;
-    let stop = CancellationToken::new();
-    signals::stop_on_signal(stop.clone())?;
+    let asked = CancellationToken::new();
+    signals::stop_on_signal(asked.clone())?;
+    // The daemon cancels this one too, when one of its tasks has died.
+    let stop = asked.child_token();
     let work = Box::pin(async {
         // Waiting for the database is nothing to finish.
         let Some(app) = stop.run_until_cancelled(App::open(settings, PATIENCE)).await else {
@@ -31,7 +33,8 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
         }
         with_opened(app, async |app| app.daemon(stop.clone()).await.map(|()| ExitCode::SUCCESS)).await
     });
-    let ended = signals::within_drain(&stop, work, Ok(ExitCode::SUCCESS)).await;
+    let late = || if asked.is_cancelled() { Ok(ExitCode::SUCCESS) } else { Err(Failure::task_died()) };
+    let ended = signals::within_drain(&stop, work, late).await;
     tracing::info!(event = "daemon.stopped", "stopped");
     ended
 }

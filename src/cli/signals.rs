@@ -48,11 +48,16 @@ pub(super) fn stop_on_signal(stop: CancellationToken) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The work, but no longer than it may take to stop once asked to: then `late`.
+/// From here on SIGHUP does not end the process. Until the daemon listens for it, it has no other effect.
+pub(super) fn survive_hangup() -> Result<(), Failure> {
+    signal(SignalKind::hangup()).map(drop).map_err(|error| Failure::new(Exit::Internal, error))
+}
+
+/// The work, but no longer than it may take to stop once `stop` is cancelled: then `late`.
 pub(super) async fn within_drain(
     stop: &CancellationToken,
     work: impl Future<Output = Result<ExitCode, Failure>>,
-    late: Result<ExitCode, Failure>,
+    late: impl FnOnce() -> Result<ExitCode, Failure>,
 ) -> Result<ExitCode, Failure> {
     let overdue = async {
         stop.cancelled().await;
@@ -62,7 +67,7 @@ pub(super) async fn within_drain(
         ended = work => ended,
         () = overdue => {
             tracing::warn!("not everything stopped in time; what was left is dropped and will be done again");
-            late
+            late()
         }
     }
 }

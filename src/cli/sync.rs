@@ -72,7 +72,7 @@ pub(super) async fn sync(settings: Settings, options: Options) -> Result<ExitCod
         let done = if options.dry_run { sync.plan().await } else { sync.apply().await };
         documents.print().and(done)
     }));
-    signals::within_drain(&stop, work, Err(CycleError::Stopped.into())).await
+    signals::within_drain(&stop, work, || Err(CycleError::Stopped.into())).await
 }
 
 /// What became of the account.

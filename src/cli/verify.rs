@@ -56,7 +56,7 @@ pub(super) async fn verify(settings: Settings, options: Options) -> Result<ExitC
             _ => Ok(Exit::Differences.into()),
         }
     }));
-    signals::within_drain(&stop, work, Err(CycleError::Stopped.into())).await
+    signals::within_drain(&stop, work, || Err(CycleError::Stopped.into())).await
 }
 
 /// Prints the differences, a line each; returns how many, and the account's JSON.

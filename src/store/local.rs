@@ -64,6 +64,15 @@ pub struct LocalPostgres {
     notes: Vec<String>,
 }
 
+/// How long giving up a share may block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// Until the server has stopped, for some seconds.
+    Stop,
+    /// A second, since a drop blocks the thread that everything else runs on: a server that takes longer stops later.
+    Drop,
+}
+
 impl LocalPostgres {
     /// Starts the server of `data_dir`, or joins it where it is running already.
     pub async fn start(data_dir: &Path) -> Result<Self, LocalError> {
@@ -141,24 +150,24 @@ impl LocalPostgres {
     /// Gives up our share; the server is stopped when it was the last.
     pub async fn stop(mut self) -> Result<(), LocalError> {
         let dir = self.server.place.dir().to_owned();
-        let stopping = tokio::task::spawn_blocking(move || self.leave());
+        let stopping = tokio::task::spawn_blocking(move || self.leave(Patience::Stop));
         stopping
             .await
             .unwrap_or_else(|error| Err(LocalError::files("stop the server in", &dir, error.into())))
     }
 
-    /// Blocking, because `Drop` has no other way; bounded by the time-outs of the lock and of the server's stop.
-    fn leave(&mut self) -> Result<(), LocalError> {
+    /// Blocking, because `Drop` has no other way; bounded by `patience`.
+    fn leave(&mut self, patience: Patience) -> Result<(), LocalError> {
         let Some(users) = self.users.take() else { return Ok(()) };
         let place = &self.server.place;
-        let _turn = lock::take_turn_to_stop(place)?;
-        if lock::leave_last(&users, place)? { self.server.stop() } else { Ok(()) }
+        let _turn = lock::take_turn_to_stop(place, patience)?;
+        if lock::leave_last(&users, place)? { self.server.stop(patience) } else { Ok(()) }
     }
 }
 
 impl Drop for LocalPostgres {
     fn drop(&mut self) {
-        if let Err(error) = self.leave() {
+        if let Err(error) = self.leave(Patience::Drop) {
             // The next start adopts what is left running.
             tracing::warn!(
                 error = &error as &dyn std::error::Error,

@@ -1,11 +1,11 @@
 //! The private PostgreSQL: made once, shared, and found again whatever was killed.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rosterd::store::local::{LocalError, LocalOptions, LocalPostgres};
 use secrecy::ExposeSecret;
@@ -113,7 +113,7 @@ async fn the_second_start_finds_the_data_again() {
 #[tokio::test]
 async fn dropping_the_only_user_stops_the_server() {
     let home = Home::new();
-    drop(home.start().await);
+    home.start().await.stop().await.unwrap();
     assert!(!home.pid_file().exists());
 }
 
@@ -147,7 +147,7 @@ async fn a_server_killed_in_mid_flight_is_started_again_with_its_data() {
 #[tokio::test]
 async fn a_pid_file_that_names_a_stranger_is_set_aside_and_the_stranger_left_alone() {
     let home = Home::new();
-    drop(home.start().await);
+    home.start().await.stop().await.unwrap();
     // As after a reboot: the number belongs to some other process by now, here of the very same user.
     let owner = fs::metadata(home.data_dir().join("server/data")).unwrap();
     let mut sleep = Command::new("sleep");
@@ -170,7 +170,7 @@ async fn a_pid_file_that_names_a_stranger_is_set_aside_and_the_stranger_left_alo
 #[tokio::test]
 async fn a_pid_file_of_a_dead_process_or_cut_short_is_no_hindrance() {
     let home = Home::new();
-    drop(home.start().await);
+    home.start().await.stop().await.unwrap();
     let mut dead = Command::new("true").spawn().unwrap();
     dead.wait().unwrap();
     for stale in [format!("{}\n/somewhere\n1700000000\n5432\n", dead.id()), String::new()] {
@@ -210,7 +210,7 @@ async fn another_process_joins_the_server_and_leaves_it_to_us() {
 #[tokio::test]
 async fn a_cluster_half_made_is_no_hindrance_and_is_cleared_away() {
     let home = Home::new();
-    drop(home.start().await);
+    home.start().await.stop().await.unwrap();
     // As after a `kill -9` in the middle of initdb: the password is there, the cluster has its working name.
     let data_dir = home.data_dir();
     fs::rename(data_dir.join("server"), data_dir.join("server.new-abcdefgh")).unwrap();
@@ -224,7 +224,7 @@ async fn a_cluster_half_made_is_no_hindrance_and_is_cleared_away() {
 #[tokio::test]
 async fn a_lost_password_file_is_said_so_and_nothing_is_overwritten() {
     let home = Home::new();
-    drop(home.start().await);
+    home.start().await.stop().await.unwrap();
     let pgpass = home.data_dir().join("pgpass");
     let line = fs::read_to_string(&pgpass).unwrap();
     fs::remove_file(&pgpass).unwrap();
@@ -240,10 +240,34 @@ async fn a_lost_password_file_is_said_so_and_nothing_is_overwritten() {
     connect(&home.start().await).await;
 }
 
+/// A server that hangs, and another process that is starting or stopping it: a drop blocks the daemon's only thread.
+#[tokio::test]
+async fn drop_of_a_server_that_does_not_stop_blocks_for_two_seconds_at_most() {
+    for turn_is_taken in [false, true] {
+        let home = Home::new();
+        let local = home.start().await;
+        let turn = File::open(home.data_dir().join("turn")).unwrap();
+        if turn_is_taken {
+            turn.lock().unwrap();
+        }
+        let pid = home.pid().to_string();
+        let signal =
+            |signal: &str| assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        signal("-STOP");
+        let began = Instant::now();
+        drop(local);
+        let took = began.elapsed();
+        signal("-CONT");
+        assert!(took < Duration::from_secs(2), "{took:?}, turn is taken: {turn_is_taken}");
+        drop(turn);
+        home.start().await.stop().await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_start_that_fails_shows_the_end_of_the_servers_log() {
     let home = Home::new();
-    drop(home.start().await);
+    home.start().await.stop().await.unwrap();
     let conf = home.data_dir().join("server/data/postgresql.conf");
     fs::write(conf, "no_such_setting = 'on'\n").unwrap();
     let error = LocalPostgres::start(&home.data_dir()).await.unwrap_err();
@@ -254,7 +278,7 @@ async fn a_start_that_fails_shows_the_end_of_the_servers_log() {
 #[tokio::test]
 async fn a_start_given_up_half_way_leaves_no_server_behind() {
     let home = Home::new();
-    drop(home.start().await);
+    home.start().await.stop().await.unwrap();
     let data_dir = home.data_dir();
     for millis in [1, 20, 60, 120, 200] {
         drop(tokio::time::timeout(Duration::from_millis(millis), LocalPostgres::start(&data_dir)).await);

@@ -71,6 +71,7 @@ mod security;
 mod seeds;
 mod service;
 mod settling;
+mod starting;
 mod status;
 mod stderr;
 mod stopping;

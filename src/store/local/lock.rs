@@ -11,13 +11,15 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::LocalError;
 use super::place::Place;
+use super::{LocalError, Patience};
 
 /// How long a start waits for its turn: somebody else's start may have a recovery to wait for.
 const START_LIMIT: Duration = Duration::from_secs(90);
-/// How long a stop waits for its turn. Whoever is starting in the meantime will stop the server in our stead.
+/// How long a stop waits for its turn. A process that is starting in the meantime will stop the server in our stead.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// The same for a drop.
+const DROP_LIMIT: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Opens a lock file, making it where it is missing.
@@ -38,8 +40,12 @@ pub(super) async fn take_turn(place: &Place) -> Result<File, LocalError> {
 }
 
 /// Waits for the turn to stop the server, blocking.
-pub(super) fn take_turn_to_stop(place: &Place) -> Result<File, LocalError> {
-    let (path, deadline) = (place.turn(), Instant::now() + STOP_LIMIT);
+pub(super) fn take_turn_to_stop(place: &Place, patience: Patience) -> Result<File, LocalError> {
+    let limit = match patience {
+        Patience::Stop => STOP_LIMIT,
+        Patience::Drop => DROP_LIMIT,
+    };
+    let (path, deadline) = (place.turn(), Instant::now() + limit);
     let turn = open(&path)?;
     while !try_lock(&turn, &path, deadline)? {
         thread::sleep(PAUSE);

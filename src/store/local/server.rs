@@ -11,10 +11,10 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{Connection, PgConnection};
 
-use super::LocalError;
 use super::binaries::Binaries;
 use super::place::Place;
 use super::programs::{RunAs, run, tail};
+use super::{LocalError, Patience};
 
 /// Where the server listens.
 pub(super) const HOST: &str = "127.0.0.1";
@@ -25,6 +25,8 @@ pub(super) const NAME: &str = "rosterd";
 const START_LIMIT: Duration = Duration::from_mins(1);
 /// How long the server may take to stop, in seconds; it goes on stopping when we have left.
 const STOP_SECONDS: u64 = 8;
+/// The same for a drop.
+const DROP_SECONDS: u64 = 1;
 /// How long one attempt to connect may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// How often a server that does not answer yet is asked again.
@@ -104,14 +106,18 @@ impl Server {
     }
 
     /// Stops the server if it runs. Blocking, and bounded by `pg_ctl`'s own time-out.
-    pub(super) fn stop(&self) -> Result<(), LocalError> {
+    pub(super) fn stop(&self, patience: Patience) -> Result<(), LocalError> {
         // pg_ctl would signal whatever process has the number in a stale file.
         match PidFile::read(&self.place)? {
             Some(PidFile { pid, .. }) if serves(pid, &self.place) => {}
             _ => return Ok(()),
         }
         let mut stop = self.pg_ctl("stop");
-        stop.args(["--mode=fast", "--wait"]).arg(format!("--timeout={STOP_SECONDS}"));
+        let seconds = match patience {
+            Patience::Stop => STOP_SECONDS,
+            Patience::Drop => DROP_SECONDS,
+        };
+        stop.args(["--mode=fast", "--wait"]).arg(format!("--timeout={seconds}"));
         let failed = |outcome| LocalError::Program { program: "pg_ctl stop".to_owned(), outcome };
         let output = stop.output().map_err(|error| failed(error.to_string()))?;
         if output.status.success() {
