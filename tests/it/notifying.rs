@@ -41,8 +41,8 @@ async fn flood_of_notifications_by_another_login_starts_a_cycle_every_five_secon
     }
     let starts = starts(&sim);
     let gaps: Vec<_> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    // The simulator sees the requests a little later than the cycles start.
-    assert!(gaps.iter().all(|gap| *gap > Duration::from_millis(4800)), "{gaps:?}");
+    // The simulator sees the requests later than the cycles start, on a busy machine by up to a second.
+    assert!(gaps.iter().all(|gap| *gap > Duration::from_secs(4)), "{gaps:?}");
     assert_eq!(program.probe("/livez").await.0, 200);
     daemon.signal("-TERM");
     assert_eq!(daemon.ended().await, Some(0));

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use harvest_sim::{Company, Options};
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use tokio::net::TcpStream;
@@ -99,15 +100,19 @@ async fn second_signal_ends_a_daemon_with_a_full_stderr_pipe_at_once() {
 
 #[tokio::test]
 async fn dropped_lines_are_counted_and_logged_once_stderr_is_read_again() {
-    let scene = Scene::new().await;
+    let options = Options { limit: None, ..Options::default() };
+    let scene = Scene::of(Company::seeded(5, 20, 40), options).await;
     let (reader, writer) = full_pipe().await;
     let mut program = scene.program();
-    // Each probe queries the database, and each query is a line.
-    let mut daemon = program.set("RUST_LOG", "info,sqlx=trace").start_into(writer);
+    // Each cycle queries the database, and each query is a line.
+    program.set("RUST_LOG", "debug,sqlx=trace,hyper=debug").set("ROSTERD__RATE_LIMIT__REQUESTS", "100000");
+    let mut daemon = program.start_into(writer);
     until_alive(&program).await;
     let give_up = Instant::now() + STUCK;
     while scrape(&program).await.contains("\nrosterd_log_lines_dropped_total 0\n") {
         assert!(Instant::now() < give_up, "no line was dropped");
+        daemon.signal("-HUP");
+        sleep(Duration::from_millis(5)).await;
     }
     let lines = thread::spawn(move || {
         let lines = BufReader::new(reader).lines().map_while(Result::ok);
