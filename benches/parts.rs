@@ -47,9 +47,15 @@ pub async fn measure() {
 
     let server = Server::start().await;
     let url = server.database("parts").await;
-    let store =
-        Store::new(&url.as_str().into(), &ConnectOptions { max_connections: 2, prepared_statements: true })
-            .unwrap();
+    let store = Store::new(
+        &url.as_str().into(),
+        &ConnectOptions {
+            max_connections: 2,
+            prepared_statements: true,
+            statement_timeout: Duration::from_secs(30),
+        },
+    )
+    .unwrap();
     store.migrate().await.unwrap();
     let lease = store.acquire(ACCOUNT, Uuid::new_v4()).await.unwrap();
     let fence =

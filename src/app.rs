@@ -76,6 +76,7 @@ impl App {
         let options = ConnectOptions {
             max_connections: settings.database.max_connections,
             prepared_statements: settings.database.prepared_statements,
+            statement_timeout: settings.database.statement_timeout,
         };
         let store = Store::new(&url, &options)?;
         let (clock, renewals) = (Arc::new(SystemClock), TaskTracker::new());
@@ -245,6 +246,11 @@ impl App {
     /// How long after its first 404 a young record's second one counts.
     pub fn again_after(&self) -> TimeDelta {
         delta(self.settings.sync.poll_interval.slowest)
+    }
+
+    /// How long a cycle may go without progress. Each statement and each request ends before.
+    fn stall_limit(&self) -> Duration {
+        (self.settings.database.statement_timeout + self.settings.harvest.request_timeout) * 3
     }
 
     /// How often an account is polled that is one of so many with the same budget of requests.

@@ -191,7 +191,7 @@ impl Cli {
         match self.command {
             Command::Run => run::run(settings).await,
             Command::Sync(options) => sync::sync(settings, options).await,
-            Command::Migrate => migrate::migrate(settings).await,
+            Command::Migrate => Box::pin(migrate::migrate(settings)).await,
             Command::Check(options) => check::check(settings, options).await,
             Command::Status(options) => status::status(settings, options).await,
             Command::Psql(options) => psql::psql(&settings, options).await,
@@ -200,7 +200,7 @@ impl Cli {
             Command::Explain(command) => explain::explain(settings, command).await,
             Command::Outbox(command) => outbox::outbox(settings, command).await,
             Command::Forget(command) => forget::forget(settings, command).await,
-            Command::Auth(command) => auth::auth(settings, command).await,
+            Command::Auth(command) => Box::pin(auth::auth(settings, command)).await,
             Command::Health(options) => health::health(&settings, &options).await,
             Command::Completions { .. } | Command::Man { .. } => Ok(ExitCode::SUCCESS),
         }

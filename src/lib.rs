@@ -10,7 +10,7 @@
 //! - [`harvest`]: HTTP in, roster types out; knows no SQL.
 //! - [`store`]: PostgreSQL; knows no HTTP. Never meets `harvest`.
 //! - [`roster`]: the pure core: records, changes, events, the watermark.
-//! - [`clock`], [`settings`], [`telemetry`]: leaves.
+//! - [`clock`], [`progress`], [`settings`], [`telemetry`]: leaves.
 
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::exit)] // they panic, or skip the clean end: see cli::output, cli::signals
 
@@ -19,6 +19,7 @@ pub mod cli;
 pub mod clock;
 pub mod harvest;
 pub mod http;
+pub mod progress;
 pub mod roster;
 pub mod settings;
 pub mod store;

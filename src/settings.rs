@@ -58,6 +58,7 @@ pub struct Database {
     pub data_dir: PathBuf,
     pub max_connections: u32,
     pub prepared_statements: bool,
+    pub statement_timeout: Duration,
     pub migrate: bool,
 }
 

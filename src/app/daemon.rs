@@ -86,7 +86,7 @@ impl App {
             let wake = Arc::<Wake>::default();
             bells.insert(client.account(), wake.clone());
             let worker = Worker {
-                store: self.store.clone(),
+                store: self.store.clone().reporting_to(client.progress()),
                 client,
                 replica: replica.id,
                 clock: self.clock.clone(),
@@ -95,6 +95,7 @@ impl App {
                 begins: schedule::begins(nth, of, self.settings.sync.poll_interval.slowest),
                 interval: self.interval(sharers[&self.budget_name(account)]),
                 lease_ttl: self.settings.lease.ttl,
+                stall_limit: self.stall_limit(),
                 histories: self.settings.rates.histories,
                 health: health.clone(),
                 wake,

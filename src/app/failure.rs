@@ -136,7 +136,7 @@ impl From<CycleError> for Failure {
             error @ (CycleError::Demoted { .. } | CycleError::OtherCompany { .. }) => {
                 Self::new(Exit::Credentials, error)
             }
-            error @ (CycleError::NobodyThere | CycleError::NothingThere) => {
+            error @ (CycleError::NobodyThere | CycleError::NothingThere | CycleError::Stalled(_)) => {
                 Self::new(Exit::Unavailable, error)
             }
             error @ CycleError::Stopped => Self::new(Exit::Busy, error),

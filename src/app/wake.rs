@@ -35,6 +35,10 @@ pub(super) fn wake(
             loop {
                 match store.bell().await {
                     Ok(Some(mut bell)) => {
+                        // What was asked while nothing listened.
+                        for account in store.asked().await.unwrap_or_default() {
+                            call(&workers, Some(account));
+                        }
                         while let Ok(account) = bell.rung().await {
                             notify(&workers, account);
                         }

@@ -17,6 +17,7 @@ use super::transport::{Answer, Options, Transport};
 use super::unicode;
 use super::wire::{self, Decode, Read};
 use crate::clock::Clock;
+use crate::progress::Progress;
 use crate::roster::order::Sent;
 use crate::roster::watermark::ReadStart;
 use crate::roster::{ADMINISTRATOR, AccountId, Assignment, Company, Order, Request, Resource, User};
@@ -103,6 +104,11 @@ impl Client {
     /// Requests sent so far, retries included.
     pub fn requests(&self) -> u64 {
         self.transport.requests()
+    }
+
+    /// Where each response counts, for whoever watches this account.
+    pub fn progress(&self) -> &Progress {
+        &self.transport.progress
     }
 
     /// The order in which they were sent.

@@ -16,6 +16,7 @@ use super::auth::{Auth, Token};
 use super::pace::{self, Lane, Pace, Permit, Throttle};
 use super::route::{NoTls, Route};
 use crate::clock::Clock;
+use crate::progress::Progress;
 use crate::roster::order::Sent;
 use crate::roster::watermark::ReadStart;
 use crate::roster::{AccountId, Order};
@@ -64,6 +65,8 @@ pub(super) struct Transport {
     auth: Auth,
     pace: Pace,
     clock: Arc<dyn Clock>,
+    /// Each response, and each wait for a permit or a token.
+    pub(super) progress: Progress,
     requests: AtomicU64,
     /// The order in which they were sent.
     pub(super) order: Order,
@@ -100,6 +103,7 @@ impl Transport {
             auth,
             pace,
             clock,
+            progress: Progress::default(),
             requests: AtomicU64::new(0),
             order: Order::default(),
         }
@@ -118,14 +122,14 @@ impl Transport {
     /// Waits until so many requests could leave. Safe to drop, at no cost, which a request under way is not: given up, it
     /// keeps its permit for as long as Harvest may still see it.
     pub async fn room(&self, lane: Lane, requests: u32) {
-        self.pace.room(lane, requests).await;
+        self.progress.waits_for(self.pace.room(lane, requests)).await;
     }
 
     /// GETs; once more with another token where Harvest refuses one that can be renewed.
     pub async fn get(&self, url: &Url, what: &str, lane: Lane) -> Result<Answer, HarvestError> {
         let answer = self.tries(url, what, lane).await?;
         if answer.status == StatusCode::UNAUTHORIZED && self.auth.renews() {
-            let other = self.auth.token(Some(answer.token.clone())).await?;
+            let other = self.progress.waits_for(self.auth.token(Some(answer.token.clone()))).await?;
             if other != answer.token {
                 return self.tries(url, what, lane).await;
             }
@@ -158,10 +162,10 @@ impl Transport {
     async fn once(&self, url: &Url, what: &str, lane: Lane) -> Result<Answer, HarvestError> {
         if self.auth.renews() {
             // The token shall not end while it waits for leave.
-            self.pace.room(lane, 1).await;
+            self.room(lane, 1).await;
         }
-        let token = self.auth.token(None).await?;
-        let permit = self.pace.permit(lane).await;
+        let token = self.progress.waits_for(self.auth.token(None)).await?;
+        let permit = self.progress.waits_for(self.pace.permit(lane)).await;
         self.requests.fetch_add(1, Ordering::Relaxed);
         // Not before it has leave: what is stored while it waits is older than its answer.
         let sent = self.order.sent();
@@ -184,6 +188,7 @@ impl Transport {
             .header(ACCEPT, "application/json")
             .send()
             .await
+            .inspect(|_| self.progress.made())
             .inspect_err(|_| meters::request(self.account.0, what, None))
             .map_err(no_answer)?;
         let start = ReadStart { local, server: server_time(response.headers(), started.elapsed()) };
@@ -199,16 +204,17 @@ impl Transport {
             return Err(HarvestError::Status { what: what.to_owned(), status });
         }
         let content_type = content_type(response.headers());
-        let body = read_body(response).await.map_err(|error| match error {
-            BodyError::Network(source) => no_answer(source),
-            BodyError::TooLong => HarvestError::Protocol {
-                what: what.to_owned(),
-                problem: format!(
-                    "it is longer than {} MiB; a smaller harvest.per_page asks for less",
-                    MOST_BYTES >> 20
-                ),
-            },
-        })?;
+        let body =
+            read_body(response).await.inspect(|_| self.progress.made()).map_err(|error| match error {
+                BodyError::Network(source) => no_answer(source),
+                BodyError::TooLong => HarvestError::Protocol {
+                    what: what.to_owned(),
+                    problem: format!(
+                        "it is longer than {} MiB; a smaller harvest.per_page asks for less",
+                        MOST_BYTES >> 20
+                    ),
+                },
+            })?;
         Ok(Answer { status, content_type, body, start, sent, token })
     }
 }

@@ -129,6 +129,7 @@ fn database(reader: &mut Reader, env: &BTreeMap<String, String>, warnings: &mut 
         data_dir: data_dir.unwrap_or_default(),
         max_connections: reader.whole("database.max_connections", 2..=1000),
         prepared_statements: reader.flag("database.prepared_statements"),
+        statement_timeout: reader.duration("database.statement_timeout", Duration::from_secs(1)),
         migrate: reader.flag("database.migrate"),
     }
 }

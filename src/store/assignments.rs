@@ -2,11 +2,9 @@
 
 use std::collections::HashMap;
 
-use sqlx::PgConnection;
-
 use super::error::ensure_rows;
 use super::table::{Fingerprint, Table, to_json};
-use super::{Connections, StoreError};
+use super::{Connections, Session, StoreError};
 use crate::roster::{AccountId, Assignment, Field, Mirrored, Write};
 
 impl Table for Assignment {
@@ -31,7 +29,7 @@ impl Table for Assignment {
     }
 
     async fn rows(
-        connection: &mut PgConnection,
+        connection: &mut Session,
         account: AccountId,
         ids: &[i64],
     ) -> Result<HashMap<i64, Mirrored<Self>>, StoreError> {
@@ -64,7 +62,7 @@ impl Table for Assignment {
     }
 
     async fn upsert(
-        connection: &mut PgConnection,
+        connection: &mut Session,
         account: AccountId,
         writes: &[Write<Self>],
     ) -> Result<(), StoreError> {
@@ -91,7 +89,7 @@ impl Table for Assignment {
     }
 
     async fn bury(
-        connection: &mut PgConnection,
+        connection: &mut Session,
         account: AccountId,
         ids: &[i64],
         versions: &[i64],

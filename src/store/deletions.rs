@@ -6,9 +6,8 @@ use std::collections::HashMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::TryStreamExt;
 use serde::Serialize;
-use sqlx::PgConnection;
 
-use super::{Store, StoreError};
+use super::{Session, Store, StoreError};
 use crate::roster::{AccountId, Candidate, Ids, Reason, Resource, Standing};
 
 /// What a person says of held deletions.
@@ -300,7 +299,7 @@ fn by_name(reason: &str) -> Reason {
 
 /// Holds deletions; what a person has decided of them stays decided.
 pub(super) async fn hold(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     account: AccountId,
     resource: Resource,
     held: &[(i64, Reason)],
@@ -323,7 +322,7 @@ pub(super) async fn hold(
 
 /// Notes a first 404.
 pub(super) async fn miss(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     account: AccountId,
     resource: Resource,
     ids: &[i64],
@@ -343,7 +342,7 @@ pub(super) async fn miss(
 
 /// Forgets that records were missing: they were seen again, or are deleted now.
 pub(super) async fn release(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     account: AccountId,
     resource: Resource,
     ids: &[i64],
@@ -364,7 +363,7 @@ pub(super) async fn release(
 
 /// Forgets the first 404 of people's assignments, which may have been nobody's but the person's.
 pub(super) async fn release_places(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     account: AccountId,
     users: &[i64],
 ) -> Result<(), StoreError> {

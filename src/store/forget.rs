@@ -4,9 +4,7 @@
 //! `seq` has no gap, and their payloads lose the same values: the outbox still replays to the mirror. No other code changes
 //! an event.
 
-use sqlx::{PgConnection, Postgres, Transaction};
-
-use super::{Store, StoreError};
+use super::{Session, Store, StoreError, Transaction};
 use crate::roster::{AccountId, Record, User};
 use crate::telemetry::chain;
 
@@ -240,8 +238,8 @@ impl Store {
     }
 
     /// A transaction during which no process writes these accounts.
-    async fn lock(&self, only: Option<AccountId>) -> Result<Transaction<'static, Postgres>, StoreError> {
-        let mut transaction = self.pool.begin().await?;
+    async fn lock(&self, only: Option<AccountId>) -> Result<Transaction, StoreError> {
+        let mut transaction = self.pool.for_long_statements().begin().await?;
         sqlx::query!(
             "SELECT account_id FROM roster.accounts WHERE account_id = coalesce($1, account_id)
               ORDER BY account_id FOR UPDATE",
@@ -252,7 +250,7 @@ impl Store {
         Ok(transaction)
     }
 
-    async fn end(&self, transaction: Transaction<'static, Postgres>, mode: Mode) -> Result<(), StoreError> {
+    async fn end(&self, transaction: Transaction, mode: Mode) -> Result<(), StoreError> {
         if mode == Mode::Preview {
             return Ok(transaction.rollback().await?);
         }
@@ -262,7 +260,7 @@ impl Store {
             "ANALYZE roster.users, roster.user_assignments, roster.billable_rates, roster.cost_rates,
                      roster.user_history, roster.user_assignment_history, roster.rejected_records, roster.outbox"
         )
-        .execute(&self.pool)
+        .execute(&self.pool.for_long_statements())
         .await;
         if let Err(error) = analyzed {
             let error = StoreError::from(error);
@@ -277,7 +275,7 @@ impl Store {
 
 /// Empties rates of an account or of all, of a user or of all; returns how many rows, and how many of them are live.
 async fn empty_rates(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     account: Option<i64>,
     user: Option<i64>,
 ) -> Result<(u64, i64), StoreError> {
@@ -307,7 +305,7 @@ async fn empty_rates(
 
 /// Empties the events of a user, of the user's assignments and of the user's rates.
 async fn empty_events_of(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     account: Option<i64>,
     user: i64,
 ) -> Result<u64, StoreError> {
@@ -322,7 +320,7 @@ async fn empty_events_of(
 /// Sets these keys to null in the payloads of events: of an account or of all, of a user or of all, of these aggregates or
 /// of all. If an event moved an assignment from or to another user, the other user's state stays.
 async fn empty_events(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     account: Option<i64>,
     user: Option<i64>,
     aggregates: &[&str],

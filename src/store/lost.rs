@@ -1,8 +1,6 @@
 //! Records whose rows somebody deleted by hand, although their last event is no deletion.
 
-use sqlx::PgConnection;
-
-use super::{Fence, Store, StoreError};
+use super::{Fence, Session, Store, StoreError};
 use crate::roster::{AccountId, Resource};
 
 impl Store {
@@ -45,7 +43,7 @@ impl Store {
 }
 
 pub(super) async fn restore(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     account: AccountId,
     resource: Resource,
 ) -> Result<u64, StoreError> {

@@ -13,11 +13,10 @@ mod text;
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
 use sqlx::migrate::{MigrateError, Migration, Migrator};
 
 use self::run::Run;
-use super::{Store, StoreError, ownership};
+use super::{Session, Store, StoreError, ownership};
 
 /// Where it is written which migrations have been applied.
 const TABLE: &str = "rosterd_internal.migrations";
@@ -93,7 +92,7 @@ impl Store {
 /// The migrations that the database lacks, oldest first.
 async fn pending<'m>(
     migrator: &'m Migrator,
-    connection: &mut PgConnection,
+    connection: &mut Session,
 ) -> Result<Vec<&'m Migration>, StoreError> {
     let applied = applied(connection).await?;
     let mut pending = Vec::new();
@@ -108,7 +107,7 @@ async fn pending<'m>(
 }
 
 /// Versions and checksums, oldest first; none where there is no table yet.
-async fn applied(connection: &mut PgConnection) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+async fn applied(connection: &mut Session) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
     let known = sqlx::query!(r#"SELECT to_regclass($1) IS NOT NULL AS "known!""#, TABLE)
         .fetch_one(&mut *connection)
         .await?

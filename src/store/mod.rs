@@ -30,6 +30,7 @@ mod connections;
 mod lost;
 mod ownership;
 mod projects;
+mod session;
 mod table;
 mod tls;
 mod users;
@@ -37,6 +38,7 @@ mod users;
 use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
@@ -45,11 +47,13 @@ pub use connections::Connections;
 pub use error::StoreError;
 pub use lease::Fence;
 pub use page::Page;
+pub use session::{Session, Transaction};
 pub use table::{Fingerprint, Table};
 
 use census::Counted;
 use diagnosis::Target;
 
+use crate::progress::Progress;
 use crate::roster::{AccountId, Mirrored};
 
 /// How to connect; handed in by `app`.
@@ -59,7 +63,12 @@ pub struct ConnectOptions {
     pub max_connections: u32,
     /// Whether a session keeps what was prepared in it; not so behind a pooler in transaction mode.
     pub prepared_statements: bool,
+    /// How long a statement may take.
+    pub statement_timeout: Duration,
 }
+
+/// The limit of a statement on the reserved connection: a lost one would keep the heartbeat waiting for as long.
+const SHORT: Duration = Duration::from_secs(5);
 
 /// The database. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -71,6 +80,8 @@ pub struct Store {
     probes: Connections,
     /// Another one, on which a daemon waits to be woken; none where there may be two in all, or behind a pooler.
     listening: Option<Connections>,
+    /// How the listener's connection is replaced.
+    connect: PgConnectOptions,
     /// What was counted last.
     counted: Arc<Mutex<HashMap<AccountId, Counted>>>,
     target: Target,
@@ -86,14 +97,22 @@ impl Store {
             .map_err(|_| StoreError::Url)?
             .application_name("rosterd");
         let is_pooled = !options.prepared_statements;
-        let pool = |most| Connections::new(&connect, is_pooled, most);
+        let limit = options.statement_timeout;
+        let pool = |most, limit| Connections::new(&connect, is_pooled, most, limit);
         // Through a pooler nobody hears a bell.
-        let listening = (options.max_connections > 3 && !is_pooled).then(|| pool(1));
+        let listening = (options.max_connections > 3 && !is_pooled).then(|| pool(1, limit));
         let apart = if listening.is_some() { 3 } else { 2 };
-        let pages = pool(options.max_connections.saturating_sub(apart).max(1));
-        let probes = if options.max_connections > 2 { pool(1) } else { pages.clone() };
+        let pages = pool(options.max_connections.saturating_sub(apart).max(1), limit);
+        let probes = if options.max_connections > 2 { pool(1, limit) } else { pages.clone() };
+        let reserved = pool(1, limit.min(SHORT));
         let target = Target::new(url.expose_secret(), &connect);
-        Ok(Self { pool: pages, reserved: pool(1), probes, listening, counted: Arc::default(), target })
+        Ok(Self { pool: pages, reserved, probes, listening, connect, counted: Arc::default(), target })
+    }
+
+    /// The same database; what it answers counts as progress there.
+    #[must_use]
+    pub fn reporting_to(self, progress: &Progress) -> Self {
+        Self { pool: self.pool.reporting_to(progress.clone()), ..self }
     }
 
     /// The connections for pages.

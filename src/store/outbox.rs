@@ -7,13 +7,12 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::error::ensure_rows;
 use super::page::AT_A_TIME;
 use super::requests::{Bell, ring};
-use super::{Store, StoreError};
+use super::{Session, Store, StoreError};
 use crate::roster::{AccountId, Event, Resource};
 
 /// The doorbell; the payload is the new head.
@@ -33,7 +32,7 @@ pub struct Line {
 
 /// Appends events and rings the doorbell (`NOTIFY roster_outbox`), which is never the delivery.
 pub(super) async fn append(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     account: AccountId,
     stream: Uuid,
     events: &[Event],
@@ -67,7 +66,7 @@ pub(super) async fn append(
 /// Inserts the events whose numbers come after `seq`. All events of a commit have one `recorded_at`, taken while the head
 /// is locked, so that a question about any moment of the past sees the whole commit or nothing of it.
 async fn insert(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     account: AccountId,
     seq: i64,
     recorded_at: DateTime<Utc>,

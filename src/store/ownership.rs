@@ -1,8 +1,6 @@
 //! Whether the schemas and tables that the migrations make or change are this role's.
 
-use sqlx::PgConnection;
-
-use super::{Store, StoreError};
+use super::{Session, Store, StoreError};
 
 impl Store {
     /// Makes sure that the migrations that are pending can create and change what they must.
@@ -18,7 +16,7 @@ impl Store {
 /// A superuser, and a member of the owner, may change what another role owns. Where no migration was applied, a relation
 /// with one of rosterd's names is in the way, whoever owns it. Relations of other names are not looked at: an
 /// administrator may have added them.
-pub(super) async fn require(connection: &mut PgConnection, has_migrations: bool) -> Result<(), StoreError> {
+pub(super) async fn require(connection: &mut Session, has_migrations: bool) -> Result<(), StoreError> {
     let found = sqlx::query!(
         r#"WITH ours AS (
                SELECT oid, nspname, nspowner FROM pg_namespace

@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
 use super::rates::{self, RateIds};
 use super::state::{self, CycleRow, Mark};
-use super::{Fence, Store, StoreError, Table, deletions, lost, outbox, projects, rejected};
+use super::{Fence, Store, StoreError, Table, Transaction, deletions, lost, outbox, projects, rejected};
 use crate::roster::{AccountId, Change, Event, Mirrored, Project, Reason, Resource, Write};
 
 /// So many rows a statement: a page of 2,000 in one takes a dozen megabytes of texts, and saves nothing.
@@ -16,7 +15,7 @@ pub(super) const AT_A_TIME: usize = 500;
 
 /// An open transaction of the account's writer. Dropped without [`Page::commit`], nothing of it happened.
 pub struct Page {
-    transaction: Transaction<'static, Postgres>,
+    transaction: Transaction,
     account: AccountId,
     stream: Uuid,
     now: DateTime<Utc>,

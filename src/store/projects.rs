@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use sqlx::PgConnection;
-
 use super::error::ensure_rows;
-use super::{Connections, StoreError};
+use super::{Connections, Session, StoreError};
 use crate::roster::{AccountId, Field, Project};
 
 /// Those of the projects whose name or code the mirror does not have so; what is not said is kept.
@@ -36,7 +34,7 @@ pub(super) async fn news(
 
 /// Writes names and codes; one project each id.
 pub(super) async fn upsert(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     account: AccountId,
     projects: &[Project],
 ) -> Result<(), StoreError> {

@@ -4,11 +4,10 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::PgConnection;
 
 use super::error::ensure_rows;
 use super::table::{Fingerprint, Table, to_json};
-use super::{Connections, Store, StoreError};
+use super::{Connections, Session, Store, StoreError};
 use crate::roster::{AccountId, BillableRate, Candidate, CostRate, Mirrored, Resource, Standing, Write};
 
 /// The same for both tables; `query!` wants each statement to the letter.
@@ -28,7 +27,7 @@ macro_rules! rates {
             }
 
             async fn rows(
-                connection: &mut PgConnection,
+                connection: &mut Session,
                 account: AccountId,
                 ids: &[i64],
             ) -> Result<HashMap<i64, Mirrored<Self>>, StoreError> {
@@ -49,7 +48,7 @@ macro_rules! rates {
             }
 
             async fn upsert(
-                connection: &mut PgConnection,
+                connection: &mut Session,
                 account: AccountId,
                 writes: &[Write<Self>],
             ) -> Result<(), StoreError> {
@@ -58,7 +57,7 @@ macro_rules! rates {
             }
 
             async fn bury(
-                connection: &mut PgConnection,
+                connection: &mut Session,
                 account: AccountId,
                 ids: &[i64],
                 versions: &[i64],
@@ -155,7 +154,7 @@ pub struct RatesDue {
 
 /// The live rates of these people.
 pub(super) async fn of(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     account: AccountId,
     users: &[i64],
 ) -> Result<RateIds, StoreError> {

@@ -2,9 +2,7 @@
 
 use std::collections::HashSet;
 
-use sqlx::PgConnection;
-
-use super::{Fence, Store, StoreError};
+use super::{Fence, Session, Store, StoreError};
 use crate::roster::{AccountId, Resource};
 
 /// Longest text that is kept of a record that could not be read.
@@ -182,7 +180,7 @@ impl Store {
 }
 
 pub(super) async fn put(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     account: AccountId,
     resource: Resource,
     rejections: &[Rejection],
@@ -216,7 +214,7 @@ pub(super) async fn put(
 }
 
 pub(super) async fn forget(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     account: AccountId,
     resource: Resource,
     fingerprints: &[String],

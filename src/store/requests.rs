@@ -1,14 +1,21 @@
 //! `roster.requests`: what was asked of the process that writes an account, and its answers.
 
-use sqlx::PgConnection;
-use sqlx::postgres::PgListener;
+use std::time::Duration;
 
-use super::{Store, StoreError};
+use sqlx::postgres::{PgConnectOptions, PgListener};
+use sqlx::{Acquire, Connection, Executor, PgConnection};
+use tokio::time::{sleep, timeout};
+
+use super::session::Bounds;
+use super::{Session, Store, StoreError};
 use crate::roster::AccountId;
 
 /// The channel that wakes the writer of an account, and those who would be; the payload is the account, or nothing for
 /// all.
 pub(super) const BELL: &str = "roster_sync";
+
+/// How soon it is tried again to replace a lost listener.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,30 +180,67 @@ impl Store {
     /// The same for another channel.
     pub(super) async fn bell_of(&self, channel: &str) -> Result<Option<Bell>, StoreError> {
         let Some(listening) = &self.listening else { return Ok(None) };
-        let mut listener = PgListener::connect_with(listening.sessions()).await?;
-        listener.listen(channel).await?;
-        Ok(Some(Bell(listener)))
+        let listener = PgListener::connect_with(listening.sessions()).await?;
+        let mut bell = Bell { listener, bounds: listening.bounds().clone(), connect: self.connect.clone() };
+        if let Err(error) = bell.bounds.within(bell.listener.listen(channel)).await {
+            bell.replace().await;
+            return Err(error.into());
+        }
+        Ok(Some(bell))
     }
 }
 
 /// Wakes the writer of an account, or of all.
-pub(super) async fn ring(
-    connection: &mut PgConnection,
-    account: Option<AccountId>,
-) -> Result<(), StoreError> {
+pub(super) async fn ring(connection: &mut Session, account: Option<AccountId>) -> Result<(), StoreError> {
     let account = account.map(|account| account.to_string()).unwrap_or_default();
     sqlx::query!("SELECT pg_notify($1, $2) AS rung", BELL, account).fetch_one(connection).await?;
     Ok(())
 }
 
 /// Rings when somebody asks for something, or when there are events.
-pub struct Bell(PgListener);
+pub struct Bell {
+    listener: PgListener,
+    bounds: Bounds,
+    connect: PgConnectOptions,
+}
 
 impl Bell {
-    /// Waits for it: the account, or `None` for all. Safe to drop.
+    /// Waits for it: the account, or `None` for all. Safe to drop. Where nothing comes, the connection is tested now and
+    /// then.
+    ///
+    /// # Errors
+    /// If the connection no longer answers. Notifications may have been missed by then.
     pub async fn rung(&mut self) -> Result<Option<i64>, StoreError> {
-        // Lost and found again, the connection may have missed it: all of them look.
-        let notification = self.0.try_recv().await?;
-        Ok(notification.and_then(|it| it.payload().parse().ok()))
+        loop {
+            // Lost and found again, the connection may have missed it: all of them look.
+            if let Ok(notification) = timeout(self.bounds.limit, self.listener.try_recv()).await {
+                return Ok(notification?.and_then(|it| it.payload().parse().ok()));
+            }
+            self.test().await?;
+        }
+    }
+
+    /// Whether the connection still answers.
+    async fn test(&mut self) -> Result<(), StoreError> {
+        let answered = self.bounds.within(self.listener.execute("SELECT 1")).await;
+        if let Err(error) = answered {
+            self.replace().await;
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Puts another connection in the place of one that does not answer, for as long as it takes. sqlx's listener says
+    /// UNLISTEN when it is dropped, without a limit, and keeps the pool's only slot meanwhile.
+    async fn replace(&mut self) {
+        loop {
+            let fresh = self.bounds.within(PgConnection::connect_with(&self.connect)).await;
+            let old = timeout(self.bounds.limit, self.listener.acquire()).await;
+            if let (Ok(fresh), Ok(Ok(old))) = (fresh, old) {
+                *old = fresh;
+                return;
+            }
+            sleep(AGAIN).await;
+        }
     }
 }

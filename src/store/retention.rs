@@ -32,7 +32,7 @@ impl Store {
     /// Drops a batch of events that are older than that, whether anybody has acked them or not; `None` where there are none,
     /// or where another process is at it. The head is locked last, and only to say where the outbox begins now.
     pub async fn trim_outbox(&self, older_than: Duration) -> Result<Option<Trimmed>, StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.pool.patient().begin().await?;
         let mine = sqlx::query!(r#"SELECT pg_try_advisory_xact_lock($1) AS "mine!""#, LOCK)
             .fetch_one(&mut *transaction)
             .await?
@@ -81,13 +81,13 @@ impl Store {
                 ORDER BY consumer.name"#,
             older_than.as_secs_f64(),
         );
-        Ok(laggards.fetch_all(&self.pool).await?)
+        Ok(laggards.fetch_all(&self.pool.patient()).await?)
     }
 
     /// Drops a batch of versions that ended longer ago than that, of one account, whose history is whole only after them; false
     /// where there are none. The account is locked first, as by everybody who writes it.
     pub async fn trim_history(&self, older_than: Duration) -> Result<bool, StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.pool.patient().begin().await?;
         let account = sqlx::query!(
             r#"SELECT account.account_id FROM roster.accounts AS account
                 WHERE account_id IN (
@@ -139,14 +139,14 @@ impl Store {
               WHERE finished_at < clock_timestamp() - make_interval(secs => $1)",
             secs
         )
-        .execute(&self.pool)
+        .execute(&self.pool.patient())
         .await?;
         sqlx::query!(
             "DELETE FROM roster.rejected_records
               WHERE last_seen_at < clock_timestamp() - make_interval(secs => $1)",
             secs
         )
-        .execute(&self.pool)
+        .execute(&self.pool.patient())
         .await?;
         Ok(())
     }

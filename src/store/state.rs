@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Fence, Store, StoreError};
+use super::{Fence, Session, Store, StoreError};
 use crate::roster::watermark::Watermark;
 use crate::roster::{ADMINISTRATOR, AccountId, Company, Resource};
 
@@ -214,7 +213,7 @@ impl Store {
 }
 
 pub(super) async fn mark(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     account: AccountId,
     resource: Resource,
     mark: &Mark,
@@ -241,7 +240,7 @@ pub(super) async fn mark(
 }
 
 pub(super) async fn put_cycle(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     account: AccountId,
     cycle: &CycleRow,
 ) -> Result<(), StoreError> {
@@ -276,7 +275,7 @@ pub(super) async fn put_cycle(
 }
 
 pub(super) async fn end_account(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     account: AccountId,
     end: &AccountEnd,
 ) -> Result<(), StoreError> {

@@ -4,10 +4,9 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{Postgres, Transaction};
 
 use super::census::Counted;
-use super::{Store, StoreError};
+use super::{Store, StoreError, Transaction};
 use crate::roster::AccountId;
 
 /// One account.
@@ -132,7 +131,7 @@ impl Store {
 
     /// A snapshot on the connection for probes. The next probe needs that connection too, so that no statement may wait
     /// there for a lock.
-    pub(super) async fn probe(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+    pub(super) async fn probe(&self) -> Result<Transaction, StoreError> {
         let mut transaction = self.probes.snapshot().await?;
         sqlx::query!("SET LOCAL statement_timeout = '1s'").execute(&mut *transaction).await?;
         Ok(transaction)
@@ -140,7 +139,7 @@ impl Store {
 
     async fn status_in(
         &self,
-        mut transaction: Transaction<'static, Postgres>,
+        mut transaction: Transaction,
         may_be_counted: bool,
     ) -> Result<Status, StoreError> {
         let mut resources = sqlx::query_as!(

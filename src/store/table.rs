@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::future::Future;
 
-use super::{Connections, StoreError};
+use super::{Connections, Session, StoreError};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
-use sqlx::PgConnection;
 
 use crate::roster::{AccountId, Mirrored, Record, Write};
 
@@ -30,21 +29,21 @@ pub trait Table: Record {
 
     /// Reads whole rows. Within a page's transaction nobody else writes them: the account is locked.
     fn rows(
-        connection: &mut PgConnection,
+        connection: &mut Session,
         account: AccountId,
         ids: &[i64],
     ) -> impl Future<Output = Result<HashMap<i64, Mirrored<Self>>, StoreError>> + Send;
 
     /// Writes rows in one statement.
     fn upsert(
-        connection: &mut PgConnection,
+        connection: &mut Session,
         account: AccountId,
         writes: &[Write<Self>],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Makes tombstones of live rows, each with its new version: the last values stay.
     fn bury(
-        connection: &mut PgConnection,
+        connection: &mut Session,
         account: AccountId,
         ids: &[i64],
         versions: &[i64],

@@ -2,11 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::PgConnection;
-
 use super::error::ensure_rows;
 use super::table::{Fingerprint, Table, to_json};
-use super::{Connections, Store, StoreError};
+use super::{Connections, Session, Store, StoreError};
 use crate::roster::{AccountId, Field, Mirrored, User, Write};
 
 impl Table for User {
@@ -31,7 +29,7 @@ impl Table for User {
     }
 
     async fn rows(
-        connection: &mut PgConnection,
+        connection: &mut Session,
         account: AccountId,
         ids: &[i64],
     ) -> Result<HashMap<i64, Mirrored<Self>>, StoreError> {
@@ -84,7 +82,7 @@ impl Table for User {
     }
 
     async fn upsert(
-        connection: &mut PgConnection,
+        connection: &mut Session,
         account: AccountId,
         writes: &[Write<Self>],
     ) -> Result<(), StoreError> {
@@ -129,7 +127,7 @@ impl Table for User {
     }
 
     async fn bury(
-        connection: &mut PgConnection,
+        connection: &mut Session,
         account: AccountId,
         ids: &[i64],
         versions: &[i64],

@@ -5,6 +5,7 @@
 //! Dropping a cycle anywhere is safe: nothing is half-written, and what is read again is found equal.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use tokio::time::Instant;
@@ -70,6 +71,13 @@ pub enum CycleError {
         /// Users of the mirror.
         live: u64,
     },
+    /// No statement ended and no response arrived for this long.
+    #[error(
+        "the cycle made no progress for {} s: PostgreSQL ended no statement, and Harvest sent no response; rosterd ended the \
+         cycle and will try again",
+        .0.as_secs()
+    )]
+    Stalled(Duration),
     /// We were told to stop.
     #[error(
         "stopped before the end, as asked; what was stored is kept, and the next cycle goes on from there"
@@ -83,7 +91,9 @@ impl CycleError {
         match self {
             Self::Harvest(error) => error.is_credentials(),
             Self::Demoted { .. } | Self::OtherCompany { .. } => true,
-            Self::Store(_) | Self::NobodyThere | Self::NothingThere | Self::Stopped => false,
+            Self::Store(_) | Self::NobodyThere | Self::NothingThere | Self::Stalled(_) | Self::Stopped => {
+                false
+            }
         }
     }
 

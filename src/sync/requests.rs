@@ -110,7 +110,7 @@ impl Worker {
             known = is_known;
             report
         };
-        let report = self.alive(fence, read, cancel).await;
+        let report = self.alive(fence, Mode::Incremental, read, cancel).await;
         (report, known)
     }
 }

@@ -59,6 +59,8 @@ pub struct Worker {
     pub turns: Arc<Semaphore>,
     /// A silent process loses its accounts after this.
     pub lease_ttl: Duration,
+    /// A cycle that makes no progress for this long is ended.
+    pub stall_limit: Duration,
     /// Whether the histories of rates are read too.
     pub histories: bool,
     /// Where it shows itself.
@@ -212,12 +214,12 @@ impl Worker {
         let cycle = self.reader(&writer, memory, &stored, cancel);
         let read = async {
             let _turn = match (mode, asked) {
-                (Mode::Full, None) => self.turn(cancel).await,
+                (Mode::Full, None) => self.client.progress().waits_for(self.turn(cancel)).await,
                 _ => None,
             };
             cycle.run(mode, known).await
         };
-        self.alive(fence, read, cancel).await
+        self.alive(fence, mode, read, cancel).await
     }
 
     /// Waits until not too many others read everything, but not for long.
@@ -237,7 +239,8 @@ impl Worker {
         let writer = self.writer(fence, false);
         let reader = self.reader(&writer, memory, &|_, _, _| (), cancel);
         let until = Until { deadline, wake: &self.wake };
-        if let Some(report) = self.alive(fence, reader.histories(Some(until)), cancel).await
+        let read = Box::pin(reader.histories(Some(until)));
+        if let Some(report) = self.alive(fence, Mode::Incremental, read, cancel).await
             && (report.wrote() || report.outcome.is_err())
         {
             report.log(None, false);
@@ -268,13 +271,15 @@ impl Worker {
     }
 
     /// Runs it, showing life meanwhile; `None` when we were told to stop and it did not, or the account is no longer ours.
+    /// A run without progress is dropped and reported as failed. If that is impossible, because the run keeps this task from
+    /// turning, nothing shows life any more and `/livez` fails.
     pub(super) async fn alive(
         &self,
         fence: Fence,
+        mode: Mode,
         run: impl Future<Output = Report>,
         cancel: &CancellationToken,
     ) -> Option<Report> {
-        // Waiting is no sign of being stuck: only a task that no longer turns is.
         let mut beat = tokio::time::interval(Duration::from_secs(10));
         tokio::pin!(run);
         let give_up = async {
@@ -282,7 +287,10 @@ impl Worker {
             tokio::time::sleep(PATIENCE).await;
         };
         let deposed = self.deposed(fence);
-        tokio::pin!(give_up, deposed);
+        let progress = self.client.progress();
+        progress.made();
+        let stalled = progress.stalled(self.stall_limit);
+        tokio::pin!(give_up, deposed, stalled);
         loop {
             tokio::select! {
                 report = &mut run => return Some(report),
@@ -290,6 +298,11 @@ impl Worker {
                 () = &mut deposed => {
                     self.lost();
                     return None;
+                }
+                () = &mut stalled => {
+                    let mut report = Report::new(fence.account, mode, self.clock.now());
+                    report.outcome = Err(CycleError::Stalled(self.stall_limit));
+                    return Some(report);
                 }
                 _ = beat.tick() => self.beat(),
             }

@@ -226,17 +226,17 @@ async fn rows_deleted_by_hand_of_records_that_harvest_deleted_get_their_deletion
 
 #[tokio::test]
 async fn versions_go_up_after_damage_by_hand() {
-    versions_go_up(Kept::Everything).await;
+    Box::pin(versions_go_up(Kept::Everything)).await;
 }
 
 #[tokio::test]
 async fn versions_go_up_after_damage_by_hand_and_without_the_old_events() {
-    versions_go_up(Kept::History).await;
+    Box::pin(versions_go_up(Kept::History)).await;
 }
 
 #[tokio::test]
 async fn versions_go_up_after_damage_by_hand_and_without_old_events_and_history() {
-    versions_go_up(Kept::CurrentVersions).await;
+    Box::pin(versions_go_up(Kept::CurrentVersions)).await;
 }
 
 #[tokio::test]

@@ -95,7 +95,15 @@ async fn migrate(url: &str) {
 
 /// A pool of one's own on the database at `url`, as the daemon opens it.
 pub fn store(url: &str) -> Store {
-    Store::new(&url.into(), &ConnectOptions { max_connections: 5, prepared_statements: true }).unwrap()
+    Store::new(
+        &url.into(),
+        &ConnectOptions {
+            max_connections: 5,
+            prepared_statements: true,
+            statement_timeout: Duration::from_secs(30),
+        },
+    )
+    .unwrap()
 }
 
 async fn create(server_url: &str, template: &str) -> String {

@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 use source::{Mention, Named, Source, repository};
 
 /// Each room of `src/` and what it may import, from the bottom up.
-const ROOMS: [(&str, &[&str]); 11] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("roster", &[]),
     ("clock", &[]),
+    ("progress", &[]),
     ("settings", &[]),
     ("telemetry", &[]),
     // These two never meet.
-    ("harvest", &["roster", "clock", "telemetry"]),
-    ("store", &["roster", "clock", "telemetry"]),
-    ("sync", &["harvest", "store", "roster", "clock", "telemetry"]),
+    ("harvest", &["roster", "clock", "progress", "telemetry"]),
+    ("store", &["roster", "clock", "progress", "telemetry"]),
+    ("sync", &["harvest", "store", "roster", "clock", "progress", "telemetry"]),
     // Tells how the workers are, and is nobody's but the wiring's.
     ("http", &["sync", "store", "roster", "clock", "telemetry"]),
     // Below here nobody sees the settings.
@@ -29,6 +30,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
 const LIBRARIES: [(&str, &[&str]); 17] = [
     // `sync` hands the pool on from `store` to `store`.
     ("sqlx", &["store", "sync"]),
+    ("sqlx_core", &["store"]),
     // `cli` asks the local listener; `telemetry` proves that reqwest's own lines keep the token.
     ("reqwest", &["harvest", "cli", "telemetry"]),
     ("governor", &["harvest"]),

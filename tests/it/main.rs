@@ -43,6 +43,7 @@ mod local_postgres;
 mod logging;
 mod logical;
 mod look_ups;
+mod lost_connections;
 mod many;
 mod metrics;
 mod migrating;

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use chrono::DateTime;
 use harvest_sim::Sim;
-use rosterd::store::Store;
+use rosterd::store::{Session, Store};
 use serde_json::Value;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// An event as a consumer reads it.
@@ -198,7 +197,7 @@ const WRONG_PAST: &str = "
              WHERE event.aggregatetype IN ('user', 'user_assignment')
                AND (past.type, past.valid_from) IS DISTINCT FROM (event.type, event.recorded_at))";
 
-async fn events_since(snapshot: &mut PgConnection, seq: i64) -> Vec<Told> {
+async fn events_since(snapshot: &mut Session, seq: i64) -> Vec<Told> {
     let rows: Vec<(i64, Uuid, String, String, i64, Value)> = sqlx::query_as(
         "SELECT seq, id, type, aggregateid, version, payload FROM roster.outbox WHERE seq > $1 ORDER BY seq",
     )
@@ -218,7 +217,7 @@ async fn events_since(snapshot: &mut PgConnection, seq: i64) -> Vec<Told> {
         .collect()
 }
 
-async fn rows(snapshot: &mut PgConnection, account: i64, table: &str) -> BTreeMap<i64, Value> {
+async fn rows(snapshot: &mut Session, account: i64, table: &str) -> BTreeMap<i64, Value> {
     let statement = format!("SELECT id, to_jsonb(t) FROM roster.{table} AS t WHERE account_id = $1");
     let rows: Vec<(i64, Value)> =
         sqlx::query_as(sqlx::AssertSqlSafe(statement)).bind(account).fetch_all(snapshot).await.unwrap();

@@ -94,7 +94,11 @@ async fn two_daemons_and_the_commands_work_through_a_pooler_and_one_of_them_writ
     second.until("daemon.started").await;
 
     // Others of the same pooler, that share its connections and leave their own statements there.
-    let options = rosterd::store::ConnectOptions { max_connections: 4, prepared_statements: false };
+    let options = rosterd::store::ConnectOptions {
+        max_connections: 4,
+        prepared_statements: false,
+        statement_timeout: Duration::from_secs(30),
+    };
     let store = rosterd::store::Store::new(&SecretString::from(pooler.url.as_str()), &options).unwrap();
     let noise = tokio::spawn({
         let store = store.clone();

@@ -1,4 +1,4 @@
-//! The way to a PostgreSQL server, which a test can cut, hold, and lead elsewhere.
+//! The way to a PostgreSQL server, which a test can cut, hold, lead elsewhere, and let lose its connections silently.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -25,6 +25,8 @@ pub struct Wire {
     here: SocketAddr,
     there: Arc<Mutex<SocketAddr>>,
     is: watch::Sender<Is>,
+    /// How often the connections were lost silently.
+    losses: watch::Sender<u64>,
 }
 
 impl Wire {
@@ -34,11 +36,12 @@ impl Wire {
         let here = place_holder.local_addr().unwrap();
         let there = Arc::new(Mutex::new(place(url)));
         let (is, watched) = watch::channel(Is::Open);
+        let (losses, lost) = watch::channel(0);
         let mut through = Url::parse(url).unwrap();
         through.set_ip_host(here.ip()).unwrap();
         through.set_port(Some(here.port())).unwrap();
-        tokio::spawn(serve(place_holder, there.clone(), watched));
-        Self { url: through.into(), here, there, is }
+        tokio::spawn(serve(place_holder, there.clone(), watched, lost));
+        Self { url: through.into(), here, there, is, losses }
     }
 
     /// How to connect through it.
@@ -57,6 +60,12 @@ impl Wire {
     /// As when the server, or the network, stands still.
     pub fn hold(&self) {
         self.is.send_replace(Is::Held);
+    }
+
+    /// As when a firewall forgets the connections that there are: nothing sent on them arrives any more, not even that they
+    /// are closed, and neither end learns of it. New ones work.
+    pub fn lose_connections(&self) {
+        self.losses.send_modify(|losses| *losses += 1);
     }
 
     /// It is well again.
@@ -83,7 +92,12 @@ fn socket(at: SocketAddr) -> TcpSocket {
 }
 
 /// Listens where `place_holder` is bound, which keeps the port from everybody else while nobody listens.
-async fn serve(place_holder: TcpSocket, there: Arc<Mutex<SocketAddr>>, mut is: watch::Receiver<Is>) {
+async fn serve(
+    place_holder: TcpSocket,
+    there: Arc<Mutex<SocketAddr>>,
+    mut is: watch::Receiver<Is>,
+    losses: watch::Receiver<u64>,
+) {
     let (here, mut cut) = (place_holder.local_addr().unwrap(), is.clone());
     loop {
         let listener = socket(here).listen(64).unwrap();
@@ -95,8 +109,9 @@ async fn serve(place_holder: TcpSocket, there: Arc<Mutex<SocketAddr>>, mut is: w
                     let Ok(server) = TcpStream::connect(target).await else { continue };
                     let (client_in, client_out) = accepted.unwrap().0.into_split();
                     let (server_in, server_out) = server.into_split();
-                    tokio::spawn(pump(client_in, server_out, is.clone()));
-                    tokio::spawn(pump(server_in, client_out, is.clone()));
+                    let fate = Fate { losses: losses.clone(), known: *losses.borrow() };
+                    tokio::spawn(pump(client_in, server_out, is.clone(), fate.clone()));
+                    tokio::spawn(pump(server_in, client_out, is.clone(), fate));
                 }
                 () = until(&mut cut, |is| is == Is::Cut) => break,
             }
@@ -106,15 +121,34 @@ async fn serve(place_holder: TcpSocket, there: Arc<Mutex<SocketAddr>>, mut is: w
     }
 }
 
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut is: watch::Receiver<Is>) {
+/// Whether a connection was lost silently.
+#[derive(Clone)]
+struct Fate {
+    losses: watch::Receiver<u64>,
+    known: u64,
+}
+
+impl Fate {
+    fn is_lost(&self) -> bool {
+        *self.losses.borrow() > self.known
+    }
+}
+
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut is: watch::Receiver<Is>, fate: Fate) {
     let mut cut = is.clone();
     let flow = async {
         let mut chunk = vec![0; 16 << 10];
         while let Ok(read @ 1..) = from.read(&mut chunk).await {
             until(&mut is, |is| is == Is::Open).await;
+            if fate.is_lost() {
+                continue;
+            }
             if to.write_all(&chunk[..read]).await.is_err() {
                 return;
             }
+        }
+        if fate.is_lost() {
+            std::future::pending::<()>().await;
         }
     };
     tokio::select! {

@@ -9,6 +9,7 @@ fn the_defaults_stand_alone() {
     assert!(settings.database.url.is_none());
     assert_eq!(settings.database.data_dir, PathBuf::from("/home/jo/.local/share/rosterd/postgres"));
     assert_eq!((settings.database.max_connections, settings.harvest.per_page), (5, 2000));
+    assert_eq!(settings.database.statement_timeout, Duration::from_secs(30));
     assert_eq!(settings.harvest.base_url.as_str(), "https://api.harvestapp.com/v2");
     assert_eq!((settings.rate_limit.requests, settings.rate_limit.reserve), (100, 5));
     assert_eq!(

@@ -22,6 +22,7 @@ fn nonsense_is_refused_with_its_source_and_what_is_allowed() {
         ("retention.cycles", "0s", SECOND),
         ("retention.history", "never", "give a duration of at least 1s, such as \"60s\", or \"forever\""),
         ("harvest.request_timeout", "0s", "give a duration of at least 100ms, such as \"60s\""),
+        ("database.statement_timeout", "500ms", "give a duration of at least 1s, such as \"60s\""),
         ("rate_limit.window", "15", "give a duration of at least 100ms, such as \"60s\""),
         ("rate_limit.scope", "tokens", "give \"process\" or \"token\""),
         ("log.format", "JSON", "give \"auto\" or \"json\" or \"pretty\""),

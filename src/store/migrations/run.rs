@@ -5,12 +5,12 @@ use std::pin::pin;
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, Migrator};
-use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr, Transaction};
+use sqlx::{AssertSqlSafe, SqlSafeStr};
 use tokio::time::{Instant, sleep};
 
 use super::text::{self, Index};
 use super::{LOCK_WAIT, prepared};
-use crate::store::{Connections, Store, StoreError};
+use crate::store::{Connections, Session, Store, StoreError, Transaction};
 use crate::telemetry::chain;
 
 /// Any number will do, as long as every rosterd takes the same.
@@ -26,7 +26,7 @@ pub(super) struct Run {
     pool: Connections,
     /// A transaction that keeps other rosterds from migrating, and looks which sessions are in the way. It has no snapshot
     /// between its statements; a concurrent index build would wait for one.
-    pub guard: Transaction<'static, Postgres>,
+    pub guard: Transaction,
     give_up: Instant,
 }
 
@@ -46,7 +46,7 @@ impl Run {
             }
             sleep(LOOK).await;
         }
-        Ok(Self { pool: store.pool.clone(), guard, give_up })
+        Ok(Self { pool: store.pool.for_long_statements(), guard, give_up })
     }
 
     /// Applies one migration.
@@ -63,7 +63,8 @@ impl Run {
         let attempt = async || {
             let mut transaction = begin(&pool).await?;
             internal_schema(&mut transaction).await?;
-            migrator.run(&mut *transaction).await?;
+            let applied = async { Ok(migrator.run(transaction.raw()).await) };
+            pool.bounds().within(applied).await??;
             Ok(transaction.commit().await?)
         };
         self.patiently(migration.version, &sql, attempt).await
@@ -99,7 +100,8 @@ impl Run {
                 None if !found.has_rows => return Ok(false),
                 None => {}
             }
-            match sqlx::raw_sql(AssertSqlSafe(index.concurrently.clone())).execute(pool.sessions()).await {
+            let mut session = pool.session().await?;
+            match sqlx::raw_sql(AssertSqlSafe(index.concurrently.clone())).execute(&mut session).await {
                 // A column that the migration adds itself.
                 Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42703") => Ok(false),
                 built => Ok(built.map(|_| true)?),
@@ -185,7 +187,7 @@ impl Run {
 }
 
 /// A transaction that waits for no lock for long, and may work for as long as it takes.
-async fn begin(pool: &Connections) -> Result<Transaction<'static, Postgres>, StoreError> {
+async fn begin(pool: &Connections) -> Result<Transaction, StoreError> {
     let mut transaction = pool.begin().await?;
     sqlx::query!(
         r#"SELECT set_config('lock_timeout', $1, true) AS a, set_config('statement_timeout', '0', true) AS b"#,
@@ -214,15 +216,15 @@ async fn grant_rights(pool: &Connections) -> Result<(), StoreError> {
 }
 
 /// Makes the schema of the migrations' table. CREATE SCHEMA needs the right to create one even where it exists, so look first.
-async fn internal_schema(transaction: &mut Transaction<'_, Postgres>) -> Result<(), StoreError> {
+async fn internal_schema(transaction: &mut Session) -> Result<(), StoreError> {
     let known = sqlx::query!(r#"SELECT to_regnamespace('rosterd_internal') IS NOT NULL AS "known!""#)
-        .fetch_one(&mut **transaction)
+        .fetch_one(&mut *transaction)
         .await?
         .known;
     if !known {
-        sqlx::query!("CREATE SCHEMA rosterd_internal").execute(&mut **transaction).await?;
+        sqlx::query!("CREATE SCHEMA rosterd_internal").execute(&mut *transaction).await?;
         sqlx::query!("COMMENT ON SCHEMA rosterd_internal IS 'rosterd: which migrations have been applied'")
-            .execute(&mut **transaction)
+            .execute(&mut *transaction)
             .await?;
     }
     Ok(())
