@@ -5,17 +5,17 @@
 //! on until their trust runs out, `ttl` after the last heartbeat that succeeded, and stand still then.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::harvest::pace::{Limits, Pace};
+use crate::harvest::pace::{Limits, Needs, Pace};
 use crate::store::Connections;
 use crate::store::permits::{self, Ask, Beat, Chunk, News, Replica};
 
@@ -75,11 +75,10 @@ impl Budgets {
             replica,
             ttl,
             limits,
-            held,
+            held: Mutex::new(held),
             bell,
             standing: sender,
-            reviewed: Instant::now(),
-            database: Database { patience: ttl / 3, failing: None },
+            database: Database { patience: ttl / 3, failing: Mutex::default(), way: Notify::new() },
         };
         let task = AbortOnDropHandle::new(tokio::spawn(keeper.run(stop.clone())));
         Self { replica: id, paces, standing, keeper: Some((stop, task)) }
@@ -147,62 +146,85 @@ struct Keeper {
     replica: Replica,
     ttl: Duration,
     limits: Limits,
-    held: Vec<Held>,
+    held: Mutex<Vec<Held>>,
     bell: Arc<Notify>,
     standing: watch::Sender<Standing>,
-    reviewed: Instant,
     database: Database,
 }
 
 impl Keeper {
     async fn run(mut self, stop: CancellationToken) {
         // Whatever is under way at the stop is dropped: all of it may be left in doubt.
-        let _ = stop.run_until_cancelled(Box::pin(self.keep())).await;
-        let rest = self.held.iter().map(|held| held.pace.close()).max().unwrap_or_default();
-        let farewell = permits::leave(&self.pool, self.replica.id, rest);
+        let work = async { tokio::join!(self.keep_alive(), self.keep()) };
+        let _ = stop.run_until_cancelled(Box::pin(work)).await;
+        let rest = self.held().iter().map(|held| held.pace.close()).max().unwrap_or_default();
         self.database.patience = self.database.patience.min(FAREWELL);
+        let farewell = permits::leave(&self.pool, self.replica.id, rest);
         let _ = self.database.ask(farewell).await;
     }
 
-    async fn keep(&mut self) {
+    /// Beats, whatever else is under way.
+    async fn keep_alive(&self) {
         let mut beats = interval(self.ttl / 3);
-        let mut looks = interval(LOOK.min(self.ttl / 3));
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            beats.tick().await;
+            self.beat().await;
+        }
+    }
+
+    async fn keep(&self) {
+        // A process that is not registered takes no permits.
+        let _ = self.standing.subscribe().wait_for(|standing| standing.registrations > 0).await;
+        let mut looks = interval(LOOK.min(self.ttl / 3));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let bell = self.bell.clone();
+        let mut reviewed = Instant::now();
         loop {
             tokio::select! {
-                _ = beats.tick() => {
-                    self.beat().await;
-                    self.review().await;
+                _ = looks.tick() => {
+                    self.look().await;
+                    if reviewed.elapsed() >= self.limits.cooldown() {
+                        reviewed = Instant::now();
+                        self.review().await;
+                    }
                 }
-                _ = looks.tick() => self.look().await,
-                () = bell.notified() => {}
+                () = self.bell.notified() => {}
             }
             self.serve().await;
         }
     }
 
+    /// Never kept while the database is asked.
+    fn held(&self) -> MutexGuard<'_, Vec<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Tells the database that this process lives, and the paces what the database knows.
-    async fn beat(&mut self) {
-        let chunks = self.held.iter().flat_map(|held| held.chunks.iter().chain(&held.yielding));
-        let chunks: Vec<i64> = chunks.map(|chunk| chunk.id).collect();
+    async fn beat(&self) {
+        let asked: Vec<i64> = self
+            .held()
+            .iter()
+            .flat_map(|held| held.chunks.iter().chain(&held.yielding))
+            .map(|chunk| chunk.id)
+            .collect();
         // Trust counts from before the statement was sent: the database's count begins later.
         let sent = Instant::now();
         let hold = self.limits.hold(self.ttl);
-        let beat = permits::beat(&self.pool, &self.replica, self.ttl, hold, &chunks);
-        let Some(Beat { was_alive, kept }) = self.database.ask(beat).await else { return };
+        let beat = permits::beat(&self.pool, &self.replica, self.ttl, hold, &asked);
+        let Some(Beat { was_alive, kept }) = self.database.ask_first(beat).await else { return };
         self.database.recovered();
+        // A batch that was taken since is not among those that the database was asked about.
+        let is_lost = |chunk: &Chunk| asked.contains(&chunk.id) && !kept.contains(&chunk.id);
         // Registered anew: those who may have lost their account by it look first, and send with the next heartbeat.
         let is_back = !was_alive && self.standing.borrow().registrations > 0;
-        for Held { pace, chunks, yielding, .. } in &mut self.held {
-            yielding.take_if(|chunk| !kept.contains(&chunk.id));
+        for Held { pace, chunks, yielding, .. } in &mut *self.held() {
+            yielding.take_if(|chunk| is_lost(chunk));
             chunks.retain(|chunk| {
-                let ours = kept.contains(&chunk.id);
-                if !ours {
+                let lost = is_lost(chunk);
+                if lost {
                     pace.lose(chunk.permits);
                 }
-                ours
+                !lost
             });
             if !is_back {
                 pace.trust_until(sent + self.ttl);
@@ -215,13 +237,14 @@ impl Keeper {
     }
 
     /// Learns of the silence that other processes were asked for, and of those who wait for permits.
-    async fn look(&mut self) {
-        let budgets: Vec<&str> = self.held.iter().map(|held| held.name.as_str()).collect();
+    async fn look(&self) {
+        let budgets: Vec<String> = self.held().iter().map(|held| held.name.clone()).collect();
+        let budgets: Vec<&str> = budgets.iter().map(String::as_str).collect();
         let news = permits::news(&self.pool, self.replica.id, &budgets);
         let Some(news) = self.database.ask(news).await else { return };
         let news: HashMap<&str, &News> = news.iter().map(|news| (&*news.budget, news)).collect();
         let mut back = Vec::new();
-        for held in &mut self.held {
+        for held in &mut *self.held() {
             let news = news.get(&*held.name);
             if let Some(pause) = news.map(|news| news.pause).filter(|pause| !pause.is_zero()) {
                 held.pace.pause_until(Instant::now() + pause);
@@ -238,13 +261,9 @@ impl Keeper {
     }
 
     /// Once a window, gives back what nobody needed in it, save one chunk of each budget.
-    async fn review(&mut self) {
-        if self.reviewed.elapsed() < self.limits.cooldown() {
-            return;
-        }
-        self.reviewed = Instant::now();
+    async fn review(&self) {
         let mut unneeded = Vec::new();
-        for Held { pace, chunks, .. } in &mut self.held {
+        for Held { pace, chunks, .. } in &mut *self.held() {
             let mut surplus = pace.surplus();
             while chunks.len() > 1
                 && let Some(chunk) =
@@ -261,22 +280,26 @@ impl Keeper {
     }
 
     /// Does what the paces ask for: passes on their pauses, takes permits.
-    async fn serve(&mut self) {
+    async fn serve(&self) {
         let (of, hold) = (self.limits.permits(), self.limits.hold(self.ttl));
-        for Held { name: budget, pace, chunks, share, .. } in &mut self.held {
-            let needs = pace.needs();
+        let count = self.held().len();
+        for nth in 0..count {
+            let Some((budget, pace, needs, is_short)) = self.held().get(nth).map(Held::wants) else { break };
             if let Some(until) = needs.pause {
                 let pause = until.saturating_duration_since(Instant::now());
-                let told = permits::pause(&self.pool, budget, of, pause);
+                let told = permits::pause(&self.pool, &budget, of, pause);
                 if self.database.ask(told).await.is_some() {
                     pace.pause_recorded(until);
                 }
             }
-            if needs.permits && share.is_none_or(|share| chunks.len() < share) {
-                let ask = Ask { budget, replica: self.replica.id, permits: self.limits.chunk(), of, hold };
-                if let Some(Some(chunk)) = self.database.ask(permits::take(&self.pool, ask)).await {
-                    chunks.push(chunk);
-                    pace.add(chunk.permits);
+            if is_short {
+                let permits = self.limits.chunk();
+                let ask = Ask { budget: &budget, replica: self.replica.id, permits, of, hold };
+                if let Some(Some(chunk)) = self.database.ask(permits::take(&self.pool, ask)).await
+                    && let Some(held) = self.held().get_mut(nth)
+                {
+                    held.chunks.push(chunk);
+                    held.pace.add(chunk.permits);
                 }
             }
         }
@@ -284,6 +307,13 @@ impl Keeper {
 }
 
 impl Held {
+    /// What the pace needs, and whether a batch of permits may be taken for it.
+    fn wants(&self) -> (String, Pace, Needs, bool) {
+        let needs = self.pace.needs();
+        let is_short = needs.permits && self.share.is_none_or(|share| self.chunks.len() < share);
+        (self.name.clone(), self.pace.clone(), needs, is_short)
+    }
+
     /// Yields what is beyond our share, a chunk at a time; tells the one that can be given back now.
     fn yielded(&mut self) -> Option<i64> {
         if let Some(chunk) = self.yielding.take_if(|_| self.pace.is_within()) {
@@ -301,21 +331,47 @@ impl Held {
 struct Database {
     patience: Duration,
     /// What the server answered when that was last said: an SQLSTATE, or nothing.
-    failing: Option<String>,
+    failing: Mutex<Option<String>>,
+    /// Has other statements make way for the heartbeat.
+    way: Notify,
 }
 
 impl Database {
-    async fn ask<T>(&mut self, question: impl Future<Output = sqlx::Result<T>>) -> Option<T> {
-        let error = match timeout(self.patience, question).await {
-            Ok(Ok(answer)) => return Some(answer),
-            Ok(Err(error)) => error,
-            Err(_) => sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()),
+    /// Asks, and gives up where the heartbeat needs the connection.
+    async fn ask<T>(&self, question: impl Future<Output = sqlx::Result<T>>) -> Option<T> {
+        tokio::select! {
+            answer = timeout(self.patience, question) => self.heard(answer.unwrap_or_else(|_| Err(late()))),
+            () = self.way.notified() => self.heard(Err(late())),
+        }
+    }
+
+    /// Asks before all others: a statement that keeps the connection for half of the time that there is ends then.
+    async fn ask_first<T>(&self, question: impl Future<Output = sqlx::Result<T>>) -> Option<T> {
+        let make_way = async {
+            sleep(self.patience / 2).await;
+            self.way.notify_waiters();
+            std::future::pending().await
+        };
+        let answer = timeout(self.patience, async {
+            tokio::select! {
+                answer = question => answer,
+                never = make_way => never,
+            }
+        });
+        self.heard(answer.await.unwrap_or_else(|_| Err(late())))
+    }
+
+    fn heard<T>(&self, answer: sqlx::Result<T>) -> Option<T> {
+        let error = match answer {
+            Ok(answer) => return Some(answer),
+            Err(error) => error,
         };
         let answer = error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default();
         // After a restart or a fail-over another thing may be wrong than that it was away: that is news.
         let passing = answer.is_empty() || answer.starts_with("57P");
-        if self.failing.as_ref().is_none_or(|said| !passing && *said != answer) {
-            self.failing = Some(answer.into_owned());
+        let mut failing = self.failing();
+        if failing.as_ref().is_none_or(|said| !passing && *said != answer) {
+            *failing = Some(answer.into_owned());
             warn!(
                 event = "budget.unreachable",
                 %error,
@@ -326,9 +382,17 @@ impl Database {
     }
 
     /// The heartbeat says so: a server that is read-only answers mere questions.
-    fn recovered(&mut self) {
-        if self.failing.take().is_some() {
+    fn recovered(&self) {
+        if self.failing().take().is_some() {
             info!(event = "budget.recovered", "the database answers again: requests go on");
         }
     }
+
+    fn failing(&self) -> MutexGuard<'_, Option<String>> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn late() -> sqlx::Error {
+    sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }

@@ -4,13 +4,18 @@ use std::io::Write;
 use std::time::Duration;
 
 use harvest_sim::{Company, Options, Sim};
+use rosterd::harvest::pace::{Lane, Limits};
 use rosterd::store::Connections;
-use rosterd::store::permits::{self, Ask};
+use rosterd::store::permits::{self, Ask, Replica};
+use rosterd::sync::budget::Budgets;
 use sqlx::postgres::PgPoolOptions;
+use sqlx::{Connection, PgConnection};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::database::TestDatabase;
-use crate::program::Program;
+use crate::program::{Program, STUCK};
 
 const WINDOW: Duration = Duration::from_millis(1500);
 
@@ -90,6 +95,46 @@ async fn budget_of_a_token_has_one_name_in_a_database_and_another_in_the_next() 
     assert_ne!(seen[0], seen[1]);
     let unsalted = Uuid::new_v5(&rosterd::roster::event::NAMESPACE, sim.token().as_bytes()).to_string();
     assert!(seen.iter().all(|name| name.starts_with("token ") && !name.contains(&unsalted)), "{seen:?}");
+}
+
+#[tokio::test]
+async fn heartbeats_go_on_while_permit_grants_wait_for_locks() {
+    const TTL: Duration = Duration::from_secs(3);
+    let database = TestDatabase::new().await;
+    let names: Vec<String> = (0..12).map(|nth| format!("budget {nth}")).collect();
+    let mut locks = PgConnection::connect(database.url()).await.unwrap();
+    let one = PgPoolOptions::new().max_connections(1).connect_lazy(database.url()).unwrap();
+    let replica = Replica { id: Uuid::new_v4(), name: "test".to_owned() };
+    let limits =
+        Limits { requests: 10, window: Duration::from_secs(1), reserve: 0, grace: Duration::from_secs(1) };
+    let budgets = Budgets::start(one.into(), replica, TTL, limits, names.clone());
+    budgets.registered().await;
+    for name in &names {
+        sqlx::query("SELECT pg_advisory_lock(hashtextextended('rosterd.permits/' || $1, 0))")
+            .bind(name)
+            .execute(&mut locks)
+            .await
+            .unwrap();
+    }
+    let waiting: Vec<_> = names
+        .iter()
+        .map(|name| {
+            let pace = budgets.pace(name).unwrap();
+            AbortOnDropHandle::new(tokio::spawn(async move { drop(pace.permit(Lane::Poll).await) }))
+        })
+        .collect();
+    let (standing, began) = (budgets.standing(), Instant::now());
+    while began.elapsed() < TTL * 4 {
+        let silent = standing.borrow().beat_at.unwrap().elapsed();
+        assert!(silent < TTL, "no heartbeat for {silent:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert!(waiting.iter().all(|permit| !permit.is_finished()), "the locks are held");
+    locks.close().await.unwrap();
+    for permit in waiting {
+        timeout(STUCK, permit).await.expect("stuck").unwrap();
+    }
+    budgets.stop().await;
 }
 
 #[tokio::test]
