@@ -37,7 +37,7 @@ pub(super) fn wake(
                     Ok(Some(mut bell)) => {
                         // What was asked while nothing listened.
                         for account in store.asked().await.unwrap_or_default() {
-                            call(&workers, Some(account));
+                            notify(&workers, Some(account));
                         }
                         while let Ok(account) = bell.rung().await {
                             notify(&workers, account);

@@ -16,8 +16,9 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::harvest::pace::{Limits, Needs, Pace};
-use crate::store::Connections;
 use crate::store::permits::{self, Ask, Beat, Chunk, News, Replica};
+use crate::store::{Connections, StoreError};
+use crate::telemetry::chain;
 
 /// How soon a process learns that another one of the budget was asked for silence. The requests that it sends until
 /// then are the price of not asking the database before each.
@@ -366,15 +367,16 @@ impl Database {
             Ok(answer) => return Some(answer),
             Err(error) => error,
         };
-        let answer = error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default();
+        let answer = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        let answer = answer.unwrap_or_default().into_owned();
         // After a restart or a fail-over another thing may be wrong than that it was away: that is news.
         let passing = answer.is_empty() || answer.starts_with("57P");
         let mut failing = self.failing();
         if failing.as_ref().is_none_or(|said| !passing && *said != answer) {
-            *failing = Some(answer.into_owned());
+            *failing = Some(answer);
             warn!(
                 event = "budget.unreachable",
-                %error,
+                error = %chain(&StoreError::from(error)),
                 "the database does not answer for the request budget: requests stop soon unless it comes back"
             );
         }

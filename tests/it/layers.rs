@@ -27,7 +27,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
 ];
 
 /// Libraries that are one room's business, and the rooms that may name them.
-const LIBRARIES: [(&str, &[&str]); 17] = [
+const LIBRARIES: [(&str, &[&str]); 18] = [
     // `sync` hands the pool on from `store` to `store`.
     ("sqlx", &["store", "sync"]),
     ("sqlx_core", &["store"]),

@@ -130,7 +130,7 @@ impl Daemon {
         self.until_entry(words, said).await
     }
 
-    async fn until_entry(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub async fn until_entry(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let give_up = tokio::time::Instant::now() + STUCK;
         loop {
             while let Ok(line) = self.log.try_recv() {
