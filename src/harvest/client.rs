@@ -287,8 +287,8 @@ impl Client {
         let (account, what, status) = (self.account(), what.to_owned(), answer.status);
         match status {
             StatusCode::UNAUTHORIZED => HarvestError::Refused { account, what },
-            StatusCode::FORBIDDEN if is_from_harvest(answer) => HarvestError::Forbidden { account, what },
-            StatusCode::NOT_FOUND if is_from_harvest(answer) && self.has_version() => {
+            StatusCode::FORBIDDEN if is_forbidden(answer) => HarvestError::Forbidden { account, what },
+            StatusCode::NOT_FOUND if is_gone(answer) && self.has_version() => {
                 HarvestError::UnknownAccount { account, what }
             }
             StatusCode::OK | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => self.not_harvest(answer, what),
@@ -360,15 +360,14 @@ fn is_gone(answer: &Answer) -> bool {
         && serde_json::from_slice::<NotFound>(&answer.body).is_ok_and(|body| body.status == 404)
 }
 
-/// Whether an error has a shape of Harvest's own: `{"message": …}` for a 403, `{"status": 404, "error": …}` for a 404.
-fn is_from_harvest(answer: &Answer) -> bool {
+/// Harvest's own 403, `{"message":"Not authorized!"}`.
+fn is_forbidden(answer: &Answer) -> bool {
     #[derive(Deserialize)]
-    struct Refusal {
-        message: Option<String>,
-        error: Option<String>,
+    struct Forbidden {
+        message: String,
     }
-    let is_refusal = |refusal: Refusal| refusal.message.or(refusal.error).is_some();
-    answer.is_json() && serde_json::from_slice(&answer.body).is_ok_and(is_refusal)
+    answer.is_json()
+        && serde_json::from_slice::<Forbidden>(&answer.body).is_ok_and(|body| !body.message.is_empty())
 }
 
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, HarvestError> {

@@ -5,6 +5,7 @@ use rosterd::harvest::HarvestError;
 use rosterd::sync::cycle::CycleError;
 use rosterd::sync::schedule::Mode;
 
+use crate::front::Front;
 use crate::program::Program;
 use crate::scene::Scene;
 use crate::world::{World, client_with};
@@ -91,6 +92,17 @@ async fn html_refusal_names_status_content_type_and_host() {
     scene.sim.inject(Fault::html(404).on(format!("/users/{user}")).forever());
     let said = scene.program().call(&["sync", "--user", &user]).await.expect(69).sentence();
     assert!(said.contains("404") && said.contains("text/html"), "{said}");
+}
+
+#[tokio::test]
+async fn json_404_of_a_gateway_does_not_speak_of_the_account() {
+    let scene = Scene::new().await;
+    let front = Front::of([&scene.sim]).await;
+    let body = r#"{"message":"no Route matched with those values"}"#;
+    front.answer_once("/users?", 404, &[("content-type", "application/json")], body);
+    let mut program = scene.program();
+    let said = program.set("HARVEST_BASE_URL", front.base_url()).call(&["sync"]).await.expect(69).sentence();
+    assert!(said.contains("127.0.0.1") && !said.contains("HARVEST_ACCOUNT_ID"), "{said}");
 }
 
 #[tokio::test]
