@@ -1,9 +1,9 @@
 //! Brings the schema up to date, beside a daemon and readers that go on working.
 //!
 //! Each migration is one transaction: it is applied as a whole or not at all. A migration waits for a lock for at most
-//! [`LOCK_WAIT`], because other sessions queue behind a strong lock that is waited for. If it does not get the lock, it
+//! `LOCK_WAIT`, because other sessions queue behind a strong lock that is waited for. If it does not get the lock, it
 //! rolls back, lets the others through and tries again. Indexes of tables that hold rows are built before the migration's
-//! transaction, `CONCURRENTLY`, so that no build keeps a strong lock (see [`text`]).
+//! transaction, `CONCURRENTLY`, so that no build keeps a strong lock (see `text`).
 //!
 //! sqlx's own lock is a *session* lock and its table is in `public`. Neither works through a pooler in transaction mode or
 //! on a PostgreSQL 15 that denies CREATE there. So the lock is a transaction's, and the table is in a schema of rosterd's.
