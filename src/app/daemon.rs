@@ -127,7 +127,7 @@ impl App {
             account_ids = named(accounts),
             poll_interval = %self.settings.sync.poll_interval,
             listen = self.settings.http.listen.map(tracing::field::display),
-            database = self.store.host(),
+            database = self.store.target().host(),
             "started"
         );
         service::ready();

@@ -28,6 +28,7 @@ const CLOSE: Duration = Duration::from_secs(1);
 pub struct Target {
     /// Host and port, or the path of the socket.
     server: String,
+    /// The directory of the socket, if there is one.
     host: String,
     database: String,
     user: String,
@@ -44,15 +45,14 @@ impl Target {
                 .concat()
                 .contains('@')
         });
-        let (host, port, user) = (options.get_host(), options.get_port(), options.get_username());
-        let server = match options.get_socket() {
-            Some(directory) => format!("{}/.s.PGSQL.{port}", directory.display()),
-            None if host.starts_with('/') => format!("{host}/.s.PGSQL.{port}"),
-            None => format!("{host}:{port}"),
-        };
+        let (port, user) = (options.get_port(), options.get_username());
+        let socket = options.get_socket().map(|directory| directory.display().to_string());
+        let host = socket.unwrap_or_else(|| options.get_host().to_owned());
+        let server =
+            if host.starts_with('/') { format!("{host}/.s.PGSQL.{port}") } else { format!("{host}:{port}") };
         Self {
             server,
-            host: host.to_owned(),
+            host,
             database: options.get_database().unwrap_or(user).to_owned(),
             user: user.to_owned(),
             is_shown,
@@ -70,8 +70,8 @@ impl Target {
         if self.is_shown { format!("{:?}", self.user) } else { "of database.url".to_owned() }
     }
 
-    /// The host, as a certificate names it.
-    pub(super) fn host(&self) -> &str {
+    /// The host, as a certificate names it, or the directory of its socket; `HOST` if no part is shown.
+    pub fn host(&self) -> &str {
         if self.is_shown { &self.host } else { "HOST" }
     }
 }
@@ -201,7 +201,7 @@ impl Store {
         &self.target
     }
 
-    /// Connects once beside the pool, which would hide some errors behind its own timeout, and looks at the version; then
+    /// Connects once outside the pool, which would hide some errors behind its own timeout, and looks at the version; then
     /// asks the pool.
     ///
     /// # Errors

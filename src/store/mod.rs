@@ -125,13 +125,6 @@ impl Store {
         &self.reserved
     }
 
-    /// The server's host, or the directory of its socket.
-    pub fn host(&self) -> String {
-        let options = self.reserved.sessions().connect_options();
-        let socket = options.get_socket().map(|socket| socket.display().to_string());
-        socket.unwrap_or_else(|| options.get_host().to_owned())
-    }
-
     /// Closes all connections.
     pub async fn close(&self) {
         self.pool.close().await;
