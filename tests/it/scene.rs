@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use harvest_sim::{Company, Options, Sim};
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::time::{Instant, sleep};
 
 use crate::database::{TestDatabase, store};
@@ -44,6 +44,18 @@ impl Scene {
     /// Another process, with its own listener.
     pub fn program(&self) -> Program {
         Program::new(&self.sim, self.url())
+    }
+
+    /// Locks the users, and returns once a page with a new user waits for the lock, which ends with a rollback.
+    pub async fn lock_users(&self) -> PgConnection {
+        let mut lock = PgConnection::connect(self.url()).await.unwrap();
+        let statements = "BEGIN; LOCK TABLE roster.users IN ACCESS EXCLUSIVE MODE";
+        sqlx::raw_sql(statements).execute(&mut lock).await.unwrap();
+        self.sim.hire("Lena", "Locked");
+        let waits =
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'roster.users'::regclass)";
+        self.until(waits).await;
+        lock
     }
 }
 

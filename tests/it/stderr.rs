@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use harvest_sim::{Company, Options};
 use serde_json::Value;
-use sqlx::{Connection, PgConnection};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
@@ -83,13 +82,7 @@ async fn second_signal_ends_a_daemon_with_a_full_stderr_pipe_at_once() {
     let mut daemon = program.start_into(writer);
     scene.until("SELECT count(*) = 2 FROM roster.watermarks").await;
     // A statement behind a lock: the first signal alone would take seconds.
-    let mut connection = PgConnection::connect(scene.url()).await.unwrap();
-    let mut lock = connection.begin().await.unwrap();
-    sqlx::raw_sql("LOCK TABLE roster.users IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
-    scene.sim.hire("Lena", "Locked");
-    let waits =
-        "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'roster.users'::regclass)";
-    scene.until(waits).await;
+    let _lock = scene.lock_users().await;
     daemon.signal("-TERM");
     daemon.signal("-INT");
     let insisted = Instant::now();

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use harvest_sim::{Company, Fault, Options};
-use sqlx::{Connection, PgConnection};
 use tokio::time::Instant;
 
 use crate::program::{Daemon, Program, STUCK};
@@ -128,13 +127,7 @@ async fn a_second_signal_ends_it_at_once_and_without_one_a_lock_does_not_hold_it
     for (second, code) in [(Some("-TERM"), 143), (Some("-INT"), 130), (None, 0)] {
         let mut daemon = program.start();
         daemon.until("daemon.started").await;
-        let mut connection = PgConnection::connect(scene.url()).await.unwrap();
-        let mut lock = connection.begin().await.unwrap();
-        sqlx::raw_sql("LOCK TABLE roster.users IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
-        scene.sim.hire("Lena", "Locked");
-        let waits =
-            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'roster.users'::regclass)";
-        scene.until(waits).await;
+        let mut lock = scene.lock_users().await;
         if let Some(second) = second {
             daemon.signal("-TERM");
             daemon.until_said("a second signal stops at once").await;
@@ -145,7 +138,7 @@ async fn a_second_signal_ends_it_at_once_and_without_one_a_lock_does_not_hold_it
         } else {
             stop(&mut daemon).await;
         }
-        lock.rollback().await.unwrap();
+        sqlx::raw_sql("ROLLBACK").execute(&mut lock).await.unwrap();
     }
     expect_the_next_to_put_it_right(&scene, &program).await;
 }
