@@ -1,4 +1,4 @@
--- A record's versions only ever go up, also after somebody deleted its row or lowered its version by hand and the events are
+-- A record's versions only ever go up, also after its row was deleted or its version lowered by hand and the events are
 -- no longer kept. The history refuses a version that is not above the last one. Rates have no history, so their last
 -- versions are kept here.
 

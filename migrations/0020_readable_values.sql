@@ -1,5 +1,5 @@
--- rosterd cannot read infinity, years of six digits, NaN, or amounts of more than 28 digits; Harvest sends none. If somebody
--- writes one by hand, PostgreSQL refuses it now; before, each cycle that read the row failed. NOT VALID: rows that are there
+-- rosterd cannot read infinity, years of six digits, NaN, or amounts of more than 28 digits; Harvest sends none. If one
+-- is written by hand, PostgreSQL refuses it now; before, each cycle that read the row failed. NOT VALID: rows that are there
 -- are not checked, so no table is read under the lock.
 
 ALTER TABLE roster.accounts

@@ -62,7 +62,7 @@ impl Failure {
         Self { place: place.or(self.place), ..self }
     }
 
-    /// A task of the daemon ended although nothing had told it to.
+    /// A task of the daemon ended although nothing had stopped it.
     pub fn task_died() -> Self {
         let fault = "a task of the daemon ended by itself; this is a fault in rosterd, its log says more";
         Self::new(Exit::Internal, fault)

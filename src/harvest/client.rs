@@ -106,7 +106,7 @@ impl Client {
         self.transport.requests()
     }
 
-    /// Where each response counts, for whoever watches this account.
+    /// Where each response counts as progress of this account's work.
     pub fn progress(&self) -> &Progress {
         &self.transport.progress
     }
@@ -302,7 +302,7 @@ impl Client {
         self.base().path().trim_end_matches('/').ends_with("/v2")
     }
 
-    /// Somebody else's answer, by what it is like.
+    /// The error for a response that does not come from Harvest, with advice by the kind of response.
     fn not_harvest(&self, answer: &Answer, what: String) -> HarvestError {
         let (base, status) = (self.base(), answer.status);
         let host = base.host_str().unwrap_or_default();

@@ -66,7 +66,7 @@ pub struct Candidate {
     pub user_is_gone: bool,
     /// Whether anybody has a say in it.
     pub standing: Standing,
-    /// Harvest answered 404 once, and it was too young for that, or a rate was absent from its user's list; true when
+    /// Harvest answered 404 once to a recently created record, or a rate was absent from its user's list; true when
     /// another 404 counts, a poll interval later.
     pub missed: Option<bool>,
 }

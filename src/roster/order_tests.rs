@@ -11,9 +11,9 @@ const IDS: [i64; 3] = [1, 2, 3];
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Somebody changes a record at Harvest.
+    /// A user of Harvest changes a record.
     Edit(i64),
-    /// Somebody deletes a record at Harvest.
+    /// A user of Harvest deletes a record.
     Delete(i64),
     /// A list is requested, by changes or whole.
     List(Reading),

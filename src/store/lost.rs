@@ -1,4 +1,4 @@
-//! Records whose rows somebody deleted by hand, although their last event is no deletion.
+//! Records whose rows were deleted by hand, although their last event is no deletion.
 
 use super::{Fence, Session, Store, StoreError};
 use crate::roster::{AccountId, Resource};

@@ -14,7 +14,7 @@ impl Store {
 }
 
 /// A superuser, and a member of the owner, may change what another role owns. Where no migration was applied, a relation
-/// with one of rosterd's names is in the way, whoever owns it. Relations of other names are not looked at: an
+/// with one of rosterd's names is in the way, whatever role owns it. Relations of other names are not looked at: an
 /// administrator may have added them.
 pub(super) async fn require(connection: &mut Session, has_migrations: bool) -> Result<(), StoreError> {
     let found = sqlx::query!(

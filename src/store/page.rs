@@ -85,7 +85,7 @@ impl Page {
         rates::of(&mut self.transaction, self.account, users).await
     }
 
-    /// Restores rows that somebody deleted by hand; see [`Store::restore_lost`].
+    /// Restores rows that were deleted by hand; see [`Store::restore_lost`].
     pub async fn restore_lost(&mut self, resource: Resource) -> Result<u64, StoreError> {
         lost::restore(&mut self.transaction, self.account, resource).await
     }

@@ -144,7 +144,7 @@ pub struct AbsentRates {
 pub struct RatesDue {
     /// The people, by id.
     pub users: Vec<i64>,
-    /// When those were read whose reading is the longest ago; `None` where nobody is due.
+    /// When the rates that were not read for the longest time were read; `None` if no user is due.
     pub oldest_read: Option<DateTime<Utc>>,
     /// How many there are in all.
     pub all: u64,

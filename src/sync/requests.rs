@@ -59,8 +59,8 @@ impl Worker {
         }
     }
 
-    /// Does what was requested, or what is due; also tells whether the user of the request is known. `None` when the account
-    /// is no longer ours, or the worker was told to stop.
+    /// Does what was requested, or what is due; also returns whether the user of the request is known. `None` if the account
+    /// is no longer ours, or the worker must stop.
     pub(super) async fn work(
         &self,
         fence: Fence,

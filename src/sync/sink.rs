@@ -62,7 +62,7 @@ pub struct Verdicts {
     pub gone: Vec<(i64, Option<Request>)>,
     /// They wait for a person.
     pub held: Vec<(i64, Reason)>,
-    /// A first 404, and too young for one; or absent from its user's list, and not asked for yet.
+    /// A first 404 to a recently created record; or absent from its user's list, and not requested yet.
     pub missed: Vec<i64>,
 }
 

@@ -1,4 +1,4 @@
-//! A mirror that somebody changed by hand: the cycle goes on, and no version is emitted twice or goes down.
+//! A mirror that was changed by hand: the cycle goes on, and no version is emitted twice or goes down.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Connections to PostgreSQL whose packets are lost: neither end is told, and new connections work. The daemon closes them
+//! Connections to PostgreSQL whose packets are lost: neither end notices, and new connections work. The daemon closes them
 //! after `database.statement_timeout`, goes on within three times that, and loses nothing.
 
 use std::time::Duration;

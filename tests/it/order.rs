@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::world::World;
 
-/// Runs a reading beside others of this process.
+/// Runs a reading while others of this process run.
 async fn read<'w>(world: &'w World, run: impl AsyncFnOnce(Cycle<'_, Writer<'_>>) -> Report) {
     let sink = Writer {
         store: &world.store,

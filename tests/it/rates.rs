@@ -198,7 +198,7 @@ async fn without_pay_a_bad_record_keeps_none_either() {
     assert_eq!(found, 0);
 }
 
-/// Twelve requests in four seconds, of which long reads beside polls may use eight.
+/// Twelve requests in four seconds, of which long reads between polls may use eight.
 fn slow(sim: &Sim, database: &TestDatabase) -> Program {
     let mut program = Program::new(sim, database.url());
     program
