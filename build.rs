@@ -1,4 +1,4 @@
-//! Puts the git revision into the binary, for `rosterd --version`.
+//! Passes the git revision to the binary, for `rosterd --version`.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,13 +6,13 @@ use std::process::Command;
 fn main() {
     println!("cargo:rerun-if-env-changed=ROSTERD_REVISION");
     println!("cargo:rerun-if-changed=migrations");
-    // Naming a file that is not there would build anew each time.
+    // If a named file does not exist, cargo builds again each time.
     for path in [".git/HEAD", ".git/refs/heads"] {
         if Path::new(path).exists() {
             println!("cargo:rerun-if-changed={path}");
         }
     }
-    // An image is built without .git: there the revision comes in from outside.
+    // A container image is built without .git and gets the revision from the environment.
     let revision =
         std::env::var("ROSTERD_REVISION").ok().filter(|revision| !revision.is_empty()).or_else(|| {
             let git = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output().ok()?;

@@ -1,49 +1,54 @@
-# The daily commands; `just` alone lists them. CONTRIBUTING.md names the plain cargo command behind each.
+# Development commands; `just` lists them. CONTRIBUTING.md has the plain cargo command for each.
 
-# Arguments arrive as they were typed, quotes included.
+# Passes arguments unchanged, with their quotes.
 set positional-arguments
 
-# These commands
+# List the commands
 default:
     @just --list
 
-# The daemon; settings as always, for example HARVEST_ACCOUNT_ID and HARVEST_ACCESS_TOKEN
+# Run the daemon with your settings, for example HARVEST_ACCOUNT_ID and HARVEST_ACCESS_TOKEN
 run *arguments:
     cargo run -- run "$@"
 
-# A small company's working day, with everything real but Harvest
+# Run the demo: a small company's day with a simulated Harvest
 demo *arguments:
     cargo run --release --example demo -- "$@"
 
-# Harvest on this machine: prints address, token and account
+# Run the simulated Harvest; prints address, token and account
 sim *arguments:
     cargo run -p harvest-sim -- "$@"
 
-# All tests; they find or make a PostgreSQL by themselves
+# Run all tests; they find or start a PostgreSQL
 test *arguments:
     cargo test --workspace --locked "$@"
 
-# What a reviewer would not want to say
+# Run the tests that take minutes: more seeds, injected faults, the image
+campaigns *arguments:
+    cargo test --locked --test campaigns "$@"
+
+# Check format and lints
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo clippy --locked --test campaigns -- -D warnings
 
-# Puts every file into shape
+# Format all files
 fmt:
     cargo fmt --all
 
-# Makes .sqlx/ anew, after a change of a query or a migration
+# Write .sqlx/ again, after a change of a query or a migration
 prepare:
     .ci/sqlx prepare
 
-# psql on rosterd's database
+# Open psql on rosterd's database
 db *arguments:
     cargo run -- psql -- "$@"
 
-# What the program is made of, as CycloneDX in rosterd_bin.cdx.json (cargo install --locked cargo-cyclonedx)
+# Write a CycloneDX bill of materials to rosterd_bin.cdx.json (cargo install --locked cargo-cyclonedx)
 sbom:
     cargo cyclonedx --format json --spec-version 1.5 --describe binaries --no-build-deps --target x86_64-unknown-linux-gnu
 
-# All that must hold before a change goes in
+# Run all checks that a change must pass
 ci:
     .ci/run

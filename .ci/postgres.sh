@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# A throw-away PostgreSQL of this machine's own programs, for the scripts beside this file.
+# Starts a temporary PostgreSQL with the programs of this machine, for the other scripts of this directory.
 
-# Prints the directory of the newest server's programs that rosterd is made for (15 to 18); fails where there are none.
+# Prints the program directory of the newest server that rosterd supports (15 to 18); fails if there is none.
 postgres_programs() {
     local dir version best='' newest=14
     for dir in "$(pg_config --bindir 2>/dev/null || true)" /usr/lib/postgresql/*/bin /usr/pgsql-*/bin \
@@ -15,7 +15,7 @@ postgres_programs() {
     [ -n "$best" ] && echo "$best"
 }
 
-# Starts a server that listens on a socket in $1, a new directory of ours, and nowhere else; sets POSTGRES_URL.
+# Starts a server that listens only on a socket in the new directory $1; sets POSTGRES_URL.
 postgres_start() {
     local dir=$1 programs
     programs=$(postgres_programs) || {
@@ -31,7 +31,7 @@ postgres_start() {
         AS_SERVER=(runuser -u "$user" --)
     fi
     POSTGRES_CTL=("${AS_SERVER[@]+"${AS_SERVER[@]}"}" "$programs/pg_ctl" --pgdata "$dir/data" --silent)
-    # From a directory that the server's user may enter.
+    # In a directory that the server's user may enter.
     (
         cd "$dir" || exit
         "${AS_SERVER[@]+"${AS_SERVER[@]}"}" "$programs/initdb" --pgdata "$dir/data" --username postgres \
@@ -40,11 +40,11 @@ postgres_start() {
             --options "-c listen_addresses='' -c unix_socket_directories='$dir' -c fsync=off"
     )
     PATH=$programs:$PATH
-    # shellcheck disable=SC2034 # used by whoever sources this
+    # shellcheck disable=SC2034 # used by the sourcing scripts
     POSTGRES_URL="postgres://postgres@localhost/postgres?host=$dir"
 }
 
-# Stops what postgres_start started in $1, and removes it.
+# Stops the server in $1 and removes the directory.
 postgres_stop() {
     if [ -e "$1/data/postmaster.pid" ]; then
         (cd "$1" && "${POSTGRES_CTL[@]}" stop --mode immediate) || true

@@ -1,15 +1,16 @@
-//! Many accounts in one process: what they cost when nothing happens, and whether any of them waits.
+//! Many accounts in one process: resources used when idle and with changes, and delays of polls.
 //!
-//! `cargo bench -- accounts`, or `accounts ACCOUNTS SECONDS` for other numbers than 1,000 accounts and two minutes
-//! of each part. Each account is a company of 50 people with a token, and a budget, of its own; all live behind one
-//! address in this process, whose own work takes CPU from the daemon's.
+//! `cargo bench -- accounts`, or `accounts ACCOUNTS SECONDS` for other numbers than 1,000 accounts and two minutes for
+//! each part. Each account is a company of 50 users with a separate token and budget. This process serves all of them
+//! at one address, which takes CPU time from the daemon.
 
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::measured::{Daemon, Server, consumer, quantile, until, written};
+use crate::measured::{Daemon, consumer, quantile};
+use crate::postgres::{Server, until, written};
 use harvest_sim::{Company, Options, Sim};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -35,25 +36,25 @@ pub async fn measure(arguments: &[String]) {
         "SELECT count(*) = 2 * {accounts} FROM roster.watermarks WHERE watermark IS NOT NULL AND next_full_at IS NOT NULL"
     );
     until(&pool, &read).await;
-    println!("{accounts} accounts of 50 people, polled every {} s", INTERVAL.as_secs());
+    println!("{accounts} accounts of 50 users, polled every {} s", INTERVAL.as_secs());
     println!();
     let (took, requests) = (began.elapsed().as_secs_f64(), asked(&sims));
     println!("first read of all: {took:.1} s, {:.1} s of CPU, {requests} requests", daemon.cpu());
 
-    // From here on nothing is a first time.
+    // Wait until all first polls are over.
     sleep(INTERVAL + INTERVAL / 4).await;
     let idle = Part::begin(&sims, &pool, &daemon).await;
     sleep(span).await;
-    idle.end("nothing changes", &sims, &pool, &daemon).await;
+    idle.end("no changes", &sims, &pool, &daemon).await;
 
     let changes = usize::try_from(span.as_secs() * 10).unwrap();
     let heard = consumer(pool.clone(), changes, span + 2 * INTERVAL).await;
     let busy = Part::begin(&sims, &pool, &daemon).await;
     let edits = edit(&sims, changes, span).await;
-    busy.end("ten people change a second", &sims, &pool, &daemon).await;
+    busy.end("ten users change per second", &sims, &pool, &daemon).await;
     let heard = heard.await.unwrap();
-    let told = edits.iter().filter_map(|(who, at)| Some(heard.get(who)?.duration_since(*at)));
-    let mut ages: Vec<Duration> = told.collect();
+    let delays = edits.iter().filter_map(|(who, at)| Some(heard.get(who)?.duration_since(*at)));
+    let mut ages: Vec<Duration> = delays.collect();
     ages.sort_unstable();
     println!();
     println!(
@@ -65,10 +66,7 @@ pub async fn measure(arguments: &[String]) {
         quantile(&ages, (1, 1)).as_secs_f64(),
     );
     let (now, peak) = (daemon.memory("VmRSS:"), daemon.memory("VmHWM:"));
-    println!(
-        "memory {now:.0} MiB, {peak:.0} MiB at its highest; most connections {}",
-        most.load(Ordering::Relaxed)
-    );
+    println!("memory {now:.0} MiB, peak {peak:.0} MiB; at most {} connections", most.load(Ordering::Relaxed));
     let failed = std::fs::read_to_string(&log).unwrap();
     let failed = failed.lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\""));
     println!("warnings and errors in the log: {}", failed.clone().count());
@@ -108,7 +106,7 @@ fn asked(sims: &[Sim]) -> usize {
     sims.iter().map(|sim| sim.requests().len()).sum()
 }
 
-/// The most connections of the daemon that were ever seen together.
+/// The highest number of simultaneous connections of the daemon, updated in the background.
 fn watch_connections(pool: PgPool) -> Arc<AtomicI64> {
     let most = Arc::new(AtomicI64::new(0));
     let seen = most.clone();
@@ -127,7 +125,7 @@ fn watch_connections(pool: PgPool) -> Arc<AtomicI64> {
     most
 }
 
-/// Changes people of random accounts at random moments of `span`, each of them once.
+/// Edits users of random accounts at random times within `span`, each user once.
 async fn edit(sims: &[Sim], changes: usize, span: Duration) -> Vec<((i64, i64), Instant)> {
     let mut random = StdRng::seed_from_u64(7);
     let mut moments: Vec<_> = (0..changes).map(|_| span.mul_f64(random.random::<f64>())).collect();
@@ -137,7 +135,7 @@ async fn edit(sims: &[Sim], changes: usize, span: Duration) -> Vec<((i64, i64), 
     for (nth, moment) in moments.into_iter().enumerate() {
         sleep_until(began + moment).await;
         let sim = &sims[random.random_range(0..sims.len())];
-        // Nobody twice: the account may come again, but then another person is next.
+        // Each user once: an account may be chosen again, but then another user is edited.
         let user = sim.user_ids()[1 + nth % 49];
         let who = (sim.account_id(), user.0);
         if edits.iter().all(|(earlier, _)| *earlier != who) {
@@ -149,7 +147,7 @@ async fn edit(sims: &[Sim], changes: usize, span: Duration) -> Vec<((i64, i64), 
     edits
 }
 
-/// A span of time that is measured.
+/// One measured part of the benchmark.
 struct Part {
     began: Instant,
     cpu: f64,
@@ -179,18 +177,18 @@ impl Part {
         println!();
         println!("{what}, for {seconds:.0} s:");
         println!(
-            "  CPU               {:.1} % of a core, {:.2} ms a poll",
+            "  CPU               {:.1} % of a core, {:.2} ms per poll",
             100.0 * cpu / seconds,
             1000.0 * cpu / each(1).recip()
         );
-        println!("  requests          {:.1} a poll", each(i64::try_from(requests).unwrap()));
+        println!("  requests          {:.1} per poll", each(i64::try_from(requests).unwrap()));
         println!(
-            "  transactions      {:.1} a poll, with everybody's",
+            "  transactions      {:.1} per poll, whole database",
             each(transactions - self.transactions)
         );
-        println!("  WAL               {:.0} bytes a poll", each(wal - self.wal));
+        println!("  WAL               {:.0} bytes per poll", each(wal - self.wal));
         println!(
-            "  poll to poll      median {:.2} s, p99 {:.2} s, longest {:.2} s; later than a second after time: {late}",
+            "  poll to poll      median {:.2} s, p99 {:.2} s, longest {:.2} s; more than a second late: {late}",
             quantile(&waits, (1, 2)).as_secs_f64(),
             quantile(&waits, (99, 100)).as_secs_f64(),
             quantile(&waits, (1, 1)).as_secs_f64(),
@@ -199,14 +197,14 @@ impl Part {
     }
 }
 
-/// When the account was asked for what changed, since then.
+/// Times of the account's polls since then.
 fn polls(sim: &Sim, since: Instant) -> Vec<Instant> {
     let requests = sim.requests().into_iter().filter(|request| request.at >= since);
     let polls = requests.filter(|it| it.path.contains("/users?") && it.path.contains("updated_since"));
     polls.map(|request| request.at).collect()
 }
 
-/// How evenly they come.
+/// The highest number of polls in any second.
 fn busiest(polls: &[Vec<Instant>]) -> usize {
     let mut all: Vec<Instant> = polls.iter().flatten().copied().collect();
     all.sort_unstable();

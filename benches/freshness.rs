@@ -1,13 +1,12 @@
-//! How old news is: the time from an edit at Harvest to its event in `roster.outbox`, at several poll intervals, with
-//! what each costs in requests.
+//! Time from an edit at Harvest to its event in `roster.outbox`, and number of requests, for several poll intervals.
 //!
-//! `cargo bench -- freshness`, or `freshness SECONDS` for another time than four minutes. Four companies that are
-//! the same are changed in the same moments, in bursts with quiet between them as in an office; each has a daemon and a
-//! database of its own.
+//! `cargo bench -- freshness`, or `freshness SECONDS` for another time than four minutes. Four equal companies get the
+//! same edits at the same times, in bursts with pauses as in an office. Each has a separate daemon and database.
 
 use std::time::{Duration, Instant};
 
-use crate::measured::{Daemon, Server, consumer, quantile, until};
+use crate::measured::{Daemon, consumer, quantile};
+use crate::postgres::{Server, until};
 use harvest_sim::{Company, Options, Sim};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -15,9 +14,9 @@ use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::time::sleep_until;
 
 const INTERVALS: [&str; 4] = ["1s", "5s", "60s", "auto"];
-/// Edits in each burst, at random moments within a quarter of a minute.
+/// Edits in each burst, at random times within 15 seconds.
 const BURST: usize = 20;
-/// From the start of one burst to about the start of the next.
+/// Approximate time between the starts of two bursts.
 const QUIET: Duration = Duration::from_secs(40);
 
 pub async fn measure(arguments: &[String]) {
@@ -32,7 +31,7 @@ pub async fn measure(arguments: &[String]) {
 
     let mut heard = Vec::new();
     for office in &offices {
-        // The last edit may have to wait for a whole interval.
+        // The last edit may wait for a whole interval.
         heard.push(consumer(office.pool.clone(), moments.len(), span + Duration::from_secs(90)).await);
     }
     let began = tokio::time::Instant::now();
@@ -41,7 +40,7 @@ pub async fn measure(arguments: &[String]) {
     for (nth, moment) in moments.iter().enumerate() {
         sleep_until(began + *moment).await;
         for office in &offices {
-            // Everybody once, so that each edit has an event of its own.
+            // Each user once, so that each edit causes a separate event.
             let user = office.sim.user_ids()[1 + nth];
             office.sim.rename(user, "Edited", &format!("Number {nth}"));
         }
@@ -52,16 +51,16 @@ pub async fn measure(arguments: &[String]) {
 
     println!("{} edits in {seconds} s, in bursts of {BURST}", edits.len());
     println!();
-    println!("poll_interval   events   median      p99   longest   requests a minute     CPU    memory");
+    println!("poll_interval   events   median      p99   longest   requests/minute       CPU    memory");
     for (nth, heard) in heard.into_iter().enumerate() {
         let (office, heard) = (&offices[nth], heard.await.unwrap());
         let users = office.sim.user_ids();
         let account = office.sim.account_id();
-        let told = edits
+        let delays = edits
             .iter()
             .enumerate()
             .filter_map(|(edit, at)| Some(heard.get(&(account, users[1 + edit].0))?.duration_since(*at)));
-        let mut ages: Vec<Duration> = told.collect();
+        let mut ages: Vec<Duration> = delays.collect();
         ages.sort_unstable();
         #[expect(clippy::cast_precision_loss, reason = "a few thousand requests")]
         let requests = (after[nth].0 - before[nth].0) as f64 * 60.0 / span.as_secs_f64();
@@ -82,7 +81,7 @@ pub async fn measure(arguments: &[String]) {
     server.stop().await;
 }
 
-/// When something changes.
+/// Times of the edits.
 fn moments(span: Duration) -> Vec<Duration> {
     let mut random = StdRng::seed_from_u64(11);
     let mut moments = Vec::new();
@@ -96,7 +95,7 @@ fn moments(span: Duration) -> Vec<Duration> {
     moments
 }
 
-/// A company, and who follows it.
+/// A company with its daemon and database.
 struct Office {
     sim: Sim,
     pool: PgPool,
@@ -104,7 +103,7 @@ struct Office {
 }
 
 impl Office {
-    /// Once everybody is mirrored.
+    /// Starts all parts and waits for the first full read.
     async fn open(server: &Server, interval: &str) -> Self {
         let sim = Sim::start(Company::seeded(3, 500, 2000), Options::default()).await.unwrap();
         let name = format!("office_{interval}");

@@ -1,25 +1,39 @@
-//! What rosterd's speed and cost are, measured: `cargo bench -- WHAT`. docs/PERFORMANCE.md has what came of it.
+//! Benchmarks: `cargo bench -- WHAT`. docs/PERFORMANCE.md has the results.
 
-#![expect(clippy::unwrap_used, reason = "a measurement that does not work should say so loudly")]
+#![expect(clippy::unwrap_used, reason = "a benchmark that fails should panic")]
 
 mod accounts;
 mod freshness;
 mod measured;
 mod parts;
+mod peers;
+mod postgres;
 mod workloads;
+mod writes;
+
+const USAGE: &str = "\
+Usage: cargo bench -- WHAT
+
+  workloads [--large]           resources of rosterd for first reads, changes and idle polls
+  peers [ROUNDS]                dlt and rosterd in turn, and a raw COPY of the same rows; PEERS_PYTHON names a
+                                Python that has dlt (default: python3)
+  parts                         decoding, comparing and storing separately
+  accounts [ACCOUNTS SECONDS]   many accounts in one process
+  freshness [SECONDS]           time from an edit to its event
+  writes                        time of one write, and writes per window of Harvest's limit";
 
 #[tokio::main]
 async fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // Cargo adds an option of its own.
+    // Cargo adds the option `--bench`.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.first().map(String::as_str) {
         Some("workloads") => workloads::measure(&arguments[1..]).await,
         Some("parts") => parts::measure().await,
         Some("accounts") => accounts::measure(&arguments[1..]).await,
+        Some("peers") => peers::measure(&arguments[1..]).await,
         Some("freshness") => freshness::measure(&arguments[1..]).await,
-        _ => println!(
-            "Usage: cargo bench -- workloads [--large] | parts | accounts [ACCOUNTS SECONDS] | freshness"
-        ),
+        Some("writes") => writes::measure().await,
+        _ => println!("{USAGE}"),
     }
 }

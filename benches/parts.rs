@@ -1,4 +1,4 @@
-//! Decoding, comparing and storing by themselves, in rows a second, each beside its bound: the same bytes parsed into
+//! Decoding, comparing and storing separately, in rows per second. The lower bounds are parsing the same bytes into
 //! `serde_json::Value`, and a raw `COPY` of the same rows into the same tables.
 
 use std::collections::HashMap;
@@ -6,29 +6,26 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta};
-use futures::TryStreamExt;
 use harvest_sim::{Company, Options, Sim};
-use rosterd::harvest::pages::Envelope;
-use rosterd::harvest::wire::{self, Read};
-use rosterd::roster::{AccountId, Assignment, Fetched, Guard, Mirrored, Order, Reading, plan};
+use rosterd::harvest::envelope::Envelope;
+use rosterd::harvest::wire;
+use rosterd::roster::{AccountId, Assignment, DeletionGuard, Fetched, MirrorRow, Order, plan};
 use rosterd::store::lease::Lease;
 use rosterd::store::{ConnectOptions, Store};
-use rosterd::sync::apply::Writer;
-use rosterd::sync::report::Report;
-use rosterd::sync::schedule::Mode;
-use rosterd::sync::sink::{Batch, Sink};
-use sqlx::AssertSqlSafe;
-use sqlx::postgres::{PgPool, PgPoolCopyExt};
+use rosterd::sync::mirror::{Mirror, PageRead, PostgresMirror};
+use rosterd::sync::report::{CycleMode, CycleReport};
+use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
-use crate::measured::{Server, real};
+use crate::measured::real;
+use crate::postgres::{Server, copy_again};
 
 const ROWS: usize = 50_000;
 const ACCOUNT: AccountId = AccountId(1);
 
 pub async fn measure() {
     let pages = pages().await;
-    println!("| {ROWS} assignments | rows/s | beside | rows/s | ratio |");
+    println!("| {ROWS} assignments | rows/s | bound | rows/s | ratio |");
     println!("|---|---|---|---|---|");
     let (parse, _) =
         timed(|| pages.iter().map(|page| serde_json::from_slice::<serde_json::Value>(page).unwrap()));
@@ -36,13 +33,11 @@ pub async fn measure() {
     row("decode", decode, "parse into `Value`", parse);
 
     let mut known = HashMap::new();
-    for Read { fetched, .. } in read.iter().flatten() {
-        let Fetched { record, hash, .. } = fetched;
-        known.insert(record.id, Mirrored { record: record.clone(), version: 1, hash: *hash, deleted: false });
+    for Fetched { record, hash, .. } in read.iter().flatten() {
+        known
+            .insert(record.id, MirrorRow { record: record.clone(), version: 1, hash: *hash, deleted: false });
     }
-    let fetched: Vec<Vec<Fetched<Assignment>>> =
-        read.iter().map(|page| page.iter().map(|read| read.fetched.clone()).collect()).collect();
-    let (compare, _) = timed(|| fetched.into_iter().map(|page| plan(&known, page, Reading::Full)));
+    let (compare, _) = timed(|| read.iter().map(|page| plan(&known, page)));
     row("compare, nothing differs", compare, "", compare);
 
     let server = Server::start().await;
@@ -60,25 +55,27 @@ pub async fn measure() {
     let lease = store.acquire(ACCOUNT, Uuid::new_v4()).await.unwrap();
     let fence =
         Some(lease).and_then(|it| if let Lease::Acquired(fence) = it { Some(fence) } else { None }).unwrap();
-    let guard = Guard { fraction: 0.1, at_least: 5 };
-    let writer = Writer {
+    let guard = DeletionGuard { fraction: 0.1, at_least: 5 };
+    let writer = PostgresMirror {
         store: &store,
         fence,
         order: &Order::default(),
         again_after: TimeDelta::zero(),
         guard,
-        thorough: false,
+        compare_all_fields: false,
+        write: None,
     };
     let again: Vec<_> = pages.iter().map(|page| decoded(page)).collect();
     let first = taken(&writer, read).await;
     let nothing = taken(&writer, again).await;
-    let copy = copied(&PgPool::connect(&url).await.unwrap()).await;
+    let tables = ["user_assignments", "outbox"].map(str::to_owned);
+    let copy = copy_again(&PgPool::connect(&url).await.unwrap(), &tables).await;
     row("store rows, versions and events", first, "`COPY` of the same", copy);
     row("find by hash that nothing differs", nothing, "", nothing);
     server.stop().await;
 }
 
-/// A list as Harvest sends it.
+/// The pages of a list as Harvest sends them.
 async fn pages() -> Vec<Vec<u8>> {
     let sim = Sim::start(Company::seeded(1, ROWS / 10, ROWS), Options::default()).await.unwrap();
     let json = sim.assignments_json();
@@ -87,56 +84,34 @@ async fn pages() -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn decoded(page: &[u8]) -> Vec<Read<Assignment>> {
+fn decoded(page: &[u8]) -> Vec<Fetched<Assignment>> {
     let envelope = Envelope::parse(page, "user_assignments").unwrap();
     let request = "GET /v2/user_assignments".into();
-    let records = envelope.records().unwrap().into_iter();
-    records.map(|raw| wire::read(raw, true, &request).ok().unwrap()).collect()
+    envelope.records.iter().map(|raw| wire::read(raw, true, &request).ok().unwrap()).collect()
 }
 
-/// How long it takes to have all of them.
+/// Measures how long it takes to collect all items.
 fn timed<T, I: Iterator<Item = T>>(work: impl FnOnce() -> I) -> (Duration, Vec<T>) {
     let began = Instant::now();
     let all: Vec<T> = black_box(work().collect());
     (began.elapsed(), all)
 }
 
-async fn taken(writer: &Writer<'_>, pages: Vec<Vec<Read<Assignment>>>) -> Duration {
-    let mut report = Report::new(ACCOUNT, Mode::Full, DateTime::UNIX_EPOCH);
+async fn taken(writer: &PostgresMirror<'_>, pages: Vec<Vec<Fetched<Assignment>>>) -> Duration {
+    let mut report = CycleReport::new(ACCOUNT, CycleMode::Full, DateTime::UNIX_EPOCH);
     let began = Instant::now();
-    for images in pages {
-        writer.take(vec![Batch { images, ..Batch::default() }], None, &mut report).await.unwrap();
+    for records in pages {
+        writer.apply(PageRead { records, unreadable: Vec::new() }, None, &mut report).await.unwrap();
     }
     began.elapsed()
 }
 
-/// All that was stored, into tables of the same shape.
-async fn copied(pool: &PgPool) -> Duration {
-    let mut took = Duration::ZERO;
-    for table in ["user_assignments", "user_assignment_history", "outbox"] {
-        let statement = format!("CREATE TABLE roster.{table}_again (LIKE roster.{table} INCLUDING ALL)");
-        sqlx::query(AssertSqlSafe(statement)).execute(pool).await.unwrap();
-        let from = format!("COPY roster.{table} TO STDOUT (FORMAT binary)");
-        let rows = pool.copy_out_raw(&from).await.unwrap();
-        let rows: Vec<_> = rows.try_collect().await.unwrap();
-        let began = Instant::now();
-        let into = format!("COPY roster.{table}_again FROM STDIN (FORMAT binary)");
-        let mut copy = pool.copy_in_raw(&into).await.unwrap();
-        for chunk in rows.chunks(1000) {
-            copy.send(chunk.concat()).await.unwrap();
-        }
-        copy.finish().await.unwrap();
-        took += began.elapsed();
-    }
-    took
-}
-
-fn row(what: &str, took: Duration, beside: &str, bound: Duration) {
+fn row(what: &str, took: Duration, bound_name: &str, bound: Duration) {
     let rate = |took: Duration| real(ROWS) / took.as_secs_f64();
     let (own, other) = (rate(took), rate(bound));
-    if beside.is_empty() {
+    if bound_name.is_empty() {
         println!("| {what} | {own:.0} | | | |");
     } else {
-        println!("| {what} | {own:.0} | {beside} | {other:.0} | {:.2} |", own / other);
+        println!("| {what} | {own:.0} | {bound_name} | {other:.0} | {:.2} |", own / other);
     }
 }

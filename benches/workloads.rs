@@ -1,24 +1,29 @@
-//! What the real program costs at work: first reads, a read that finds nothing new, one that finds a little, idle polls, and a
-//! long read under Harvest's limit; each beside what it cannot go below.
+//! Resources of the binary for first reads, reads without changes, reads with few changes, idle polls, and a long read
+//! under Harvest's limit, with the lower bound of each. "Database" is the size of its files (`pg_database_size`);
+//! "bytes per record" is its growth since it was created, by users and assignments.
 //!
-//! `cargo bench -- workloads`; with `--large` a company of 20,000 people and 1,000,000 assignments too, which takes some
-//! minutes. The simulated Harvest and PostgreSQL share the machine, so seconds are this machine's; compare within a run.
+//! `cargo bench -- workloads`; with `--large` also a company of 20,000 users and 1,000,000 assignments, which takes
+//! some minutes. The simulated Harvest and PostgreSQL share the machine, so compare figures only within a run.
 
 use std::time::{Duration, Instant};
 
-use crate::measured::{self, Daemon, Ended, Server, real, servers_cpu, until, written};
+use crate::measured::{self, Daemon, Ended, real, rosterd};
+use crate::postgres::{Server, connections_cpu, database_size, megabytes, server_cpu, until, written};
 use harvest_sim::{Company, Fault, Options, Paging, Sim};
-use rosterd::harvest::pages::Envelope;
+use rosterd::harvest::envelope::Envelope;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::time::sleep;
 
-/// Polls that are looked at.
+/// Number of measured polls.
 const POLLS: usize = 30;
 
 pub async fn measure(arguments: &[String]) {
     let server = Server::start().await;
-    println!("| company | work | requests | s | of these Harvest's | CPU s | MiB | events | WAL |");
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!(
+        "| company | work | requests | s | pagination only, s | CPU s | PostgreSQL's CPU s | MiB | events | WAL \
+         | database | bytes per record |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     company(&server, 5000, 50_000).await;
     if arguments.iter().any(|argument| argument == "--large") {
         company(&server, 20_000, 1_000_000).await;
@@ -37,44 +42,52 @@ pub async fn measure(arguments: &[String]) {
 async fn company(server: &Server, people: usize, places: usize) {
     let work = Work::new(server, people, places, Options { limit: None, ..Options::default() }).await;
     work.measure("first read", &["sync", "--full"]).await;
-    work.measure("everything again, nothing new", &["sync", "--full"]).await;
+    work.measure("full read, no changes", &["sync", "--full"]).await;
     work.edit();
-    work.measure("everything again, 1 % new", &["sync", "--full"]).await;
+    work.measure("full read, 1 % changed", &["sync", "--full"]).await;
     work.edit();
-    work.measure("a poll, 1 % new", &["sync"]).await;
-    work.measure("a poll, nothing new", &["sync"]).await;
+    work.measure("poll, 1 % changed", &["sync"]).await;
+    work.measure("poll, no changes", &["sync"]).await;
+    work.pool.close().await;
+    server.drop_database(&work.database).await;
 }
 
-/// A Harvest that takes half a second for each page, as the real one does at least: storing goes on meanwhile, and pages
-/// by number come several at a time.
+/// Reads from a Harvest that takes half a second per page, the minimum of the real one. rosterd stores meanwhile, and
+/// requests several numbered pages at a time.
 async fn slow_harvest(server: &Server, people: usize, paging: Paging) {
     const EACH: Duration = Duration::from_millis(500);
     let work = Work::new(server, people, 50_000, Options { limit: None, paging, ..Options::default() }).await;
-    work.sim.inject(Fault::delay(EACH).forever());
-    let Ended { took, .. } = measured::run(&["sync", "--full"], &work.environment);
+    work.sim.inject(Fault::delay_request(EACH).forever());
+    let Ended { took, .. } = measured::run(&mut rosterd(&["sync", "--full"], &work.environment));
     let requests = work.sim.requests().len();
     let theirs = real(requests) * EACH.as_secs_f64();
     println!(
-        "From a Harvest that takes half a second a request, {paging:?}: {requests} requests in {:.1} s, {:.2} of what Harvest \
-         takes ({theirs:.1} s).",
+        "Harvest with half a second per request, {paging:?}: {requests} requests in {:.1} s, {:.2} of Harvest's response \
+         time ({theirs:.1} s).",
         took.as_secs_f64(),
         took.as_secs_f64() / theirs,
     );
 }
 
-/// A company, and a database for it.
+/// A company with its database.
 struct Work {
     sim: Sim,
     name: String,
+    database: String,
     pool: PgPool,
     environment: Vec<(&'static str, String)>,
+    /// Users and assignments.
+    records: i64,
+    /// Size of the database before rosterd's first start, in bytes.
+    empty: i64,
 }
 
 impl Work {
     async fn new(server: &Server, people: usize, places: usize, options: Options) -> Self {
         let limited = options.limit.is_some();
         let sim = Sim::start(Company::seeded(1, people, places), options).await.unwrap();
-        let url = server.database(&format!("company_{people}_{places}")).await;
+        let database = format!("company_{people}_{places}");
+        let url = server.database(&database).await;
         let pool = PgPoolOptions::new().max_connections(2).connect(&url).await.unwrap();
         let mut environment = vec![
             ("DATABASE_URL", url),
@@ -86,10 +99,11 @@ impl Work {
         if !limited {
             environment.push(("ROSTERD__RATE_LIMIT__REQUESTS", "100000".to_owned()));
         }
-        Self { sim, name: format!("{people} + {places}"), pool, environment }
+        let (records, empty) = (i64::try_from(people + places).unwrap(), database_size(&pool).await);
+        Self { sim, name: format!("{people} + {places}"), database, pool, environment, records, empty }
     }
 
-    /// Changes one in a hundred.
+    /// Edits every hundredth record.
     fn edit(&self) {
         for user in self.sim.user_ids().into_iter().step_by(100) {
             self.sim.edit_user(user, |user| user.weekly_capacity += 1800);
@@ -102,23 +116,29 @@ impl Work {
         }
     }
 
-    /// Runs a command of `rosterd`, and prints a row.
+    /// Runs a command of `rosterd` and prints a row.
     async fn measure(&self, what: &str, arguments: &[&str]) {
         let (wal, asked, events) =
             (written(&self.pool).await.0, self.sim.requests().len(), self.events().await);
-        let Ended { took, cpu, peak } = measured::run(arguments, &self.environment);
+        let postgres_before = server_cpu(&self.pool).await;
+        let Ended { took, cpu, peak } = measured::run(&mut rosterd(arguments, &self.environment));
+        let postgres = server_cpu(&self.pool).await - postgres_before;
+        let size = database_size(&self.pool).await;
         let requests = self.sim.requests().len() - asked;
-        let theirs = if arguments.contains(&"--full") {
-            format!("{:.1}", self.walk().await.as_secs_f64())
+        let pagination = if arguments.contains(&"--full") {
+            format!("{:.1}", self.read_pages().await.as_secs_f64())
         } else {
             String::new()
         };
         println!(
-            "| {} | {what} | {requests} | {:.1} | {theirs} | {cpu:.2} | {peak:.0} | {} | {:.1} MB |",
+            "| {} | {what} | {requests} | {:.1} | {pagination} | {cpu:.2} | {postgres:.2} | {peak:.0} | {} | {:.1} MB \
+             | {:.1} MB | {} |",
             self.name,
             took.as_secs_f64(),
             self.events().await - events,
             megabytes(written(&self.pool).await.0 - wal),
+            megabytes(size),
+            (size - self.empty) / self.records,
         );
     }
 
@@ -128,8 +148,8 @@ impl Work {
         head.await.unwrap_or_default()
     }
 
-    /// The same pages, asked for one after the other and thrown away once it is known where they lead.
-    async fn walk(&self) -> Duration {
+    /// Time to request the same pages one after the other, parsing only the link to the next page.
+    async fn read_pages(&self) -> Duration {
         let client = reqwest::Client::builder().gzip(true).build().unwrap();
         let began = Instant::now();
         for list in ["users", "user_assignments"] {
@@ -145,7 +165,7 @@ impl Work {
     }
 }
 
-/// A daemon that polls each second, in a company where nothing happens.
+/// A daemon that polls every second, in a company without changes.
 async fn idle_polls(server: &Server) {
     let mut work = Work::new(server, 5001, 50_000, Options { limit: None, ..Options::default() }).await;
     work.environment.push(("ROSTERD__SYNC__POLL_INTERVAL", "1s".to_owned()));
@@ -155,18 +175,20 @@ async fn idle_polls(server: &Server) {
         "SELECT count(*) = 2 FROM roster.watermarks WHERE watermark IS NOT NULL AND next_full_at IS NOT NULL",
     )
     .await;
-    // Nothing is new any more, and the first poll's heartbeat is behind.
+    // Wait until the first polls and heartbeats are over.
     sleep(Duration::from_secs(5)).await;
-    let (cpu, theirs) = (daemon.cpu(), servers_cpu(&work.pool).await);
+    // Otherwise autovacuum may write its WAL during the measurement.
+    sqlx::query("VACUUM ANALYZE").execute(&work.pool).await.unwrap();
+    let (cpu, theirs) = (daemon.cpu(), connections_cpu(&work.pool).await);
     let (wal, rows, asked) = (written(&work.pool).await.0, rows(&work.pool).await, work.sim.requests().len());
     while work.sim.requests().len() < asked + 4 * POLLS {
         sleep(Duration::from_millis(20)).await;
     }
-    let (cpu, theirs) = (daemon.cpu() - cpu, servers_cpu(&work.pool).await - theirs);
+    let (cpu, theirs) = (daemon.cpu() - cpu, connections_cpu(&work.pool).await - theirs);
     let bytes = written(&work.pool).await.0 - wal;
     println!(
-        "An idle poll: {:.1} ms of CPU and {:.1} ms of PostgreSQL's, {} bytes of WAL with the process's heartbeats, {} rows \
-         of mirror, outbox and cycles written; {:.0} MiB, {:.0} at its highest.",
+        "Idle poll: {:.1} ms of CPU, {:.1} ms of PostgreSQL's CPU, {} bytes of WAL including heartbeats, {} rows of \
+         mirror, outbox and cycles written; {:.0} MiB, peak {:.0} MiB.",
         1000.0 * cpu / real(POLLS),
         1000.0 * theirs / real(POLLS),
         bytes / i64::try_from(POLLS).unwrap(),
@@ -177,7 +199,7 @@ async fn idle_polls(server: &Server) {
     daemon.stop();
 }
 
-/// Rows written so far to all that holds data.
+/// Number of rows written so far to the tables with data.
 async fn rows(pool: &PgPool) -> i64 {
     sqlx::query_scalar(
         "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint FROM pg_stat_user_tables
@@ -189,25 +211,20 @@ async fn rows(pool: &PgPool) -> i64 {
     .unwrap()
 }
 
-/// More pages than fit into a window, as Harvest lets them through.
+/// Reads more pages than Harvest allows in one window.
 async fn under_the_limit(server: &Server, people: usize, paging: Paging) {
     let options = Options { max_per_page: 100, paging, ..Options::default() };
     let mut work = Work::new(server, people, 30_000, options).await;
     work.environment.push(("ROSTERD__HARVEST__PER_PAGE", "100".to_owned()));
-    let Ended { took, .. } = measured::run(&["sync", "--full"], &work.environment);
+    let Ended { took, .. } = measured::run(&mut rosterd(&["sync", "--full"], &work.environment));
     let requests = work.sim.requests().len();
-    // A hundred at once, and the next hundred when those are out of the window.
+    // The first hundred at once, and each further hundred one window later.
     let floor = 15.0 * real((requests - 1) / 100);
     println!(
-        "Under Harvest's limit, {paging:?}: {requests} requests in {:.1} s, {:.2} of what the limit takes ({floor:.1} s); at most \
+        "Under Harvest's limit, {paging:?}: {requests} requests in {:.1} s, {:.2} of the minimum under the limit ({floor:.1} s); at most \
          {} in any 15 s.",
         took.as_secs_f64(),
         took.as_secs_f64() / floor,
-        work.sim.most_in_any_window(Duration::from_secs(15)),
+        work.sim.max_requests_in_window(Duration::from_secs(15)),
     );
-}
-
-#[expect(clippy::cast_precision_loss, reason = "sizes of some gigabytes")]
-fn megabytes(bytes: i64) -> f64 {
-    bytes as f64 / 1e6
 }

@@ -1,18 +1,19 @@
--- Publishes the outbox for logical replication: Debezium, a subscription of another PostgreSQL, or whatever else reads
--- pgoutput. Nobody needs it who follows the events by outbox_fetch; docs/ENGINES.md says when it pays. As the daemon's own
--- login, which owns the table and may create in the database, or as a superuser; to run it once more changes nothing:
+-- Publishes the outbox for logical replication: for Debezium, a subscription of another PostgreSQL, or another reader
+-- of pgoutput. Consumers that use outbox_fetch do not need it; docs/CONNECTORS.md compares both. Run it with the
+-- daemon's login, which owns the table and may create objects in the database, or as a superuser. It can run
+-- repeatedly:
 --
 --     psql "$DATABASE_URL" --set ON_ERROR_STOP=1 --file deploy/publication.sql
 --
--- No migration makes it: what leaves the database is the deployment's business, and a database that lacks a right, or has
--- a publication of this name already, must not keep the daemon from starting.
+-- This is not a migration, because the deployment decides what leaves the database. If a right is absent, or a
+-- publication with this name exists, the daemon must still start.
 --
--- Whoever reads it needs a login of their own. REPLICATION is not inherited from a role, and lets a login read the WAL of
--- the whole server, so give it to nobody else; roster_consumer lets it read the events that are there at its start:
+-- A reader needs its own login. A login does not inherit REPLICATION from a role. It can read the WAL of the whole
+-- server, so do not share it. roster_consumer lets it read the existing events at its start:
 --
---     CREATE ROLE engine LOGIN REPLICATION PASSWORD '…' IN ROLE roster_consumer;
+--     CREATE ROLE connector LOGIN REPLICATION PASSWORD '…' IN ROLE roster_consumer;
 --
--- The server needs wal_level = logical (a restart), and a bound on what a reader that is away may hold back:
+-- The server needs wal_level = logical (with a restart), and a limit for the log that an inactive reader retains:
 --
 --     ALTER SYSTEM SET wal_level = logical;
 --     ALTER SYSTEM SET max_slot_wal_keep_size = '10GB';
@@ -20,10 +21,10 @@
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_publication WHERE pubname = 'roster_outbox') THEN
-        -- Inserts alone: an event is told once. Retention's deletes are no news, and what rosterd forget empties in place
-        -- would otherwise be told again as if it had happened.
+        -- Inserts only, so that each event is published once. Deletes by retention are not events, and an update by
+        -- `rosterd forget` would look like a new event.
         CREATE PUBLICATION roster_outbox FOR TABLE roster.outbox WITH (publish = 'insert');
-        COMMENT ON PUBLICATION roster_outbox IS 'rosterd: every event of roster.outbox, pay included, once';
+        COMMENT ON PUBLICATION roster_outbox IS 'rosterd: events of roster.outbox, including pay data';
     END IF;
 END
 $$;

@@ -1,13 +1,9 @@
-//! A small company's day in about half a minute: a simulated Harvest, a private PostgreSQL and the real daemon in one
-//! process. Events print as they land in the outbox, then the tables.
+//! A small company's day in about half a minute: a simulated Harvest, a private PostgreSQL and the daemon in one
+//! process. Prints events as they are written to the outbox, then the tables.
 //!
-//! `cargo run --release --example demo`, or with `-- --keep` to stay up and look around.
+//! `cargo run --release --example demo`; with `-- --keep` it keeps running.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a demonstration that does not work should say so loudly"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a demo that fails should panic")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +15,7 @@ use std::time::Duration;
 use harvest_sim::{Company, Fault, Options, RetryAfter, Sim, UserId};
 use rosterd::app::{App, Exit};
 use rosterd::settings::Settings;
-use rosterd::store::Connections;
+use rosterd::store::Pool;
 use rosterd::store::local::LocalPostgres;
 use rosterd::telemetry;
 use secrecy::ExposeSecret;
@@ -27,14 +23,14 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// The company as it is found: 120 people and 900 assignments.
+/// Number of events of the first read: 120 users and 900 assignments.
 const FOUND: i64 = 1020;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let keep = std::env::args().any(|argument| argument == "--keep");
     telemetry::init(telemetry::Format::Pretty, "warn").unwrap();
-    println!("Starting a simulated Harvest (120 people, 900 assignments) and a private PostgreSQL …");
+    println!("Starting a simulated Harvest (120 users, 900 assignments) and a private PostgreSQL …");
     let sim = Sim::start(Company::seeded(2026, 120, 900), Options::default()).await.unwrap();
     let directory = tempfile::Builder::new().prefix("rosterd-demo-").tempdir().unwrap();
     let postgres = match LocalPostgres::start(&directory.path().join("postgres")).await {
@@ -55,12 +51,12 @@ async fn main() -> ExitCode {
         let following = tokio::spawn(print_events(pool.clone(), printed.clone(), stop.clone()));
         let began = Instant::now();
         day(&sim, &printed).await;
-        println!("\nThat was the day, in {:.0} s. The mirror now:", began.elapsed().as_secs_f32());
+        println!("\nThe day took {:.0} s. The mirror now:", began.elapsed().as_secs_f32());
         print_tables(&pool, &sim).await;
         if keep {
-            println!("\nStill running; Ctrl-C ends it.");
-            println!("  Look into the database:    {}", postgres.psql_hint());
-            println!("  Change something, and see its event here within a second:");
+            println!("\nStill running; press Ctrl-C to stop.");
+            println!("  Open the database:    {}", postgres.psql_hint());
+            println!("  Change a user; its event appears here within a second:");
             println!(
                 "    curl -X PATCH -H 'Authorization: Bearer {}' -H 'Harvest-Account-Id: {}' \\\n         \
                  -H 'Content-Type: application/json' -d '{{\"last_name\": \"Lovelace\"}}' '{}/users/{}'",
@@ -92,7 +88,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// As somebody would set up the daemon, but for the pace of the day.
+/// Settings as in production, except for the short poll interval.
 fn settings(sim: &Sim, postgres: &LocalPostgres, data_dir: &Path) -> Settings {
     let environment = [
         ("DATABASE_URL", postgres.url().expose_secret().to_owned()),
@@ -108,59 +104,55 @@ fn settings(sim: &Sim, postgres: &LocalPostgres, data_dir: &Path) -> Settings {
     Settings::load(None, &environment).unwrap()
 }
 
-/// What happens in the company. The daemon only ever sees it by polling.
+/// The changes of the day. The daemon sees them only by polling.
 async fn day(sim: &Sim, printed: &AtomicI64) {
     until(printed, FOUND).await;
     let people = sim.user_ids();
     let project = sim.new_project("Harbour extension", "HX");
 
-    act(printed, "08:55  two people are hired and staffed on a new project", || {
+    act(printed, "08:55  two users are hired and assigned to a new project", || {
         for (first, last) in [("Ada", "Nkemelu"), ("Jonas", "Weber")] {
-            sim.assign(sim.hire(first, last), project);
+            sim.assign(sim.create_user(first, last), project);
         }
         4
     })
     .await;
-    act(printed, "09:40  somebody marries and takes another name", || {
+    act(printed, "09:40  a user changes their name", || {
         sim.rename(people[17], "Mira", "Castellanos");
         1
     })
     .await;
-    act(printed, "10:15  somebody is promoted to administrator", || {
+    act(printed, "10:15  a user becomes an administrator", || {
         sim.promote(people[23], "administrator");
         1
     })
     .await;
-    act(printed, "11:05  another tool spends the request budget: a burst of 429s", || {
+    act(printed, "11:05  another tool uses up the rate limit: Harvest returns 429", || {
         sim.inject(Fault::html(429).retry_after(RetryAfter::Seconds(1)).times(2));
         sim.set_email(people[30], "new.address@example.com");
         1
     })
     .await;
-    act(printed, "13:30  somebody leaves; Harvest archives their assignments too", || {
+    act(printed, "13:30  a user is archived; Harvest archives their assignments too", || {
         let archived = assignments(sim, people[41], true);
-        sim.deactivate(people[41]);
+        sim.archive_user(people[41]);
         1 + archived
     })
     .await;
-    act(printed, "14:20  Harvest is down for a moment, and work goes on", || {
-        sim.inject(Fault::html(503).lasting(Duration::from_millis(1500)));
+    act(printed, "14:20  Harvest is unavailable for 1.5 seconds while a user changes", || {
+        sim.inject(Fault::html(503).for_duration(Duration::from_millis(1500)));
         sim.edit_user(people[50], |person| person.weekly_capacity /= 2);
         1
     })
     .await;
-    act(
-        printed,
-        "15:10  somebody is deleted: Harvest keeps no trace of it, but one is missing in its count",
-        || {
-            let gone = assignments(sim, people[52], false);
-            sim.delete_user(people[52]);
-            1 + gone
-        },
-    )
+    act(printed, "15:10  a user is deleted: Harvest only shows a smaller total, and 404 by id", || {
+        let gone = assignments(sim, people[52], false);
+        sim.delete_user(people[52]);
+        1 + gone
+    })
     .await;
-    act(printed, "16:00  the new project is re-staffed: one leaves it, four join", || {
-        sim.unassign(*sim.assignment_ids().last().unwrap());
+    act(printed, "16:00  one user leaves the new project, four join it", || {
+        sim.archive_assignment(*sim.assignment_ids().last().unwrap());
         for person in &people[60..64] {
             sim.assign(*person, project);
         }
@@ -170,7 +162,7 @@ async fn day(sim: &Sim, printed: &AtomicI64) {
     act(printed, "17:45  the day ends", || 0).await;
 }
 
-/// Prints the hour, lets something happen that makes so many events, and waits until they are printed.
+/// Prints the time, makes a change, and waits until all its events are printed. `happen` returns their number.
 async fn act(printed: &AtomicI64, what: &str, happen: impl FnOnce() -> i64) {
     sleep(Duration::from_secs(1)).await;
     println!("\n{what}");
@@ -184,10 +176,10 @@ async fn until(printed: &AtomicI64, events: i64) {
             sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(Duration::from_mins(2), all).await.expect("the events arrive");
+    timeout(Duration::from_mins(2), all).await.expect("all events arrive within two minutes");
 }
 
-/// How many assignments a person has.
+/// Number of a user's assignments.
 fn assignments(sim: &Sim, person: UserId, active_only: bool) -> i64 {
     let all = sim.assignments_json();
     let theirs = all
@@ -196,8 +188,8 @@ fn assignments(sim: &Sim, person: UserId, active_only: bool) -> i64 {
     i64::try_from(theirs.count()).unwrap()
 }
 
-/// A consumer as simple as they come: `WHERE seq > mine ORDER BY seq`.
-async fn print_events(pool: Connections, printed: Arc<AtomicI64>, stop: CancellationToken) {
+/// A minimal consumer: `WHERE seq > mine ORDER BY seq`.
+async fn print_events(pool: Pool, printed: Arc<AtomicI64>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let events: Vec<(i64, String, Value)> =
             sqlx::query_as("SELECT seq, type, payload FROM roster.outbox WHERE seq > $1 ORDER BY seq")
@@ -206,11 +198,11 @@ async fn print_events(pool: Connections, printed: Arc<AtomicI64>, stop: Cancella
                 .await
                 .unwrap_or_default();
         for (seq, r#type, payload) in events {
-            // The first thousand are the company as it was found.
+            // Events of the first read are summarised.
             if seq > FOUND {
                 println!("  #{seq:<5} {:<28} {:>10}  {}", r#type, payload["id"], changes(&payload));
             } else if seq % 300 == 0 || seq == FOUND {
-                println!("  … {seq} people and assignments have arrived");
+                println!("  … {seq} users and assignments mirrored");
             }
             printed.store(seq, Ordering::Relaxed);
         }
@@ -227,7 +219,7 @@ fn changes(payload: &Value) -> String {
         .join(", ")
 }
 
-async fn print_tables(pool: &Connections, sim: &Sim) {
+async fn print_tables(pool: &Pool, sim: &Sim) {
     let counts = "SELECT 'roster.' || name, total, active, inactive FROM (
             SELECT 'users' AS name, count(*) AS total, count(*) FILTER (WHERE is_active) AS active,
                    count(*) FILTER (WHERE NOT is_active) AS inactive FROM roster.users
@@ -256,6 +248,6 @@ async fn print_tables(pool: &Connections, sim: &Sim) {
     println!(
         "Harvest answered {} requests, never more than {} in any 15 s.",
         sim.requests().len(),
-        sim.most_in_any_window(Duration::from_secs(15))
+        sim.max_requests_in_window(Duration::from_secs(15))
     );
 }

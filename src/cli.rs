@@ -1,9 +1,12 @@
-//! The command line: one file a command. Data goes to stdout, everything else to stderr.
+//! The command line: its definition and dispatch, with one file per command. Data goes to stdout, everything else to
+//! stderr.
 
 mod accounts;
+mod assignment;
 mod auth;
+mod carry_out;
 mod check;
-mod consent;
+mod confirmation;
 mod deletions;
 mod explain;
 mod findings;
@@ -15,32 +18,43 @@ mod outbox;
 mod output;
 mod progress;
 mod psql;
+mod reconcile;
 mod run;
 mod signals;
 mod status;
+mod support;
 mod sync;
+mod user;
 mod verify;
+mod writes;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::app::{App, Exit, Failure};
+use crate::app::{Exit, Failure};
 use crate::settings::{LogFormat, Settings};
 use crate::telemetry;
 
-/// Keeps a PostgreSQL mirror of the people and project teams of Harvest accounts, and an outbox of every change.
+/// Mirror Harvest users and assignments into PostgreSQL
 #[derive(Debug, Parser)]
 #[command(
     name = "rosterd",
     version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ROSTERD_REVISION"), ")"),
-    after_help = "Example:\n  HARVEST_ACCOUNT_ID=123456 HARVEST_ACCESS_TOKEN=… DATABASE_URL=postgres://… rosterd run\n\n\
-                  Exit codes: 0 done · 1 differences found, no such record, mirror too old, or not confirmed · 2 bad usage · 69 Harvest, the \
-                  database or the port of http.listen unavailable · 70 internal error · 75 another rosterd is at work · 77 Harvest refused the token or the \
-                  account · 78 settings invalid"
+    after_help = "Each change also becomes one event in a transactional outbox.\n\n\
+                  Example:\n  HARVEST_ACCOUNT_ID=123456 HARVEST_ACCESS_TOKEN=… DATABASE_URL=postgres://… rosterd run\n\n\
+                  Exit codes:\n   \
+                  0  success\n   \
+                  1  differences found, record not found, mirror too old, or not confirmed\n   \
+                  2  wrong arguments\n  \
+                  65  wrong or ambiguous data\n  \
+                  69  Harvest, the database or the port of http.listen is unavailable\n  \
+                  70  a bug in rosterd\n  \
+                  75  another rosterd is active, or another session holds a lock that a migration needs\n  \
+                  77  Harvest or the settings refused the token, the account or a write\n  \
+                  78  invalid settings, or a database that refuses the login or cannot be used"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -51,55 +65,56 @@ pub struct Cli {
 
 #[derive(Args, Debug)]
 struct Global {
-    /// Settings file (TOML); also `ROSTERD_CONFIG`
+    /// Read settings from this TOML file (or `ROSTERD_CONFIG`)
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// How log lines look
+    /// Set the format of log lines
     #[arg(long, global = true, value_name = "FORMAT")]
     log_format: Option<Format>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
-    /// Pretty if stderr is a terminal, else JSON
+    /// Pretty if stderr is a terminal, otherwise JSON
     Auto,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
-    /// For people
+    /// Readable text
     Pretty,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The daemon: migrates, then polls every account until SIGTERM or SIGINT
+    /// Run the daemon: migrate, then poll until SIGTERM or SIGINT
     #[command(after_help = "Example:\n  rosterd run --config /etc/rosterd.toml")]
     Run,
-    /// One cycle and exit, for cron or a first look
-    #[command(
-        after_help = "Examples:\n  rosterd sync --full\n  rosterd sync --dry-run --values\n  rosterd sync --user 1001"
-    )]
+    /// Run one cycle and exit
+    #[command(after_help = "If a daemon is running, sync delegates to it and exits with its result.\n\n\
+                      Examples:\n  rosterd sync --full\n  rosterd sync --dry-run --values\n  rosterd sync --user 1001")]
     Sync(sync::Options),
-    /// Applies the migrations and exits
+    /// Apply the database migrations and exit
     #[command(after_help = "Example:\n  DATABASE_URL=postgres://owner@db/roster rosterd migrate")]
     Migrate,
     /// Check settings, database and Harvest credentials
     #[command(
-        after_help = "One line per check: ✓ ok, ! works but read this, ✗ fails. The exit code is 0 unless a check \
-                            fails.\n\nExample:\n  rosterd check --json"
+        after_help = "Prints one line per check: ✓ ok, ! works but read this, ✗ fails. The exit code is 0 unless a \
+                            check fails.\n\nExample:\n  rosterd check --json"
     )]
     Check(check::Options),
-    /// What the mirror holds and how fresh it is
+    /// Show what the mirror holds and how fresh it is
     #[command(after_help = "Examples:\n  rosterd status --json\n  rosterd status --fresh-within 15m")]
     Status(status::Options),
     /// Open psql on rosterd's database
     #[command(
-        after_help = "Starts the private PostgreSQL if it is not running, for as long as psql runs. Exits with \
-                            psql's code.\n\nExamples:\n  rosterd psql\n  rosterd psql -- --command 'TABLE directory.sync_status'"
+        after_help = "If the private PostgreSQL is not running, rosterd starts it for as long as psql runs. The \
+                            exit code is psql's.\n\nExamples:\n  rosterd psql\n  rosterd psql -- --command 'TABLE directory.sync_status'"
     )]
     Psql(psql::Options),
-    /// Reads everything and compares the mirror with Harvest, field by field, writing nothing
-    #[command(after_help = "Exits with 0 where they are the same and with 1 where they differ.\n\n\
-                            Example:\n  rosterd verify --values")]
+    /// Compare the mirror with Harvest and write nothing
+    #[command(
+        after_help = "Reads all records and compares each field. Exits with 1 if there are differences.\n\n\
+                            Example:\n  rosterd verify --values"
+    )]
     Verify(verify::Options),
     /// List, accept or reject held deletions
     #[command(
@@ -107,47 +122,100 @@ enum Command {
         after_help = "Examples:\n  rosterd deletions list\n  rosterd deletions accept user 1001 1002"
     )]
     Deletions(deletions::Command),
-    /// Why a row is as it is: its versions, what changed when, in which cycle, and which events told of it
+    /// Show a record's versions, cycles, requests and events
     #[command(
         subcommand,
         after_help = "Examples:\n  rosterd explain user 1001\n  rosterd explain assignment 290021 --json"
     )]
     Explain(explain::Command),
-    /// Print or follow events, or begin a new stream
+    /// Print or follow events, or begin a new stream permanently
     #[command(
         subcommand,
         after_help = "Examples:\n  rosterd outbox tail --follow --type 'user.*'\n  rosterd outbox new-stream"
     )]
     Outbox(outbox::Command),
+    /// Create, change or archive a user at Harvest
+    #[command(
+        subcommand,
+        after_help = "Needs write.mode.\n\nExamples:\n  rosterd user deactivate ada@example.com --dry-run\n  \
+                      rosterd user create --email ada@example.com --first Ada --last Lovelace"
+    )]
+    User(user::Command),
+    /// Assign users to projects at Harvest
+    #[command(
+        subcommand,
+        after_help = "Needs write.mode.\n\nExamples:\n  rosterd assignment add ada@example.com WEB\n  \
+                      rosterd assignment remove 1001 WEB --archive"
+    )]
+    Assignment(assignment::Command),
+    /// Make Harvest's users as a list says
+    #[command(
+        after_help = "Needs write.mode. The list is CSV with a header or JSON lines, with email and any of first_name, \
+                      last_name, active and telephone. The e-mail address identifies a user; empty and absent values \
+                      stay as they are. Reads what changed at Harvest first. A second run changes nothing.\n\n\
+                      Examples:\n  rosterd reconcile users.csv --dry-run\n  \
+                      rosterd reconcile users.csv --scope-domain example.com --deactivate-missing --yes\n  \
+                      psql --command 'COPY (TABLE staff) TO STDOUT CSV HEADER' | rosterd reconcile - --yes"
+    )]
+    Reconcile(reconcile::Options),
+    /// List writes to Harvest, and decide about held ones
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  rosterd writes list --open\n  rosterd writes accept --all 12"
+    )]
+    Writes(writes::Command),
     /// Erase a user, all pay data or an account permanently
     #[command(
         subcommand,
         after_help = "Examples:\n  rosterd forget user 1001\n  rosterd forget pay\n  rosterd forget account 123456"
     )]
     Forget(forget::Command),
-    /// OAuth2: a person's consent instead of a personal access token
+    /// Obtain OAuth2 tokens with a user's consent
     #[command(subcommand, after_help = "Example:\n  rosterd auth login")]
     Auth(auth::Command),
-    /// Asks the running daemon whether it is well, for container health checks
-    #[command(after_help = "Example:\n  rosterd health --ready")]
+    /// Ask the running daemon for its health
+    #[command(after_help = "For health checks of containers.\n\nExample:\n  rosterd health --ready")]
     Health(health::Options),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  rosterd completions bash > /etc/bash_completion.d/rosterd")]
     Completions {
-        /// The shell
+        /// Write the script for this shell
         shell: clap_complete::Shell,
     },
     /// Write man pages into a directory
     #[command(after_help = "Example:\n  rosterd man /usr/local/share/man/man1")]
     Man {
-        /// The directory, which must exist
+        /// Write into this existing directory
         #[arg(value_name = "DIR")]
         dir: PathBuf,
     },
 }
 
+impl Global {
+    /// Reads the settings and starts the log.
+    fn prepare(&self, is_daemon: bool) -> Result<Settings, Failure> {
+        let settings = Settings::from_environment(self.config.as_deref())?;
+        self.start_log(&settings, is_daemon)?;
+        Ok(settings)
+    }
+
+    fn start_log(&self, settings: &Settings, is_daemon: bool) -> Result<(), Failure> {
+        let is_terminal = std::io::stderr().is_terminal();
+        let automatic = if is_terminal { telemetry::Format::Pretty } else { telemetry::Format::Json };
+        let format = match (self.log_format, settings.log.format) {
+            (Some(Format::Json), _) | (None, LogFormat::Json) => telemetry::Format::Json,
+            (Some(Format::Pretty), _) | (None, LogFormat::Pretty) => telemetry::Format::Pretty,
+            (Some(Format::Auto), _) | (None, LogFormat::Auto) => automatic,
+        };
+        // On a terminal, commands show progress bars and the result, and log only problems.
+        let is_quiet = !is_daemon && is_terminal && settings.log.level == "info";
+        let filter = if is_quiet { "warn" } else { settings.log.level.as_str() };
+        telemetry::init(format, filter).map_err(|error| Failure::new(Exit::Settings, error))
+    }
+}
+
 impl Cli {
-    /// Whether it prints a line or two at the most, so that no reader of its output can hold it up.
+    /// Whether the command prints one or two lines at most, so that a slow reader of its output cannot block it.
     pub fn prints_little(&self) -> bool {
         match &self.command {
             Command::Run => true,
@@ -156,126 +224,84 @@ impl Cli {
         }
     }
 
-    /// Runs the command to its end.
+    /// Runs the command and reports its failure.
     pub async fn execute(self) -> ExitCode {
-        // Dropped last: what is logged until then reaches stderr.
+        // Dropped last, so that all log lines reach stderr.
         let _flush = telemetry::Flush;
         match Box::pin(self.try_execute()).await {
             Ok(code) => code,
             Err(failure) => {
-                output::say(format_args!("rosterd: {failure}"));
+                output::message(format_args!("rosterd: {failure}"));
                 failure.exit.into()
             }
         }
     }
 
     async fn try_execute(self) -> Result<ExitCode, Failure> {
-        // These need no settings.
-        match &self.command {
-            Command::Completions { shell } => return manual::completions(Self::command(), *shell),
-            Command::Man { dir } => return manual::man_pages(Self::command(), dir),
-            _ => {}
-        }
-        if matches!(self.command, Command::Run) {
-            signals::survive_hangup()?;
-        }
-        let settings = match Settings::from_environment(self.global.config.as_deref()) {
-            Ok(settings) => settings,
-            Err(error) => match self.command {
-                // `check` tells of bad settings in its own way.
-                Command::Check(options) => return check::bad_settings(&options, &error),
-                _ => return Err(error.into()),
-            },
-        };
-        self.start_log(&settings)?;
-        match self.command {
-            Command::Run => run::run(settings).await,
-            Command::Sync(options) => sync::sync(settings, options).await,
-            Command::Migrate => Box::pin(migrate::migrate(settings)).await,
-            Command::Check(options) => check::check(settings, options).await,
-            Command::Status(options) => status::status(settings, options).await,
-            Command::Psql(options) => psql::psql(&settings, options).await,
-            Command::Verify(options) => verify::verify(settings, options).await,
-            Command::Deletions(command) => deletions::deletions(settings, command).await,
-            Command::Explain(command) => explain::explain(settings, command).await,
-            Command::Outbox(command) => outbox::outbox(settings, command).await,
-            Command::Forget(command) => forget::forget(settings, command).await,
-            Command::Auth(command) => Box::pin(auth::auth(settings, command)).await,
-            Command::Health(options) => health::health(&settings, &options).await,
-            Command::Completions { .. } | Command::Man { .. } => Ok(ExitCode::SUCCESS),
-        }
-    }
-
-    fn start_log(&self, settings: &Settings) -> Result<(), Failure> {
-        let terminal = std::io::stderr().is_terminal();
-        let format = match (self.global.log_format, settings.log.format) {
-            (Some(Format::Json), _) | (None, LogFormat::Json) => telemetry::Format::Json,
-            (Some(Format::Pretty), _) | (None, LogFormat::Pretty) => telemetry::Format::Pretty,
-            (Some(Format::Auto), _) | (None, LogFormat::Auto) => {
-                if terminal {
-                    telemetry::Format::Pretty
-                } else {
-                    telemetry::Format::Json
-                }
+        let Self { global, command } = self;
+        let settings = || global.prepare(false);
+        match command {
+            Command::Run => {
+                signals::ignore_hangup()?;
+                run::run(global.prepare(true)?).await?;
             }
-        };
-        // A person at a terminal sees a progress bar and the result; the log only where something is wrong.
-        let watched = !matches!(self.command, Command::Run) && terminal;
-        let quiet = watched && settings.log.level == "info";
-        let filter = if quiet { "warn" } else { settings.log.level.as_str() };
-        telemetry::init(format, filter).map_err(|error| Failure::new(Exit::Settings, error))
+            Command::Sync(options) => sync::sync(settings()?, options).await?,
+            Command::Migrate => Box::pin(migrate::migrate(settings()?)).await?,
+            Command::Check(options) => {
+                return match Settings::from_environment(global.config.as_deref()) {
+                    Ok(settings) => {
+                        global.start_log(&settings, false)?;
+                        check::check(settings, options).await
+                    }
+                    Err(error) => check::invalid_settings(&options, &error),
+                };
+            }
+            Command::Status(options) => status::status(settings()?, options).await?,
+            Command::Psql(options) => return psql::psql(&settings()?, options).await,
+            Command::Verify(options) => return verify::verify(settings()?, options).await,
+            Command::Deletions(command) => deletions::deletions(settings()?, command).await?,
+            Command::Explain(command) => explain::explain(settings()?, command).await?,
+            Command::Outbox(command) => outbox::outbox(settings()?, command).await?,
+            Command::Forget(command) => forget::forget(settings()?, command).await?,
+            Command::User(command) => Box::pin(user::user(settings()?, command)).await?,
+            Command::Assignment(command) => Box::pin(assignment::assignment(settings()?, command)).await?,
+            Command::Reconcile(options) => {
+                return Box::pin(reconcile::reconcile(settings()?, options)).await;
+            }
+            Command::Writes(command) => Box::pin(writes::writes(settings()?, command)).await?,
+            Command::Auth(command) => Box::pin(auth::auth(settings()?, command)).await?,
+            Command::Health(options) => return health::health(&settings()?, &options).await,
+            Command::Completions { shell } => manual::completions(Self::command(), shell)?,
+            Command::Man { dir } => manual::man_pages(Self::command(), &dir)?,
+        }
+        Ok(ExitCode::SUCCESS)
     }
-}
-
-/// How long a command that somebody waits for gives the database to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// For a command that looks into the mirror and changes nothing of its schema.
-async fn require_schema(app: &App) -> Result<(), Failure> {
-    match app.store.schema_state().await?.pending {
-        0 => Ok(()),
-        pending => Err(Failure::new(
-            Exit::Settings,
-            format!(
-                "the database lacks {}; run `rosterd migrate`, `sync` or `run` first",
-                telemetry::count(pending, "migration")
-            ),
-        )),
-    }
-}
-
-/// Opens the database, does the work, and closes it again however the work ended.
-async fn with_app(
-    settings: Settings,
-    patience: Duration,
-    work: impl AsyncFnOnce(&App) -> Result<ExitCode, Failure>,
-) -> Result<ExitCode, Failure> {
-    with_opened(App::open(settings, patience).await?, work).await
-}
-
-async fn with_opened(
-    app: App,
-    work: impl AsyncFnOnce(&App) -> Result<ExitCode, Failure>,
-) -> Result<ExitCode, Failure> {
-    let done = work(&app).await.map_err(|failure| failure.at(app.store.target()));
-    app.close().await;
-    done
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use clap::{Command, CommandFactory as _};
+
+    /// In characters.
+    const MAX_SUMMARY: usize = 60;
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn command_line_definition_is_valid() {
         super::Cli::command().debug_assert();
     }
 
     #[test]
-    fn every_command_shows_an_example() {
-        for command in super::Cli::command().get_subcommands() {
+    fn each_command_has_an_example_and_short_summaries() {
+        fn check(command: &Command) {
+            let name = command.get_name();
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains("rosterd "), "{} has no example", command.get_name());
+            assert!(help.contains("rosterd "), "{name} has no example");
+            let arguments = command.get_arguments().filter_map(|argument| argument.get_help());
+            for summary in command.get_about().into_iter().chain(arguments).map(ToString::to_string) {
+                assert!(summary.chars().count() <= MAX_SUMMARY, "{name}: {summary}");
+            }
+            command.get_subcommands().for_each(check);
         }
+        check(&super::Cli::command());
     }
 }

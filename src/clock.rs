@@ -1,10 +1,10 @@
-//! The only place that reads the wall clock. Everything else is handed a time or a [`Clock`].
+//! The only module that reads the system clock. All other code receives a time or a [`Clock`].
 
 use chrono::{DateTime, Utc};
 
-/// Where the time of day comes from.
+/// The source of the current time, injected so that tests can set it.
 pub trait Clock: Send + Sync {
-    /// The time now, UTC.
+    /// The current time, in UTC.
     fn now(&self) -> DateTime<Utc>;
 }
 
@@ -13,7 +13,7 @@ pub trait Clock: Send + Sync {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the one door through which the time comes in")]
+    #[expect(clippy::disallowed_methods, reason = "this is the only place that reads the system clock")]
     fn now(&self) -> DateTime<Utc> {
         Utc::now()
     }

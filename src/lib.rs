@@ -1,25 +1,30 @@
-//! rosterd keeps a PostgreSQL mirror of the people and project teams of Harvest accounts,
-//! and writes every change to an outbox table in the same transaction.
+//! rosterd mirrors the users and project assignments of Harvest accounts into PostgreSQL, and writes each change to an
+//! outbox table in the same transaction.
 //!
-//! Imports point one way, `main → cli → app → {http, sync} → {harvest, store} → roster`:
+//! Imports point one way, `main → cli → app → http → daemon → provision → sync → {harvest, store} → roster`:
 //!
-//! - [`cli`]: one file a command; what a person types and reads.
-//! - [`app`]: wiring; the last room that sees [`settings`].
-//! - [`http`]: `/livez`, `/readyz` and `/metrics`.
-//! - [`sync`]: the only place that knows both sides: cycle, schedule, worker, budget.
-//! - [`harvest`]: HTTP in, roster types out; knows no SQL.
-//! - [`store`]: PostgreSQL; knows no HTTP. Never meets `harvest`.
-//! - [`roster`]: the pure core: records, changes, events, the watermark.
-//! - [`clock`], [`progress`], [`settings`], [`telemetry`]: leaves.
+//! - [`cli`]: the commands, one file each.
+//! - [`app`]: wiring of settings, database, clients and workers. The modules below do not use [`settings`].
+//! - [`http`]: `/livez`, `/readyz` and `/metrics`, and the redirect address of `rosterd auth login`.
+//! - [`daemon`]: tasks that run until the daemon stops: workers, limiter task, notifications, retention, token renewal.
+//! - [`provision`]: writes to Harvest, from the journal to the commit.
+//! - [`sync`]: one sync cycle, from Harvest's lists to the commit.
+//! - [`harvest`]: the client of Harvest's API. It does not use `store`.
+//! - [`store`]: PostgreSQL. It does not use `harvest`.
+//! - [`roster`]: pure functions and types: records, changes, events, the watermark.
+//! - [`clock`], [`progress`], [`settings`], [`telemetry`]: used by the modules above; they import none of them.
 
-#![warn(clippy::print_stdout, clippy::print_stderr, clippy::exit)] // they panic, or skip the clean end: see cli::output, cli::signals
+// Printing panics if the reader is gone, and exiting skips destructors: see `cli::output` and `cli::signals`.
+#![warn(clippy::print_stdout, clippy::print_stderr, clippy::exit)]
 
 pub mod app;
 pub mod cli;
 pub mod clock;
+pub mod daemon;
 pub mod harvest;
 pub mod http;
 pub mod progress;
+pub mod provision;
 pub mod roster;
 pub mod settings;
 pub mod store;

@@ -10,17 +10,17 @@ use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // A core file would hold tokens and people. Less than what is allowed is always allowed.
+    // A core file would contain tokens and personal data. Lowering a limit always succeeds.
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-    // One thread waits for Harvest and PostgreSQL: it has little else to do, and the allocator keeps memory for each thread
-    // that ever had much of it. With a thread a core the daemon's first read of 5,000 people took 3 to 7 MiB more on two.
-    // Whoever prints at length may be held up by a pager: heartbeats and signals then need a thread of their own.
+    // The daemon mostly waits for Harvest and PostgreSQL, so one thread is enough. The allocator keeps memory per
+    // thread: with one thread per core, the first read of 5,000 users needed 3 to 7 MiB more on two cores. A command
+    // with long output can block on a pager, so its heartbeats and signals need other threads.
     let mut runtime =
         if cli.prints_little() { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     match runtime.enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(cli.execute());
-            // Whatever still runs is dropped, which is safe anywhere; nothing may keep the process from ending.
+            // Tasks that still run are dropped, which is safe at any point. The process must not wait for them.
             runtime.shutdown_background();
             code
         }

@@ -1,19 +1,19 @@
-//! Whether the work for an account gets on: whether statements finish and responses arrive.
+//! Whether the work for an account makes progress: whether statements finish and responses arrive.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// Counts as progress: the end of a statement, a response from Harvest, and a wait that another timeout ends. Clones are
-/// the same one.
+/// The end of a statement, a response from Harvest, and a wait that another timeout ends count as progress. Clones
+/// share their state.
 #[derive(Clone, Debug)]
 pub struct Progress(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
     last: Instant,
-    /// Waits under way that another timeout ends.
+    /// Current waits that another timeout ends.
     waits: u32,
 }
 
@@ -29,13 +29,14 @@ impl Progress {
         self.with(|state| state.last = Instant::now());
     }
 
-    /// Waits for something that has its own timeout, such as a permit or the end of a back-off: this is no stall.
+    /// Runs a wait that has its own timeout, such as for a permit or for the end of a back-off. It does not count as a
+    /// stall.
     pub async fn waits_for<T>(&self, wait: impl Future<Output = T>) -> T {
         let _wait = Wait::begin(self);
         wait.await
     }
 
-    /// Ends when there was no progress for this long.
+    /// Ends when there was no progress for `limit`.
     pub async fn stalled(&self, limit: Duration) {
         loop {
             let now = Instant::now();
@@ -47,12 +48,12 @@ impl Progress {
         }
     }
 
-    fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<T>(&self, action: impl FnOnce(&mut State) -> T) -> T {
+        action(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Ends the wait also when the future that waits is dropped.
+/// Ends the wait, also if the waiting future is dropped.
 struct Wait<'p>(&'p Progress);
 
 impl<'p> Wait<'p> {
@@ -105,17 +106,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waits_with_their_own_timeout_are_no_stall() {
+    async fn waits_with_their_own_timeout_do_not_stall() {
         let progress = Progress::default();
         let wait = progress.waits_for(sleep(LIMIT * 5));
         tokio::select! {
             () = wait => {}
             () = progress.stalled(LIMIT) => panic!("the wait has its own timeout"),
         }
-        let given_up = timeout(LIMIT, progress.waits_for(std::future::pending::<()>())).await;
-        assert!(given_up.is_err());
+        let timed_out = timeout(LIMIT, progress.waits_for(std::future::pending::<()>())).await;
+        assert!(timed_out.is_err());
         let began = Instant::now();
         progress.stalled(LIMIT).await;
-        assert_eq!(began.elapsed(), LIMIT, "a wait that was dropped counts no more");
+        assert_eq!(began.elapsed(), LIMIT, "a dropped wait no longer counts");
     }
 }

@@ -1,7 +1,7 @@
 #![no_main]
 
-#[expect(dead_code, reason = "each target has one door")]
-#[path = "../../tests/it/doors.rs"]
-mod doors;
+#[expect(dead_code, reason = "each target uses one function")]
+#[path = "../../tests/it/untrusted_input.rs"]
+mod inputs;
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| doors::settings(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| inputs::settings(input));

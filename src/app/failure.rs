@@ -1,4 +1,4 @@
-//! How a command ends when it does not end well: an exit code that a script can act on, and a sentence for a person.
+//! The failure of a command: an exit code for scripts and a message for people.
 
 use std::error::Error;
 use std::fmt;
@@ -7,26 +7,28 @@ use std::process::ExitCode;
 use crate::harvest::HarvestError;
 use crate::settings::SettingsError;
 use crate::store::StoreError;
-use crate::store::diagnosis::Target;
+use crate::store::Target;
 use crate::store::local::LocalError;
-use crate::sync::cycle::CycleError;
-use crate::telemetry::sentences;
+use crate::sync::error::CycleError;
+use crate::telemetry::{chain, sentences};
 
-/// Exit codes, after `sysexits.h` where it has one.
+/// Exit codes, from `sysexits.h` if it defines one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Differences were found, there is no such record, the mirror is older than asked, or a question was answered with no.
+    /// Differences were found, the record does not exist, the mirror is older than requested, or the user declined.
     Differences = 1,
-    /// The command line is wrong or incomplete; clap exits with the same code.
+    /// The command line is invalid. clap exits with the same code.
     Usage = 2,
+    /// The data is wrong or ambiguous.
+    Data = 65,
     /// Harvest, the database or the port to listen on is not available.
     Unavailable = 69,
-    /// A fault in rosterd.
+    /// A bug in rosterd.
     Internal = 70,
-    /// Another rosterd is at work, or another session holds a lock that a migration needs.
+    /// Another process holds the lease, or another session holds a lock that a migration needs.
     Busy = 75,
-    /// Harvest refused the token or does not know the account.
+    /// Harvest refused the token, the account or a write, or the settings refuse the write.
     Credentials = 77,
     /// The settings are invalid.
     Settings = 78,
@@ -41,39 +43,45 @@ impl From<Exit> for ExitCode {
 /// A command's failure.
 #[derive(Debug)]
 pub struct Failure {
-    /// What the process exits with.
+    /// The exit code of the process.
     pub exit: Exit,
     error: Box<dyn Error + Send + Sync>,
-    /// Whether the error is the database's, and does not say which database.
-    is_unplaced: bool,
-    place: Option<String>,
+    /// Whether the error is from the database and does not name the database.
+    needs_database: bool,
+    database: Option<String>,
 }
 
 impl Failure {
-    /// A failure of that kind.
+    /// A failure with this exit code.
     pub fn new(exit: Exit, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { exit, error: error.into(), is_unplaced: false, place: None }
+        Self { exit, error: error.into(), needs_database: false, database: None }
     }
 
-    /// Adds which database it was, if the error is the database's and does not say so.
+    /// Adds the database, if the error is from the database and does not name it.
     #[must_use]
     pub fn at(self, target: &Target) -> Self {
-        let place = self.is_unplaced.then(|| target.to_string());
-        Self { place: place.or(self.place), ..self }
+        let database = self.needs_database.then(|| target.to_string());
+        Self { database: database.or(self.database), ..self }
     }
 
-    /// A task of the daemon ended although nothing had stopped it.
-    pub fn task_died() -> Self {
-        let fault = "a task of the daemon ended by itself; this is a fault in rosterd, its log says more";
-        Self::new(Exit::Internal, fault)
+    /// The message and its causes in one line.
+    pub(super) fn chain(&self) -> String {
+        chain(&*self.error)
+    }
+
+    /// A task of the daemon ended although the daemon was not asked to stop.
+    pub(crate) fn task_died() -> Self {
+        let message =
+            "a task of the daemon ended unexpectedly; this is a bug in rosterd; see its log for the cause";
+        Self::new(Exit::Internal, message)
     }
 }
 
-/// The sentence, then its causes and the database, a line each.
+/// The message, its causes and the database, one line each.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&sentences(&*self.error).join("\n  because: "))?;
-        self.place.as_ref().map_or(Ok(()), |place| write!(f, "\n  database: {place}"))
+        self.database.as_ref().map_or(Ok(()), |database| write!(f, "\n  database: {database}"))
     }
 }
 
@@ -99,17 +107,18 @@ impl From<StoreError> for Failure {
             | StoreError::Tls(_)
             | StoreError::Privilege(_)
             | StoreError::Pooler(_)
+            | StoreError::OtherSchema
             | StoreError::NoSchema(_) => Exit::Settings,
             StoreError::Fenced(_)
             | StoreError::Held { .. }
             | StoreError::Locked { .. }
             | StoreError::Migrating => Exit::Busy,
-            StoreError::Refusing { .. } => Exit::Unavailable,
+            StoreError::PageRefused { .. } => Exit::Unavailable,
             error if error.is_unavailable() => Exit::Unavailable,
             StoreError::Connect(_) => Exit::Settings,
             _ => Exit::Internal,
         };
-        let is_placed = matches!(
+        let names_database = matches!(
             error,
             StoreError::Url
                 | StoreError::Connect(_)
@@ -117,7 +126,7 @@ impl From<StoreError> for Failure {
                 | StoreError::Fenced(_)
                 | StoreError::Held { .. }
         );
-        Self { is_unplaced: !is_placed, ..Self::new(exit, error) }
+        Self { needs_database: !names_database, ..Self::new(exit, error) }
     }
 }
 
@@ -133,10 +142,11 @@ impl From<CycleError> for Failure {
         match error {
             CycleError::Harvest(error) => error.into(),
             CycleError::Store(error) => error.into(),
-            error @ (CycleError::Demoted { .. } | CycleError::OtherCompany { .. }) => {
+            error @ (CycleError::LostAdministrator { .. } | CycleError::OtherCompany { .. }) => {
                 Self::new(Exit::Credentials, error)
             }
-            error @ (CycleError::NobodyThere | CycleError::NothingThere | CycleError::Stalled(_)) => {
+            error
+            @ (CycleError::EmptyUserList | CycleError::EmptyAssignmentList | CycleError::Stalled(_)) => {
                 Self::new(Exit::Unavailable, error)
             }
             error @ CycleError::Stopped => Self::new(Exit::Busy, error),

@@ -1,120 +1,90 @@
-//! Which accounts a command works on, one after the other.
+//! The accounts that a command works on, and its result for each of them.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
-use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::output;
 use crate::app::{App, Exit, Failure};
-use crate::settings::{Account, Settings};
-use crate::sync::finding::Finding;
+use crate::daemon::limiter::LimiterTask;
+use crate::harvest::Client;
+use crate::settings::Settings;
+use crate::sync::mirror::finding::Finding;
 
-/// Refuses an account that the settings do not know, and settings without any.
+/// Refuses settings without accounts, and an account id that is not in the settings.
 pub(super) fn require(settings: &Settings, only: Option<i64>) -> Result<(), Failure> {
-    let known = settings.require_accounts()?;
+    let configured = settings.require_accounts()?;
     match only {
-        Some(id) if !known.iter().any(|account| account.id == id) => {
-            let advice = format!("account {id} is not in the settings; leave --account away, or add it");
+        Some(id) if !configured.iter().any(|account| account.id == id) => {
+            let advice = format!("account {id} is not in the settings; add it, or omit --account");
             Err(Failure::new(Exit::Settings, advice))
         }
         _ => Ok(()),
     }
 }
 
-/// What a command did with an account.
+/// An account's object in the JSON document.
 #[derive(Serialize)]
-pub(super) struct Document {
+pub(super) struct AccountResult {
     account_id: i64,
     #[serde(flatten)]
-    told: Value,
-    /// By the name of their list. A `Value` would round long amounts.
+    fields: Value,
+    /// By the name of their JSON field. As part of a `Value`, long amounts would lose digits.
     #[serde(flatten)]
     findings: BTreeMap<&'static str, Vec<Finding>>,
 }
 
-impl Document {
-    /// With findings, under this name.
-    pub fn with(self, name: &'static str, findings: Vec<Finding>) -> Self {
+impl AccountResult {
+    pub(super) fn with_findings(self, name: &'static str, findings: Vec<Finding>) -> Self {
         Self { findings: BTreeMap::from([(name, findings)]), ..self }
     }
 }
 
-impl From<Value> for Document {
-    fn from(told: Value) -> Self {
-        Self { account_id: 0, told, findings: BTreeMap::new() }
+impl From<Value> for AccountResult {
+    fn from(fields: Value) -> Self {
+        Self { account_id: 0, fields, findings: BTreeMap::new() }
     }
 }
 
-/// What a command did, an object for each account, where JSON is wanted.
-pub(super) struct Documents(Option<Mutex<Vec<Document>>>);
-
-impl Documents {
-    pub fn new(wanted: bool) -> Self {
-        Self(wanted.then(Mutex::default))
-    }
-
-    /// A line for people: on stdout, unless JSON goes there.
-    pub fn tell(&self, text: impl Display) -> Result<(), Failure> {
-        match self.0 {
-            Some(_) => {
-                output::say(text);
-                Ok(())
-            }
-            None => output::line(text),
-        }
-    }
-
-    /// [`each`], keeping what the work returns, or why it failed.
-    pub async fn each<D: Into<Document>>(
-        &self,
-        app: &App,
-        only: Option<i64>,
-        work: impl AsyncFn(&Account) -> Result<D, Failure>,
-    ) -> Result<(), Failure> {
-        each(app, only, async |account| {
-            let (document, done) = match work(account).await {
-                Ok(document) => (document.into(), Ok(())),
-                Err(failure) => (json!({ "error": failure.to_string() }).into(), Err(failure)),
-            };
-            if let Some(documents) = &self.0 {
-                let document = Document { account_id: account.id, ..document };
-                documents.lock().unwrap_or_else(PoisonError::into_inner).push(document);
-            }
-            done
-        })
-        .await
-    }
-
-    /// Prints them, unless the command failed before the first account.
-    pub fn print(self) -> Result<(), Failure> {
-        let Some(documents) = self.0 else { return Ok(()) };
-        let documents = documents.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if documents.is_empty() { Ok(()) } else { output::json(&documents) }
-    }
-}
-
-/// Does the work for each account, or for that one. The first failure decides the exit code; the other accounts still
-/// run.
-pub(super) async fn each(
+/// Does the work for each account of the settings, or for one of them, also after the failure of another account. Then
+/// stops the limiter and, if `json`, prints the results. The first failure decides the exit code.
+pub(super) async fn for_each<R: Into<AccountResult>>(
     app: &App,
+    limiter: LimiterTask,
     only: Option<i64>,
-    work: impl AsyncFn(&Account) -> Result<(), Failure>,
+    json: bool,
+    work: impl AsyncFn(&Client) -> Result<R, Failure>,
 ) -> Result<(), Failure> {
-    let mut failed = None;
+    let (mut results, mut first_failure) = (Vec::new(), None);
     for account in app.settings.accounts() {
         if only.is_some_and(|only| only != account.id) {
             continue;
         }
-        match (work(account).await, &failed) {
-            (Ok(()), _) => {}
-            (Err(failure), None) => failed = Some(failure),
-            (Err(failure), Some(_)) => output::say(format_args!("rosterd: {failure}")),
-        }
+        let work = async {
+            let client = app.client(account, &limiter)?;
+            client.set_next_poll(None);
+            work(&client).await
+        };
+        let result = match work.await {
+            Ok(result) => result.into(),
+            Err(failure) => {
+                let error = json!({ "error": failure.to_string() });
+                if first_failure.is_some() {
+                    output::message(format_args!("rosterd: {failure}"));
+                } else {
+                    first_failure = Some(failure);
+                }
+                error.into()
+            }
+        };
+        results.push(AccountResult { account_id: account.id, ..result });
     }
-    failed.map_or(Ok(()), Err)
+    limiter.stop().await;
+    if json && !results.is_empty() {
+        output::json(&results)?;
+    }
+    first_failure.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
@@ -123,12 +93,12 @@ mod tests {
     use crate::roster::{Change, CostRate, Field};
 
     #[test]
-    fn findings_keep_the_digits_of_long_amounts() {
+    fn findings_in_json_keep_all_digits_of_long_amounts() {
         let amount = "12345678901234567.123456789".parse().expect("an amount");
         let rate = CostRate { id: 1, amount: Field::Value(amount), ..CostRate::default() };
         let finding = Finding::change(&Change::creation(rate, 1), true);
-        let document = Document::from(json!({ "summary": "" })).with("changes", vec![finding]);
-        let printed = serde_json::to_string(&document).expect("JSON");
+        let result = AccountResult::from(json!({ "summary": "" })).with_findings("changes", vec![finding]);
+        let printed = serde_json::to_string(&result).expect("JSON");
         assert!(printed.contains(r#""harvest":12345678901234567.123456789"#), "{printed}");
     }
 }

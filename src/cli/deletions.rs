@@ -1,25 +1,26 @@
 //! `rosterd deletions`: list, accept and reject held deletions.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::ExitCode;
+use std::io::IsTerminal;
 
 use chrono::SecondsFormat;
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::consent::Consent;
-use super::{PATIENCE, output, require_schema, with_app};
+use super::confirmation::Confirmation;
+use super::output;
+use super::support::{operator, with_mirror};
 use crate::app::{App, Exit, Failure};
-use crate::roster::{AccountId, Reason, Resource};
+use crate::roster::{AccountId, HoldReason, Resource};
 use crate::settings::Settings;
-use crate::store::deletions::{Decision, HeldDeletion, Selection};
+use crate::store::missing::{Decision, HeldDeletion, Selection};
 use crate::telemetry::count;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// List held deletions, with reason and since when
+    /// List held deletions with reason and time
     #[command(after_help = "Examples:\n  rosterd deletions list --values\n  rosterd deletions list --json")]
     List(ListOptions),
-    /// Delete held records permanently, once Harvest confirms it
+    /// Delete held records permanently if Harvest confirms
     #[command(after_help = "Examples:\n  rosterd deletions accept user 1001 1002\n  \
                             rosterd deletions accept --account 123456\n  rosterd deletions accept --all --dry-run")]
     Accept(AcceptOptions),
@@ -32,10 +33,10 @@ pub(super) enum Command {
 
 #[derive(Args, Debug)]
 pub(super) struct ListOptions {
-    /// Only this account
+    /// List only this account
     #[arg(long, value_name = "ID")]
     account: Option<i64>,
-    /// On a terminal: show names (they are personal data)
+    /// Show names, which are personal data, on a terminal
     #[arg(long, conflicts_with = "json")]
     values: bool,
     /// Print one JSON document instead of lines
@@ -48,25 +49,25 @@ pub(super) struct AcceptOptions {
     #[command(flatten)]
     decide: DecideOptions,
     #[command(flatten)]
-    consent: Consent,
+    confirmation: Confirmation,
 }
 
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("selection").args(["kind", "account", "all"]).required(true).multiple(true))]
 pub(super) struct DecideOptions {
     /// `user`, `assignment`, `billable_rate` or `cost_rate`
-    #[arg(value_name = "KIND", requires = "ids", value_parser = kind)]
+    #[arg(value_name = "KIND", requires = "ids", value_parser = parse_kind)]
     kind: Option<Resource>,
     /// Harvest's ids of the records
     #[arg(value_name = "ID")]
     ids: Vec<i64>,
-    /// Only this account
+    /// Decide only about this account
     #[arg(long, value_name = "ID")]
     account: Option<i64>,
-    /// All held deletions
+    /// Decide about all held deletions
     #[arg(long, conflicts_with_all = ["kind", "account"])]
     all: bool,
-    /// Also change earlier decisions
+    /// Change earlier decisions too
     #[arg(long)]
     again: bool,
     /// Print the decided deletions as one JSON document
@@ -74,8 +75,8 @@ pub(super) struct DecideOptions {
     json: bool,
 }
 
-/// A kind of record, in the singular or plural, with or without the prefix of assignments.
-fn kind(word: &str) -> Result<Resource, String> {
+/// Accepts the singular and the plural, and assignments without the prefix `user_`.
+fn parse_kind(word: &str) -> Result<Resource, String> {
     let short = |name: &str| name.trim_start_matches("user_") == word;
     let named =
         |it: &Resource| [it.name(), it.aggregate()].into_iter().any(|name| name == word || short(name));
@@ -86,20 +87,16 @@ fn kind(word: &str) -> Result<Resource, String> {
     })
 }
 
-pub(super) async fn deletions(settings: Settings, command: Command) -> Result<ExitCode, Failure> {
+pub(super) async fn deletions(settings: Settings, command: Command) -> Result<(), Failure> {
     if let Command::Accept(options) = &command {
-        options.consent.require_terminal()?;
+        options.confirmation.require_possible()?;
     }
-    with_app(settings, PATIENCE, async |app| {
-        require_schema(app).await?;
-        match &command {
-            Command::List(options) => list(app, options).await?,
-            Command::Accept(AcceptOptions { decide, consent }) => {
-                settle(app, decide, Decision::Accepted, Some(consent)).await?;
-            }
-            Command::Reject(options) => settle(app, options, Decision::Rejected, None).await?,
+    with_mirror(settings, async |app| match &command {
+        Command::List(options) => list(app, options).await,
+        Command::Accept(AcceptOptions { decide: options, confirmation }) => {
+            decide(app, options, Decision::Accepted, Some(confirmation)).await
         }
-        Ok(ExitCode::SUCCESS)
+        Command::Reject(options) => decide(app, options, Decision::Rejected, None).await,
     })
     .await
 }
@@ -110,20 +107,20 @@ async fn list(app: &App, options: &ListOptions) -> Result<(), Failure> {
     if options.json {
         return output::json(&held);
     }
-    let names = options.values && output::is_terminal();
-    if options.values && !names {
-        output::say("names are shown on a terminal only");
+    let with_names = options.values && std::io::stdout().is_terminal();
+    if options.values && !with_names {
+        output::message("--values shows names on a terminal only");
     }
     for deletion in &held {
-        output::line(line(deletion, names))?;
+        output::print(line(deletion, with_names))?;
     }
     if held.is_empty() {
-        output::say("no deletion is held");
+        output::message("no deletion is held");
     }
     Ok(())
 }
 
-fn line(deletion: &HeldDeletion, names: bool) -> String {
+fn line(deletion: &HeldDeletion, with_name: bool) -> String {
     let HeldDeletion {
         account_id,
         resource,
@@ -135,7 +132,7 @@ fn line(deletion: &HeldDeletion, names: bool) -> String {
         decided_by,
         name,
     } = deletion;
-    let name = name.as_ref().filter(|_| names).map(|name| format!(" ({name})")).unwrap_or_default();
+    let name = name.as_ref().filter(|_| with_name).map(|name| format!(" ({name})")).unwrap_or_default();
     let found_at = found_at.to_rfc3339_opts(SecondsFormat::Secs, true);
     let decision = match (decision, decided_at, decided_by) {
         (Some(decision), Some(at), by) => {
@@ -146,130 +143,127 @@ fn line(deletion: &HeldDeletion, names: bool) -> String {
     };
     format!(
         "account {account_id} {resource} {record_id}{name}: absent since {found_at}, held because {} ({reason}); {decision}",
-        because(reason)
+        explanation(reason)
     )
 }
 
-fn because(reason: &str) -> &'static str {
-    match Reason::ALL.into_iter().find(|known| known.name() == reason) {
-        Some(Reason::NotAdministrator) => "the token's owner is no administrator and may not see the record",
-        Some(Reason::EmptyList) => "Harvest's list was empty",
-        Some(Reason::Guard) | None => "too many records were absent at once",
+fn explanation(reason: &str) -> &'static str {
+    match HoldReason::ALL.into_iter().find(|known| known.name() == reason) {
+        Some(HoldReason::NotAdministrator) => {
+            "the token's owner is no administrator and may not see the record"
+        }
+        Some(HoldReason::EmptyList) => "Harvest's list was empty",
+        Some(HoldReason::Guard) | None => "too many records were absent at once",
     }
 }
 
-/// Accepts or rejects; `consent` for what cannot be undone.
-async fn settle(
+/// Records the decision. `confirmation` is there if the decision is permanent.
+async fn decide(
     app: &App,
     options: &DecideOptions,
     decision: Decision,
-    consent: Option<&Consent>,
+    confirmation: Option<&Confirmation>,
 ) -> Result<(), Failure> {
     let DecideOptions { kind, ids, account, again, json, .. } = options;
     let selection = Selection { account: *account, records: kind.map(|resource| (resource, ids.clone())) };
     let mut held = app.store.held_deletions(&selection).await?;
     require_each(&held, &selection)?;
-    let all = held.len();
-    held.retain(|it| match &it.decision {
+    let selected = held.len();
+    held.retain(|deletion| match &deletion.decision {
         None => true,
         Some(earlier) => *again && earlier != decision.name(),
     });
     if held.is_empty() {
-        output::say(match all {
+        output::message(match selected {
             0 => "no deletion is held",
-            _ => "all of these were decided before: change the decision with --again",
+            _ => "all of these deletions were decided before; add --again to change the decision",
         });
-    } else if let Some(consent) = consent {
-        let blind = held.iter().filter(|it| it.reason == Reason::NotAdministrator.name()).count();
-        if blind > 0 {
-            output::say(format_args!(
-                "{} held because the token's owner is no administrator: records that such a token may not see look deleted, \
-                 so these wait until an administrator's token confirms them",
-                count(blind as u64, "deletion")
-            ));
-        }
-        if *json && consent.is_dry_run() {
-            return output::json(&held);
-        }
-        if !consent.ask(preview(&held)).await? {
-            return Ok(());
-        }
+        return if *json { output::json(&held) } else { Ok(()) };
     }
-    if !held.is_empty() {
-        let decided = app.store.decide(&selection, decision, *again, &decider()).await?;
-        app.store.ring(account.map(AccountId)).await?;
-        let effect = match decision {
-            Decision::Accepted => {
-                "accepted: the running daemon, or the next `rosterd sync`, deletes those that Harvest confirms"
-            }
-            Decision::Rejected => "rejected: the rows stay as they are",
-        };
-        let said = format!("{} {effect}", count(decided, "deletion"));
-        if *json { output::say(said) } else { output::line(said)? }
+    if let Some(confirmation) = confirmation
+        && !is_confirmed(&held, *json, confirmation).await?
+    {
+        return Ok(());
     }
+    let decided = app.store.decide(&selection, decision, *again, &operator()).await?;
+    app.store.notify_daemon(account.map(AccountId)).await?;
+    let effect = match decision {
+        Decision::Accepted => {
+            "accepted: the running daemon, or the next `rosterd sync`, deletes those that Harvest confirms"
+        }
+        Decision::Rejected => "rejected: the rows stay as they are",
+    };
+    output::print_unless_json(*json, format_args!("{} {effect}", count(decided, "deletion")))?;
     if *json {
         let keys: BTreeSet<_> = held.iter().map(HeldDeletion::key).collect();
         let mut now = app.store.held_deletions(&selection).await?;
-        now.retain(|it| keys.contains(&it.key()));
+        now.retain(|deletion| keys.contains(&deletion.key()));
         return output::json(&now);
     }
     Ok(())
 }
 
-/// Refuses ids that are not held, and ids that are held in several accounts.
+async fn is_confirmed(
+    held: &[HeldDeletion],
+    json: bool,
+    confirmation: &Confirmation,
+) -> Result<bool, Failure> {
+    let not_administrator = HoldReason::NotAdministrator.name();
+    let unconfirmable = held.iter().filter(|deletion| deletion.reason == not_administrator).count();
+    if unconfirmable > 0 {
+        output::message(format_args!(
+            "{} held because the token's owner is no administrator. Records that such a token may not see look deleted, so \
+             rosterd deletes none of these before an administrator's token confirms them",
+            count(unconfirmable, "deletion")
+        ));
+    }
+    if json && confirmation.is_dry_run() {
+        output::json(&held)?;
+        return Ok(false);
+    }
+    confirmation.obtain(async || Ok(preview(held))).await
+}
+
+/// Refuses ids without a held deletion, and ids with held deletions in several accounts.
 fn require_each(held: &[HeldDeletion], selection: &Selection) -> Result<(), Failure> {
     let Some((resource, ids)) = &selection.records else { return Ok(()) };
-    let mut accounts: BTreeMap<i64, Vec<i64>> = ids.iter().map(|id| (*id, Vec::new())).collect();
-    for it in held {
-        accounts.entry(it.record_id).or_default().push(it.account_id);
-    }
-    let absent: Vec<_> =
-        accounts.iter().filter(|(_, in_)| in_.is_empty()).map(|(id, _)| id.to_string()).collect();
-    if !absent.is_empty() {
-        let advice = format!(
-            "no deletion of {} {} is held; see `rosterd deletions list`",
-            resource.aggregate(),
-            absent.join(", ")
-        );
+    let kind = resource.aggregate();
+    let accounts_of = |id: &i64| -> Vec<String> {
+        held.iter().filter(|it| it.record_id == *id).map(|it| it.account_id.to_string()).collect()
+    };
+    let unknown: Vec<_> =
+        ids.iter().filter(|id| accounts_of(id).is_empty()).map(ToString::to_string).collect();
+    if !unknown.is_empty() {
+        let advice =
+            format!("no deletion of {kind} {} is held; see `rosterd deletions list`", unknown.join(", "));
         return Err(Failure::new(Exit::Differences, advice));
     }
-    match accounts.iter().find(|(_, in_)| in_.len() > 1) {
-        None => Ok(()),
-        Some((id, in_)) => {
-            let in_: Vec<_> = in_.iter().map(ToString::to_string).collect();
-            let advice = format!(
-                "{} {id} is held in accounts {}: say which with --account",
-                resource.aggregate(),
-                in_.join(", ")
-            );
-            Err(Failure::new(Exit::Usage, advice))
+    for id in ids {
+        let accounts = accounts_of(id);
+        if accounts.len() > 1 {
+            let advice =
+                format!("{kind} {id} is held in accounts {}; choose one with --account", accounts.join(", "));
+            return Err(Failure::new(Exit::Usage, advice));
         }
     }
+    Ok(())
 }
 
 fn preview(held: &[HeldDeletion]) -> String {
     let mut groups: BTreeMap<(i64, &str, &str), u64> = BTreeMap::new();
-    for it in held {
-        *groups.entry((it.account_id, &it.resource, &it.reason)).or_default() += 1;
+    for deletion in held {
+        let group = (deletion.account_id, &*deletion.resource, &*deletion.reason);
+        *groups.entry(group).or_default() += 1;
     }
     let lines = groups.into_iter().map(|((account, resource, reason), records)| {
         format!(
             "would accept {} of {resource} in account {account}: {} ({reason})",
             count(records, "deletion"),
-            because(reason)
+            explanation(reason)
         )
     });
     let lines: Vec<_> = lines.collect();
-    format!("{}\n`rosterd deletions list` shows each", lines.join("\n"))
-}
-
-/// For the table: login and host of the person who runs the command.
-fn decider() -> String {
-    let login = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
-    let login = login.filter(|login| !login.is_empty()).unwrap_or_else(|| "unknown".to_owned());
-    // A replica's name is host and process id.
-    let host = App::replica().name;
-    format!("{login}@{}", host.split(':').next().unwrap_or_default())
+    format!("{}\nsee `rosterd deletions list` for each record", lines.join("\n"))
 }
 
 #[cfg(test)]
@@ -277,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_accepted_in_singular_and_plural_and_others_are_refused() {
+    fn parse_kind_accepts_singular_and_plural_and_refuses_other_kinds() {
         for (word, resource) in [
             ("user", Resource::Users),
             ("users", Resource::Users),
@@ -288,8 +282,11 @@ mod tests {
             ("billable_rate", Resource::BillableRates),
             ("cost_rates", Resource::CostRates),
         ] {
-            assert_eq!(kind(word), Ok(resource), "{word}");
+            assert_eq!(parse_kind(word), Ok(resource), "{word}");
         }
-        assert_eq!(kind("project"), Err("give one of user, assignment, billable_rate, cost_rate".to_owned()));
+        assert_eq!(
+            parse_kind("project"),
+            Err("give one of user, assignment, billable_rate, cost_rate".to_owned())
+        );
     }
 }

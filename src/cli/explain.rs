@@ -1,30 +1,30 @@
-//! `rosterd explain`: the versions of a record, by ids and names of fields. No value is shown.
+//! `rosterd explain`: the versions of a record, by ids and names of fields, without values.
 
 use std::fmt;
-use std::process::ExitCode;
 
 use chrono::SecondsFormat;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{PATIENCE, output, require_schema, with_app};
+use super::output;
+use super::support::with_mirror;
 use crate::app::{App, Exit, Failure};
 use crate::roster::{AccountId, Resource};
 use crate::settings::Settings;
-use crate::store::explain::{Trouble, Version};
+use crate::store::explain::{RecordProblem, RecordVersion};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Explain the versions of a user
+    /// Show the versions of a user
     #[command(after_help = "Examples:\n  rosterd explain user 1001\n  rosterd explain user ada@example.com")]
     User {
         /// Harvest's id of the user, or the e-mail address
-        #[arg(value_name = "ID|EMAIL", value_parser = who)]
-        who: Who,
+        #[arg(value_name = "ID|EMAIL", value_parser = parse_user)]
+        user: UserKey,
         #[command(flatten)]
         options: Options,
     },
-    /// Explain the versions of an assignment
+    /// Show the versions of an assignment
     #[command(after_help = "Example:\n  rosterd explain assignment 290021 --json")]
     Assignment {
         /// Harvest's id of the assignment
@@ -37,7 +37,7 @@ pub(super) enum Command {
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
-    /// Only in this account
+    /// Search only this account
     #[arg(long, value_name = "ID")]
     account: Option<i64>,
     /// Print one JSON document instead of lines
@@ -45,52 +45,47 @@ pub(super) struct Options {
     json: bool,
 }
 
-/// How the command line names a user.
 #[derive(Clone)]
-pub(super) enum Who {
+pub(super) enum UserKey {
     Id(i64),
     Email(String),
 }
 
-/// Without the address, which is personal data.
-impl fmt::Debug for Who {
+/// Hides the address, which is personal data.
+impl fmt::Debug for UserKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Who(…)")
+        f.write_str("UserKey(…)")
     }
 }
 
-fn who(word: &str) -> Result<Who, &'static str> {
+fn parse_user(word: &str) -> Result<UserKey, &'static str> {
     match word.parse() {
-        Ok(id) => Ok(Who::Id(id)),
-        Err(_) if word.contains('@') => Ok(Who::Email(word.to_owned())),
+        Ok(id) => Ok(UserKey::Id(id)),
+        Err(_) if word.contains('@') => Ok(UserKey::Email(word.to_owned())),
         Err(_) => Err("give Harvest's id of the user, or an e-mail address"),
     }
 }
 
-pub(super) async fn explain(settings: Settings, command: Command) -> Result<ExitCode, Failure> {
-    with_app(settings, PATIENCE, async |app| {
-        require_schema(app).await?;
-        match &command {
-            Command::User { who, options } => {
-                let only = options.account.map(AccountId);
-                let (only, id) = match who {
-                    Who::Id(id) => (only, *id),
-                    Who::Email(email) => by_email(app, email, only).await?,
-                };
-                record(app, Resource::Users, id, only, options.json).await?;
-            }
-            Command::Assignment { id, options } => {
-                let only = options.account.map(AccountId);
-                record(app, Resource::Assignments, *id, only, options.json).await?;
-            }
+pub(super) async fn explain(settings: Settings, command: Command) -> Result<(), Failure> {
+    with_mirror(settings, async |app| match &command {
+        Command::User { user, options } => {
+            let only = options.account.map(AccountId);
+            let (only, id) = match user {
+                UserKey::Id(id) => (only, *id),
+                UserKey::Email(email) => user_by_email(app, email, only).await?,
+            };
+            explain_record(app, Resource::Users, id, only, options.json).await
         }
-        Ok(ExitCode::SUCCESS)
+        Command::Assignment { id, options } => {
+            let only = options.account.map(AccountId);
+            explain_record(app, Resource::Assignments, *id, only, options.json).await
+        }
     })
     .await
 }
 
-/// The one user who has this address. Messages do not repeat it.
-async fn by_email(
+/// Finds the only user with this address. Messages do not repeat the address.
+async fn user_by_email(
     app: &App,
     email: &str,
     only: Option<AccountId>,
@@ -101,13 +96,13 @@ async fn by_email(
         several => {
             let users: Vec<_> =
                 several.iter().map(|(account, id)| format!("user {id} of account {account}")).collect();
-            format!("several users have this e-mail address: give the id instead ({})", users.join(", "))
+            format!("several users have this e-mail address; give the id instead ({})", users.join(", "))
         }
     };
     Err(Failure::new(Exit::Differences, advice))
 }
 
-async fn record(
+async fn explain_record(
     app: &App,
     resource: Resource,
     id: i64,
@@ -115,23 +110,23 @@ async fn record(
     json: bool,
 ) -> Result<(), Failure> {
     let versions = app.store.versions(resource, id, only).await?;
-    let troubles = app.store.troubles(resource, id, only).await?;
+    let troubles = app.store.record_problems(resource, id, only).await?;
     if versions.is_empty() && troubles.is_empty() {
-        let nothing = format!("the mirror never had {} {id}", resource.aggregate());
-        return Err(Failure::new(Exit::Differences, nothing));
+        let advice = format!("neither the mirror nor its history has {} {id}", resource.aggregate());
+        return Err(Failure::new(Exit::Differences, advice));
     }
     if json {
         return output::json(&json!({ "id": id, "versions": versions, "troubles": troubles }));
     }
     for version in &versions {
-        output::line(told(version))?;
+        output::print(version_line(version))?;
     }
-    troubles.iter().try_for_each(|trouble| output::line(troubled(trouble)))
+    troubles.iter().try_for_each(|trouble| output::print(trouble_line(trouble)))
 }
 
-fn told(version: &Version) -> String {
+fn version_line(version: &RecordVersion) -> String {
     let changed = match version.changed.as_deref() {
-        None => "its event is no longer kept".to_owned(),
+        None => "the event is no longer kept".to_owned(),
         Some([]) => "everything".to_owned(),
         Some(fields) => fields.join(", "),
     };
@@ -151,8 +146,9 @@ fn told(version: &Version) -> String {
     )
 }
 
-fn troubled(trouble: &Trouble) -> String {
-    let what = if trouble.what == "held" { "its deletion is held back" } else { "it cannot be read" };
+fn trouble_line(trouble: &RecordProblem) -> String {
+    let what =
+        if trouble.what == "held" { "its deletion is held for review" } else { "the record was rejected" };
     let since = trouble.since.to_rfc3339_opts(SecondsFormat::Secs, true);
     format!("account {} since {since}: {what} ({})", trouble.account_id, trouble.why)
 }

@@ -1,26 +1,27 @@
-//! Findings of a dry run or of `verify`: printed as they come, or kept for a JSON document.
+//! Findings of a dry run or of `verify`.
 
 use std::sync::{Mutex, PoisonError};
 
 use super::output;
-use crate::sync::finding::Finding;
+use crate::sync::mirror::finding::Finding;
 
+/// Prints each finding at once, or keeps all of them for a JSON document.
 pub(super) struct Findings(Option<Mutex<Vec<Finding>>>);
 
 impl Findings {
-    pub fn new(keep: bool) -> Self {
-        Self(keep.then(Mutex::default))
+    pub(super) fn new(json: bool) -> Self {
+        Self(json.then(Mutex::default))
     }
 
-    /// A line that cannot be written here is an error with the summary.
-    pub fn print(&self, finding: Finding) {
+    /// Ignores a failed write, which the summary of a dry run reports.
+    pub(super) fn add(&self, finding: Finding) {
         match &self.0 {
             Some(kept) => kept.lock().unwrap_or_else(PoisonError::into_inner).push(finding),
-            None => drop(output::line(finding.line)),
+            None => drop(output::print(finding.line)),
         }
     }
 
-    pub fn into_inner(self) -> Vec<Finding> {
+    pub(super) fn into_inner(self) -> Vec<Finding> {
         self.0.map(|kept| kept.into_inner().unwrap_or_else(PoisonError::into_inner)).unwrap_or_default()
     }
 }

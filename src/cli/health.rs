@@ -1,4 +1,4 @@
-//! `rosterd health`: asks the local listener, so that an image needs no curl.
+//! `rosterd health`: asks the daemon's HTTP endpoint, so that a container image needs no HTTP client.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
@@ -10,9 +10,12 @@ use super::output;
 use crate::app::{Exit, Failure};
 use crate::settings::Settings;
 
+/// How long the daemon may take to answer.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
+
 #[derive(Args, Debug)]
 pub(super) struct Options {
-    /// Ask whether it is ready (fresh), not only whether it lives
+    /// Ask whether the mirror is fresh, not only for a response
     #[arg(long)]
     ready: bool,
 }
@@ -21,10 +24,10 @@ pub(super) async fn health(settings: &Settings, options: &Options) -> Result<Exi
     let Some(mut address) = settings.http.listen else {
         return Err(Failure::new(
             Exit::Settings,
-            "http.listen is \"\", so there is nobody to ask; set it to an address",
+            "http.listen is empty, so the daemon has no health endpoint; set http.listen to an address",
         ));
     };
-    // Listening everywhere, it also listens here.
+    // A daemon that listens on all addresses also listens on the loopback address.
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
@@ -39,9 +42,9 @@ pub(super) async fn health(settings: &Settings, options: &Options) -> Result<Exi
     };
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client =
-        reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(3)).build().map_err(unavailable)?;
+        reqwest::Client::builder().no_proxy().timeout(RESPONSE_TIMEOUT).build().map_err(unavailable)?;
     let response = client.get(&url).send().await.map_err(unavailable)?;
-    let well = response.status().is_success();
-    output::line(response.text().await.map_err(unavailable)?.trim_end())?;
-    Ok(if well { ExitCode::SUCCESS } else { Exit::Unavailable.into() })
+    let is_healthy = response.status().is_success();
+    output::print(response.text().await.map_err(unavailable)?.trim_end())?;
+    Ok(if is_healthy { ExitCode::SUCCESS } else { Exit::Unavailable.into() })
 }

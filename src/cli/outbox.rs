@@ -1,132 +1,126 @@
-//! `rosterd outbox`: the stream of events.
+//! `rosterd outbox`: print the stream of events, or begin a new one.
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::consent::Consent;
-use super::{PATIENCE, output, require_schema, signals, with_app};
+use super::confirmation::Confirmation;
+use super::support::with_mirror;
+use super::{output, signals};
 use crate::app::{App, Exit, Failure};
 use crate::roster::event;
 use crate::settings::Settings;
 use crate::store::Store;
-use crate::store::requests::Bell;
+use crate::store::notifications::Listener;
 use crate::telemetry::{chain, count};
 
-/// How often one who follows looks when no bell rings; a bell may be lost, or not be heard behind a pooler.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often `tail --follow` reads without a notification. A notification may be lost, and a pooler may pass none on.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Prints events as JSON lines, in order, with the pay that is in them
+    /// Print events as JSON lines, pay data included
     #[command(
-        after_help = "Without --from it begins with the oldest event that is kept. Number one more than the last that was \
-                      printed goes on where it ended.\n\n\
+        after_help = "Without --from, the first event is the oldest that is kept. To continue after event N, use \
+                      --from N+1.\n\n\
                       Examples:\n  rosterd outbox tail --from 1021\n  rosterd outbox tail --follow --type '*.deleted'"
     )]
     Tail(TailOptions),
     /// Begin a new stream permanently: consumers must reload
     #[command(
-        after_help = "For a database that was restored to an earlier state without a trace, such as a volume's snapshot. \
-                      rosterd notices a restore by PostgreSQL's own means, and a failover, without this command. \
+        after_help = "Use this command after a volume's snapshot was restored, which leaves no trace in the database. \
+                      rosterd detects a failover that may have lost events, and a restore by PostgreSQL's own tools, without this command. \
                       Every account is read in full at once.\n\n\
                       Example:\n  rosterd outbox new-stream"
     )]
-    NewStream(Consent),
+    NewStream(Confirmation),
 }
 
 #[derive(Args, Debug)]
 pub(super) struct TailOptions {
-    /// Begins with this number
+    /// Start at this event number
     #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(i64).range(1..))]
     from: Option<i64>,
-    /// Waits for more, until it is stopped
+    /// Wait for further events until stopped
     #[arg(long)]
     follow: bool,
-    /// Only these types: * stands for anything, ? for one letter
-    #[arg(long = "type", value_name = "GLOB", value_parser = known_types)]
-    kind: Option<String>,
+    /// Print only these types (* any text, ? any character)
+    #[arg(long = "type", value_name = "GLOB", value_parser = parse_type_glob)]
+    type_glob: Option<String>,
 }
 
-pub(super) async fn outbox(settings: Settings, command: Command) -> Result<ExitCode, Failure> {
-    if let Command::NewStream(consent) = &command {
-        consent.require_terminal()?;
+pub(super) async fn outbox(settings: Settings, command: Command) -> Result<(), Failure> {
+    if let Command::NewStream(confirmation) = &command {
+        confirmation.require_possible()?;
     }
-    with_app(settings, PATIENCE, async |app| {
-        require_schema(app).await?;
-        match &command {
-            Command::Tail(options) => tail(app, options).await?,
-            Command::NewStream(consent) => new_stream(app, consent).await?,
-        }
-        Ok(ExitCode::SUCCESS)
+    with_mirror(settings, async |app| match &command {
+        Command::Tail(options) => tail(app, options).await,
+        Command::NewStream(confirmation) => new_stream(app, confirmation).await,
     })
     .await
 }
 
-async fn new_stream(app: &App, consent: &Consent) -> Result<(), Failure> {
-    if !consent.is_given() {
+async fn new_stream(app: &App, confirmation: &Confirmation) -> Result<(), Failure> {
+    let preview = async || {
         let status = app.store.status().await?;
-        let of = |items: usize, noun| count(items, noun);
         let outbox = &status.outbox;
-        let preview = format!(
+        Ok(format!(
             "would begin a new stream: stream {} ends at event {} ({} kept); {} must reload; {} read in full",
             outbox.stream_id,
             outbox.seq,
             count(outbox.seq - outbox.floor_seq, "event"),
-            of(status.consumers.len(), "registered consumer"),
-            of(status.accounts.len(), "account"),
-        );
-        if !consent.ask(preview).await? {
-            return Ok(());
-        }
+            count(status.consumers.len(), "registered consumer"),
+            count(status.accounts.len(), "account"),
+        ))
+    };
+    if !confirmation.obtain(preview).await? {
+        return Ok(());
     }
     let stream = app.store.new_stream().await?;
-    output::line(format_args!("the new stream is {stream}; every account is read in full"))
+    output::print(format_args!("the new stream is {stream}; every account is read in full"))
 }
 
 async fn tail(app: &App, options: &TailOptions) -> Result<(), Failure> {
     let (floor, stream) = app.store.outbox_floor().await?;
-    let like = options.kind.as_deref().map(like);
-    let mut tail =
-        Tail { store: &app.store, like, after: options.from.map_or(floor, |from| from - 1), stream };
+    let type_pattern = options.type_glob.as_deref().map(like_pattern);
+    let after = options.from.map_or(floor, |from| from - 1);
+    let mut tail = Tail { store: &app.store, type_pattern, after, stream };
     if !options.follow {
         return tail.print().await.map(drop);
     }
-    let stop = CancellationToken::new();
-    signals::stop_on_signal(stop.clone())?;
+    let stop = signals::stop_on_signal()?;
     stop.run_until_cancelled(Box::pin(tail.follow())).await.unwrap_or(Ok(()))
 }
 
 struct Tail<'a> {
     store: &'a Store,
-    like: Option<String>,
+    type_pattern: Option<String>,
+    /// The last event that was printed or skipped.
     after: i64,
     stream: Uuid,
 }
 
 impl Tail<'_> {
-    /// Prints all there is; false when nobody reads on.
+    /// Prints all events up to the head. Returns false if the reader has closed the pipe.
     async fn print(&mut self) -> Result<bool, Failure> {
         loop {
             let (floor, stream) = self.store.outbox_floor().await?;
-            let lines = self.store.lines(self.after, self.like.as_deref()).await?;
+            let lines = self.store.events_after(self.after, self.type_pattern.as_deref()).await?;
             if stream != self.stream {
-                return Err(lost("history was rewound, and a new stream has begun"));
+                return Err(must_reload("a new stream has begun"));
             }
-            // Numbers have no gap: what is missing was removed.
+            // Event numbers have no gaps: a missing event was removed.
             if self.after < floor || lines.first().is_some_and(|line| line.seq != self.after + 1) {
-                return Err(lost(&format!("the events after {} were removed", self.after)));
+                return Err(must_reload(&format!("the events after {} were removed", self.after)));
             }
             if lines.is_empty() {
                 return Ok(true);
             }
             for line in lines {
                 if let Some(json) = line.json
-                    && !output::is_read(json)?
+                    && !output::print_while_read(json)?
                 {
                     return Ok(false);
                 }
@@ -135,66 +129,66 @@ impl Tail<'_> {
         }
     }
 
-    /// Prints what comes, for ever; a database that is away is waited for.
+    /// Prints events as they are written. Waits while the database is unavailable.
     async fn follow(&mut self) -> Result<(), Failure> {
-        let (mut bell, mut said): (Option<Bell>, bool) = (None, false);
+        let (mut listener, mut is_warned): (Option<Listener>, bool) = (None, false);
         loop {
-            if bell.is_none() {
-                bell = self.store.doorbell().await.unwrap_or_default();
+            if listener.is_none() {
+                listener = self.store.listen_for_events().await.unwrap_or_default();
             }
             match self.print().await {
                 Ok(false) => return Ok(()),
-                Ok(true) => said = false,
+                Ok(true) => is_warned = false,
                 Err(failure) if failure.exit == Exit::Unavailable => {
-                    if !std::mem::replace(&mut said, true) {
-                        tracing::warn!("{failure}; waiting for it, and going on after event {}", self.after);
+                    if !std::mem::replace(&mut is_warned, true) {
+                        tracing::warn!("{failure}; will continue after event {}", self.after);
                     }
-                    bell = None;
+                    listener = None;
                 }
                 Err(failure) => return Err(failure),
             }
-            match &mut bell {
-                Some(ringing) => {
-                    let rung = timeout(LOOK, ringing.rung()).await;
-                    // One that is broken is asked for anew.
-                    if let Ok(Err(error)) = rung {
-                        tracing::debug!(error = %chain(&error), after = self.after, "the doorbell is broken");
-                        bell = None;
+            match &mut listener {
+                Some(listening) => {
+                    let notified = timeout(POLL_INTERVAL, listening.notified()).await;
+                    if let Ok(Err(error)) = notified {
+                        tracing::debug!(error = %chain(&error), after = self.after, "the listener failed");
+                        listener = None;
                     }
                 }
-                None => sleep(LOOK).await,
+                None => sleep(POLL_INTERVAL).await,
             }
         }
     }
 }
 
-fn lost(what: &str) -> Failure {
-    let advice = "load afresh, and follow from where that was taken (docs/CONSUMING.md)";
-    Failure::new(Exit::Differences, format!("{what}; {advice}"))
+fn must_reload(cause: &str) -> Failure {
+    let advice =
+        "reload from a snapshot, then follow from the snapshot's event number (see docs/CONSUMING.md)";
+    Failure::new(Exit::Differences, format!("{cause}; {advice}"))
 }
 
-/// Refuses a glob that no event's type can match.
-fn known_types(glob: &str) -> Result<String, String> {
+/// Refuses a glob that matches no event type.
+fn parse_type_glob(glob: &str) -> Result<String, String> {
     let known = event::types();
-    if known.iter().any(|known| matches(glob.as_bytes(), known.as_bytes())) {
+    if known.iter().any(|known| glob_matches(glob.as_bytes(), known.as_bytes())) {
         return Ok(glob.to_owned());
     }
-    Err(format!("no event has such a type; the types are {}", known.join(", ")))
+    Err(format!("no event type matches; the types are {}", known.join(", ")))
 }
 
-/// Whether a glob matches, as [`like`] makes PostgreSQL match.
-fn matches(glob: &[u8], text: &[u8]) -> bool {
+/// Must agree with [`like_pattern`] as PostgreSQL matches it.
+fn glob_matches(glob: &[u8], text: &[u8]) -> bool {
     match glob.split_first() {
         None => text.is_empty(),
-        Some((b'*', rest)) => (0..=text.len()).any(|skipped| matches(rest, &text[skipped..])),
+        Some((b'*', rest)) => (0..=text.len()).any(|skipped| glob_matches(rest, &text[skipped..])),
         Some((wanted, rest)) => text
             .split_first()
-            .is_some_and(|(letter, text)| [b'?', *letter].contains(wanted) && matches(rest, text)),
+            .is_some_and(|(letter, text)| [b'?', *letter].contains(wanted) && glob_matches(rest, text)),
     }
 }
 
-/// A glob as a pattern for `LIKE`.
-fn like(glob: &str) -> String {
+/// The glob as a pattern for SQL's `LIKE`.
+fn like_pattern(glob: &str) -> String {
     glob.chars()
         .map(|c| match c {
             '*' => "%".to_owned(),
@@ -208,7 +202,7 @@ fn like(glob: &str) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn globs_match_types_as_a_whole() {
+    fn type_glob_must_match_a_whole_event_type() {
         for (glob, is_known) in [
             ("*", true),
             ("user.*", true),
@@ -220,13 +214,13 @@ mod tests {
             ("billable_rate.deactivated", false),
             ("", false),
         ] {
-            assert_eq!(super::known_types(glob).is_ok(), is_known, "{glob}");
+            assert_eq!(super::parse_type_glob(glob).is_ok(), is_known, "{glob}");
         }
     }
 
     #[test]
-    fn a_glob_is_a_pattern_and_its_letters_are_letters() {
-        assert_eq!(super::like("user.*"), "user.%");
-        assert_eq!(super::like("user_assignment.?reated"), "user\\_assignment._reated");
+    fn like_pattern_replaces_wildcards_and_escapes_other_characters() {
+        assert_eq!(super::like_pattern("user.*"), "user.%");
+        assert_eq!(super::like_pattern("user_assignment.?reated"), "user\\_assignment._reated");
     }
 }

@@ -1,67 +1,73 @@
-//! Printing that never panics: a reader that has gone away (`| head`) or a full disk is no fault of ours.
+//! Printing to stdout and stderr that never panics: a closed pipe (`| head`) or a full disk is not a bug in rosterd.
 
 use std::fmt::{self, Display, Formatter, Write as _};
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, Write};
 
 use serde::Serialize;
 
 use crate::app::{Exit, Failure};
 use crate::telemetry;
 
-/// Prints a line of data on stdout. That nobody reads on is fine; that it cannot be written is told.
-pub(super) fn line(text: impl Display) -> Result<(), Failure> {
-    is_read(text).map(drop)
+/// Prints a line of data to stdout. A closed pipe is no failure.
+pub(super) fn print(text: impl Display) -> Result<(), Failure> {
+    print_while_read(text).map(drop)
 }
 
-/// The same; tells whether anybody reads on.
-pub(super) fn is_read(text: impl Display) -> Result<bool, Failure> {
-    written(writeln!(std::io::stdout().lock(), "{}", Tame(text)))
+/// Like [`print()`]; returns false if the reader has closed the pipe.
+pub(super) fn print_while_read(text: impl Display) -> Result<bool, Failure> {
+    written(writeln!(std::io::stdout().lock(), "{}", Escaped(text)))
 }
 
-/// Prints text of our own as it is.
-pub(super) fn script(text: &[u8]) -> Result<(), Failure> {
+/// Prints text that rosterd generated itself, control characters included.
+pub(super) fn print_unescaped(text: &[u8]) -> Result<(), Failure> {
     written(std::io::stdout().lock().write_all(text)).map(drop)
 }
 
-fn written(done: std::io::Result<()>) -> Result<bool, Failure> {
-    match done {
+fn written(result: std::io::Result<()>) -> Result<bool, Failure> {
+    match result {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => {
-            Err(Failure::new(Exit::Internal, format!("cannot write the result to stdout: {error}")))
-        }
+        Err(error) => Err(Failure::new(Exit::Internal, format!("cannot write to stdout: {error}"))),
     }
 }
 
-/// Prints one JSON document on stdout.
 pub(super) fn json(document: &impl Serialize) -> Result<(), Failure> {
-    line(serde_json::to_string_pretty(document).map_err(|error| Failure::new(Exit::Internal, error))?)
+    print(serde_json::to_string_pretty(document).map_err(|error| Failure::new(Exit::Internal, error))?)
 }
 
-/// Whether a person reads stdout.
-pub(super) fn is_terminal() -> bool {
-    std::io::stdout().is_terminal()
+/// Prints a result for people: to stderr if stdout is for a JSON document.
+pub(super) fn print_unless_json(json: bool, text: impl Display) -> Result<(), Failure> {
+    if json {
+        message(text);
+        return Ok(());
+    }
+    print(text)
 }
 
-/// An age or a time to wait in its two largest units, such as `3 d 2 h`.
-pub(super) fn words(seconds: i64) -> String {
+/// Prints a line to stderr. A failed write is ignored.
+pub(super) fn message(text: impl Display) {
+    let _ = telemetry::stderr().write_all(format!("{}\n", Escaped(text)).as_bytes());
+}
+
+/// A duration in its two largest units, such as `3 d 2 h`.
+pub(super) fn duration(seconds: i64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    let two = |large: i64, unit: &str, small: i64, of: &str| match small {
+    let two_units = |large: i64, unit: &str, small: i64, small_unit: &str| match small {
         0 => format!("{large} {unit}"),
-        small => format!("{large} {unit} {small} {of}"),
+        small => format!("{large} {unit} {small} {small_unit}"),
     };
     match seconds {
         ..60 => format!("{} s", seconds.max(0)),
         60..3600 => format!("{minutes} min"),
-        3600..86_400 => two(hours, "h", minutes % 60, "min"),
-        _ => two(days, "d", hours % 24, "h"),
+        3600..86_400 => two_units(hours, "h", minutes % 60, "min"),
+        _ => two_units(days, "d", hours % 24, "h"),
     }
 }
 
-/// Columns of the narrowest terminal.
+/// Width of the narrowest terminal that output is made for.
 const COLUMNS: usize = 80;
 
-/// The line, broken between words where it is longer than a terminal is wide. What follows is indented.
+/// Breaks a line that is wider than the terminal between words, and indents the following lines by two more columns.
 pub(super) fn wrapped(line: &str) -> String {
     if line.chars().count() <= COLUMNS {
         return line.to_owned();
@@ -84,34 +90,31 @@ pub(super) fn wrapped(line: &str) -> String {
     text
 }
 
-/// Says something to a person on stderr, if it can be said.
-pub(super) fn say(text: impl Display) {
-    let _ = telemetry::stderr().write_all(format!("{}\n", Tame(text)).as_bytes());
-}
+/// Text from any source with the characters that control a terminal or change the text direction escaped as in JSON.
+/// JSON therefore keeps its meaning.
+struct Escaped<T>(T);
 
-/// Text of whatever origin that does nothing to a terminal: what steers one, or turns the direction in which it is read,
-/// is spelt as JSON spells it, so that what is JSON stays the same JSON.
-struct Tame<T>(T);
-
-impl<T: Display> Display for Tame<T> {
+impl<T: Display> Display for Escaped<T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(Spelling(f), "{}", self.0)
+        write!(Escaper(f), "{}", self.0)
     }
 }
 
-/// Unicode's marks, embeddings, overrides and isolates of direction.
-const TURNS: [char; 12] = [
+/// Unicode's direction marks, embeddings, overrides and isolates.
+const DIRECTION_CONTROLS: [char; 12] = [
     '\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}',
     '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}',
 ];
 
-struct Spelling<'a, 'f>(&'a mut Formatter<'f>);
+struct Escaper<'a, 'f>(&'a mut Formatter<'f>);
 
-impl fmt::Write for Spelling<'_, '_> {
+impl fmt::Write for Escaper<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         text.chars().try_for_each(|c| match c {
             '\n' => self.0.write_char(c),
-            c if c.is_control() || TURNS.contains(&c) => write!(self.0, "\\u{:04x}", u32::from(c)),
+            c if c.is_control() || DIRECTION_CONTROLS.contains(&c) => {
+                write!(self.0, "\\u{:04x}", u32::from(c))
+            }
             c => self.0.write_char(c),
         })
     }
@@ -122,8 +125,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ages_are_words_of_two_units() {
-        let ages = [-3, 0, 59, 60, 3_599, 3_600, 11_100, 86_399, 86_400, 266_400, 31_536_000].map(words);
+    fn duration_has_at_most_two_units() {
+        let durations =
+            [-3, 0, 59, 60, 3_599, 3_600, 11_100, 86_399, 86_400, 266_400, 31_536_000].map(duration);
         let expected = [
             "0 s",
             "0 s",
@@ -137,11 +141,11 @@ mod tests {
             "3 d 2 h",
             "365 d",
         ];
-        assert_eq!(ages, expected);
+        assert_eq!(durations, expected);
     }
 
     #[test]
-    fn long_lines_are_broken_between_words() {
+    fn wrapped_breaks_long_lines_between_words() {
         let line = format!("  {}", ["twelve chars"; 12].join(" "));
         let text = wrapped(&line);
         assert!(text.lines().all(|line| line.chars().count() <= 80 && line.starts_with("  ")), "{text}");
@@ -150,11 +154,11 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_is_printed_steers_a_terminal() {
+    fn escaped_text_does_not_control_a_terminal_and_json_keeps_its_meaning() {
         let name = "\u{1b}[2J\u{1b}]0;x\u{7}\u{9b}31m\u{202e}eman\u{7f}\r ü→\n";
-        let tame = Tame(name).to_string();
-        assert_eq!(tame, "\\u001b[2J\\u001b]0;x\\u0007\\u009b31m\\u202eeman\\u007f\\u000d ü→\n");
+        let escaped = Escaped(name).to_string();
+        assert_eq!(escaped, "\\u001b[2J\\u001b]0;x\\u0007\\u009b31m\\u202eeman\\u007f\\u000d ü→\n");
         let json = serde_json::to_string(name).unwrap();
-        assert_eq!(serde_json::from_str::<String>(&Tame(json).to_string()).unwrap(), name);
+        assert_eq!(serde_json::from_str::<String>(&Escaped(json).to_string()).unwrap(), name);
     }
 }

@@ -1,4 +1,4 @@
-//! How far a long read is.
+//! Progress bars for long reads.
 
 use std::io::IsTerminal;
 
@@ -6,12 +6,12 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::roster::Resource;
 
-/// A bar for each list, on stderr, where that is a terminal.
+/// One bar per list on stderr, if stderr is a terminal.
 pub(super) struct Bars([ProgressBar; 3]);
 
 impl Bars {
-    /// `hidden` where lines are printed meanwhile.
-    pub fn new(hidden: bool) -> Self {
+    /// Bars are hidden while the command prints lines.
+    pub(super) fn new(hidden: bool) -> Self {
         let all = MultiProgress::new();
         if hidden || !std::io::stderr().is_terminal() {
             all.set_draw_target(indicatif::ProgressDrawTarget::hidden());
@@ -24,7 +24,7 @@ impl Bars {
         Self([Resource::Users, Resource::Assignments, Resource::BillableRates].map(bar))
     }
 
-    pub fn show(&self, resource: Resource, seen: u64, total: Option<u64>) {
+    pub(super) fn update(&self, resource: Resource, seen: u64, total: Option<u64>) {
         let bar = match resource {
             Resource::Users => &self.0[0],
             Resource::Assignments => &self.0[1],
@@ -34,7 +34,7 @@ impl Bars {
         bar.set_position(seen);
     }
 
-    pub fn clear(&self) {
+    pub(super) fn clear(&self) {
         for bar in &self.0 {
             bar.finish_and_clear();
         }

@@ -1,4 +1,4 @@
-//! `rosterd psql`
+//! `rosterd psql`: psql on rosterd's database.
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::process::Command;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use url::{Url, form_urlencoded};
 
-use super::output;
+use super::{output, signals};
 use crate::app::{Exit, Failure};
 use crate::settings::Settings;
 use crate::store::StoreError;
@@ -31,7 +31,7 @@ pub(super) async fn psql(settings: &Settings, options: Options) -> Result<ExitCo
     }
     let local = LocalPostgres::start(&settings.database.data_dir).await?;
     for note in local.notes() {
-        output::say(note);
+        output::message(note);
     }
     let ended = open(&local.psql(), local.url(), options).await;
     if let Err(error) = local.stop().await {
@@ -40,30 +40,29 @@ pub(super) async fn psql(settings: &Settings, options: Options) -> Result<ExitCo
     ended
 }
 
-/// Runs psql to its end.
 async fn open(program: &Path, url: &SecretString, options: Options) -> Result<ExitCode, Failure> {
     let failed = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound => Failure::new(
             Exit::Settings,
-            "psql is not installed, or not in PATH: install PostgreSQL's client programs (Debian, Ubuntu: `apt install \
+            "psql is not installed or not in PATH; install PostgreSQL's client programs (Debian, Ubuntu: `apt install \
              postgresql-client`; Fedora, RHEL: `dnf install postgresql`; macOS: `brew install libpq`)",
         ),
         _ => Failure::new(Exit::Internal, format!("cannot run psql: {error}")),
     };
-    let listen = |kind| signal(kind).map_err(|error| Failure::new(Exit::Internal, error));
-    let (mut interrupt, mut terminate, mut hangup) =
-        (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?);
+    let mut interrupt = signals::listen(SignalKind::interrupt())?;
+    let mut terminate = signals::listen(SignalKind::terminate())?;
+    let mut hangup = signals::listen(SignalKind::hangup())?;
     let mut command = Command::new(program);
-    let (url, password) = for_libpq(url)?;
+    let (url, password) = libpq_url(url)?;
     command.arg(format!("--dbname={url}")).args(options.arguments).kill_on_drop(true);
-    // The programs that psql starts, such as a pager, need none of rosterd's secrets.
+    // psql and the programs that it starts, such as a pager, get none of rosterd's secrets.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("HARVEST_") || text.starts_with("ROSTERD_") || text.starts_with("DATABASE_URL") {
             command.env_remove(&name);
         }
     }
-    // These lead past the URL's host.
+    // These variables override the host of the URL.
     command.env_remove("PGHOSTADDR").env_remove("PGSERVICE");
     if let Some(password) = password {
         command.env("PGPASSWORD", password.expose_secret());
@@ -72,7 +71,7 @@ async fn open(program: &Path, url: &SecretString, options: Options) -> Result<Ex
     let ended = loop {
         tokio::select! {
             ended = child.wait() => break ended.map_err(failed)?,
-            // Ctrl-C reaches psql too, which cancels its statement and goes on.
+            // Ctrl-C reaches psql too, which cancels its statement and continues.
             _ = interrupt.recv() => {}
             _ = terminate.recv() => child.start_kill().map_err(failed)?,
             _ = hangup.recv() => child.start_kill().map_err(failed)?,
@@ -82,14 +81,14 @@ async fn open(program: &Path, url: &SecretString, options: Options) -> Result<Ex
     Ok(code.map_or_else(|| Exit::Internal.into(), ExitCode::from))
 }
 
-/// The URL as libpq reads it, without the password, and the password.
-fn for_libpq(url: &SecretString) -> Result<(String, Option<SecretString>), Failure> {
+/// Returns the URL in libpq's form without the password, and the password.
+fn libpq_url(url: &SecretString) -> Result<(String, Option<SecretString>), Failure> {
     let mut url = Url::parse(url.expose_secret()).map_err(|_| StoreError::Url)?;
-    let mut password = url.password().map(decoded);
+    let mut password = url.password().map(percent_decoded);
     let mut parameters = Vec::new();
     let mut options = String::new();
     for (key, value) in url.query_pairs() {
-        // sqlx has names of its own for some of libpq's parameters.
+        // sqlx accepts other names for some of libpq's parameters.
         let key = match &*key {
             "password" => {
                 password = Some(value.into_owned());
@@ -115,7 +114,7 @@ fn for_libpq(url: &SecretString) -> Result<(String, Option<SecretString>), Failu
         parameters.push((key.to_owned(), value.into_owned()));
     }
     let is = |name: &str, wanted: &str| parameters.iter().any(|(key, value)| key == name && value == wanted);
-    // Without this sqlx trusts the system's authorities and libpq a file in the home directory.
+    // By default sqlx trusts the system's certificate authorities, and libpq a file in the home directory.
     let has_root = parameters.iter().any(|(key, _)| key == "sslrootcert");
     if is("sslmode", "verify-full") && !has_root && std::env::var_os("PGSSLROOTCERT").is_none() {
         parameters.push(("sslrootcert".to_owned(), "system".to_owned()));
@@ -124,7 +123,7 @@ fn for_libpq(url: &SecretString) -> Result<(String, Option<SecretString>), Failu
         parameters.push(("options".to_owned(), options.trim().to_owned()));
     }
     let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
-    // libpq takes a + for a +.
+    // libpq does not decode + as a space.
     let query = query.replace('+', "%20");
     url.set_query(Some(query.as_str()).filter(|query| !query.is_empty()));
     if url.password().is_some() {
@@ -133,8 +132,7 @@ fn for_libpq(url: &SecretString) -> Result<(String, Option<SecretString>), Failu
     Ok((url.into(), password.map(SecretString::from)))
 }
 
-/// Percent-encoded text, decoded.
-fn decoded(text: &str) -> String {
+fn percent_decoded(text: &str) -> String {
     let form = format!("={}", text.replace('+', "%2B").replace('&', "%26"));
     form_urlencoded::parse(form.as_bytes()).map(|(_, value)| value.into_owned()).collect()
 }
@@ -144,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_for_psql_has_no_password_and_only_parameters_of_libpq() {
+    fn libpq_url_has_no_password_and_only_libpq_parameters() {
         for (given, url, password) in [
             ("postgres://u:p%40+%26w@db:5433/x", "postgres://u@db:5433/x", Some("p@+&w")),
             (
@@ -159,7 +157,7 @@ mod tests {
                 None,
             ),
         ] {
-            let (is, secret) = for_libpq(&SecretString::from(given)).unwrap();
+            let (is, secret) = libpq_url(&SecretString::from(given)).unwrap();
             assert_eq!((is.as_str(), secret.as_ref().map(ExposeSecret::expose_secret)), (url, password));
         }
     }

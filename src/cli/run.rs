@@ -1,40 +1,36 @@
 //! `rosterd run`: the daemon.
 
-use std::process::ExitCode;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
-use super::{signals, with_opened};
+use super::signals;
+use super::support::with_opened;
 use crate::app::{App, Failure};
 use crate::settings::Settings;
 
-/// How long the database may be away at the start.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// How long the daemon waits at the start for the database to answer.
+const DATABASE_WAIT_AT_START: Duration = Duration::from_mins(1);
 
-pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
+pub(super) async fn run(settings: Settings) -> Result<(), Failure> {
     settings.require_accounts()?;
-    let asked = CancellationToken::new();
-    signals::stop_on_signal(asked.clone())?;
-    // The daemon cancels this one too, when one of its tasks has died.
-    let stop = asked.child_token();
+    let signalled = signals::stop_on_signal()?;
+    // If one of its tasks dies, the daemon cancels the child token only.
+    let stop = signalled.child_token();
     let work = Box::pin(async {
-        // Waiting for the database is nothing to finish.
-        let Some(app) = stop.run_until_cancelled(App::open(settings, PATIENCE)).await else {
-            return Ok(ExitCode::SUCCESS);
-        };
+        // A signal during this wait ends the process at once: there is no work to finish.
+        let opening = App::open(settings, DATABASE_WAIT_AT_START);
+        let Some(app) = stop.run_until_cancelled(opening).await else { return Ok(()) };
         let app = app?;
         if let Some(local) = &app.local {
             tracing::info!(
                 event = "postgres.private",
-                "database.url is empty: rosterd uses a private PostgreSQL; `rosterd psql` opens it, as does: {}",
+                "database.url is empty, so rosterd uses a private PostgreSQL; open it with `rosterd psql` or: {}",
                 local.psql_hint()
             );
         }
-        with_opened(app, async |app| app.daemon(stop.clone()).await.map(|()| ExitCode::SUCCESS)).await
+        with_opened(app, async |app| app.daemon(stop.clone()).await).await
     });
-    let late = || if asked.is_cancelled() { Ok(ExitCode::SUCCESS) } else { Err(Failure::task_died()) };
-    let ended = signals::within_drain(&stop, work, late).await;
+    let at_drain_limit = || if signalled.is_cancelled() { Ok(()) } else { Err(Failure::task_died()) };
+    let ended = signals::within_drain_limit(&stop, work, at_drain_limit).await;
     tracing::info!(event = "daemon.stopped", "stopped");
     ended
 }

@@ -1,39 +1,35 @@
-//! `rosterd sync`: one cycle.
+//! `rosterd sync`: runs one cycle for each account, or lets the running daemon do it.
 
-use std::process::ExitCode;
-use std::time::Duration;
+mod delegation;
+
+use std::fmt::Display;
 
 use clap::Args;
+use delegation::{Runner, acquire_or_delegate};
 use serde_json::{Value, json};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::accounts::{Document, Documents};
+use super::accounts::{self, AccountResult};
 use super::findings::Findings;
 use super::progress::Bars;
-use super::{PATIENCE, accounts, output, require_schema, signals, with_app};
+use super::support::{DATABASE_WAIT, require_schema, with_app};
+use super::{output, signals};
 use crate::app::{App, Exit, Failure};
+use crate::daemon::{schedule, worker};
 use crate::harvest::Client;
 use crate::roster::AccountId;
-use crate::settings::Settings;
+use crate::settings::{Account, Settings};
 use crate::store::Fence;
-use crate::store::deletions::Selection;
-use crate::store::lease::Lease;
-use crate::store::requests::{Outcome, Progress as Stage, Wish};
-use crate::sync::apply::Writer;
-use crate::sync::cycle::{Cycle, CycleError, Memory, Progress, Rules};
-use crate::sync::dry_run::{DryRun, Planned};
-use crate::sync::report::Report;
-use crate::sync::schedule::{self, Mode};
-use crate::sync::sink::Sink;
-use crate::sync::worker;
+use crate::store::missing::Selection;
+use crate::store::requests::{Outcome, RequestKind};
+use crate::sync::cycle::{Cycle, CycleMemory, ProgressFn};
+use crate::sync::error::CycleError;
+use crate::sync::mirror::dry_run::{DryRun, Planned};
+use crate::sync::mirror::{Mirror, PostgresMirror};
+use crate::sync::report::{CycleMode, CycleReport};
+use crate::sync::{absent_rates, rates, user};
 use crate::telemetry::count;
-
-/// How long another process has to begin with what it is asked for.
-const ANSWER: Duration = Duration::from_mins(1);
-/// How often its progress is looked at.
-const LOOK: Duration = Duration::from_millis(300);
 
 #[derive(Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of the command line")]
@@ -44,13 +40,13 @@ pub(super) struct Options {
     /// Print what would change and write nothing
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// With --dry-run: print values too (they are people's data)
+    /// With --dry-run, print values, which are personal data
     #[arg(long, requires = "dry_run")]
     values: bool,
-    /// Only this account
+    /// Read only this account
     #[arg(long, value_name = "ID")]
     account: Option<i64>,
-    /// Read only this person and their assignments again
+    /// Read one user and their assignments again
     #[arg(long, value_name = "ID", conflicts_with_all = ["full", "dry_run"])]
     user: Option<i64>,
     /// Print one JSON document instead of lines
@@ -58,29 +54,37 @@ pub(super) struct Options {
     json: bool,
 }
 
-pub(super) async fn sync(settings: Settings, options: Options) -> Result<ExitCode, Failure> {
+pub(super) async fn sync(settings: Settings, options: Options) -> Result<(), Failure> {
     accounts::require(&settings, options.account)?;
     if options.user.is_some() && options.account.is_none() && settings.accounts().len() > 1 {
-        let advice = "--user names a person of one account; say which with --account";
+        let advice = "the settings have several accounts; add --account to choose the account of --user";
         return Err(Failure::new(Exit::Settings, advice));
     }
-    let stop = CancellationToken::new();
-    signals::stop_on_signal(stop.clone())?;
-    let work = Box::pin(with_app(settings, PATIENCE, async |app| {
-        let documents = Documents::new(options.json);
-        let sync = Sync { app, options: &options, stop: &stop, documents: &documents, unshared: false };
-        let done = if options.dry_run { sync.plan().await } else { sync.apply().await };
-        documents.print().and(done)
+    let stop = signals::stop_on_signal()?;
+    let work = Box::pin(with_app(settings, async |app| {
+        let sync = Sync { app, options: &options, stop: &stop };
+        if options.dry_run { sync.plan().await } else { sync.apply().await }
     }));
-    signals::within_drain(&stop, work, || Err(CycleError::Stopped.into())).await
+    signals::within_drain_limit(&stop, work, || Err(CycleError::Stopped.into())).await
 }
 
-/// What became of the account.
-enum Taken {
-    /// It is this process's.
-    Fence(Fence),
-    /// The process that holds it did the work and answered.
-    Answered(String),
+/// Reads what changed in one account into the mirror, or lets the running daemon do it, as `rosterd sync` does. Prints
+/// only to stderr.
+pub(super) async fn refresh(app: &App, account: &Account, stop: &CancellationToken) -> Result<(), Failure> {
+    app.prepare().await?;
+    let (full, dry_run, values, json) = (false, false, false, true);
+    let options = Options { full, dry_run, values, account: Some(account.id), user: None, json };
+    let sync = Sync { app, options: &options, stop };
+    let replica = App::replica();
+    let limiter = app.budgets(replica.clone(), DATABASE_WAIT).await?;
+    let work = async {
+        let client = app.client(account, &limiter)?;
+        client.set_next_poll(None);
+        sync.apply_to(&client, replica.id).await
+    };
+    let result = work.await;
+    limiter.stop().await;
+    result.map(drop)
 }
 
 /// One call of the command.
@@ -88,126 +92,137 @@ struct Sync<'a> {
     app: &'a App,
     options: &'a Options,
     stop: &'a CancellationToken,
-    documents: &'a Documents,
-    /// See [`Rules::unshared`].
-    unshared: bool,
 }
 
 impl Sync<'_> {
-    /// A cycle for each account.
-    async fn apply(mut self) -> Result<ExitCode, Failure> {
+    async fn apply(self) -> Result<(), Failure> {
         self.app.prepare().await?;
         let replica = App::replica();
-        let budgets = tokio::select! {
-            budgets = self.app.budgets(replica.clone(), PATIENCE) => budgets?,
+        let limiter = tokio::select! {
+            limiter = self.app.budgets(replica.clone(), DATABASE_WAIT) => limiter?,
             () = self.stop.cancelled() => return Err(CycleError::Stopped.into()),
         };
-        self.unshared = self.app.store.is_only_process(replica.id).await?;
-        let done = self.documents.each(self.app, self.options.account, async |account| {
-            let client = self.app.client(account, &budgets)?;
-            let fence = match self.take(client.account(), replica.id).await? {
-                Taken::Fence(fence) => fence,
-                Taken::Answered(answer) => return Ok(json!({ "delegated": true, "summary": answer })),
-            };
-            let again_after = self.app.again_after();
-            // Somebody who asks for all of it, or for one person, has a doubt.
-            let thorough = self.options.full || self.options.user.is_some();
-            let guard = self.app.rules().guard;
-            let writer =
-                Writer { store: &self.app.store, fence, order: client.order(), again_after, guard, thorough };
-            let done = match self.options.user {
-                Some(user) => self.person(&writer, &client, user).await,
-                None => self.whole(&writer, &client).await,
-            };
-            // If this fails, the cycle's own outcome still counts.
-            worker::give_back(&self.app.store, &fence, replica.id).await;
-            done
-        });
-        let done = done.await;
-        budgets.stop().await;
-        done.map(|()| ExitCode::SUCCESS)
+        let Options { account, json, .. } = self.options;
+        let work = async |client: &Client| self.apply_to(client, replica.id).await;
+        accounts::for_each(self.app, limiter, *account, *json, work).await
     }
 
-    /// A plan for each account.
-    async fn plan(&self) -> Result<ExitCode, Failure> {
-        // A database without the schema is an empty mirror, and has no table to share the budget through.
-        let migrated = self.app.store.schema_state().await?.applied > 0;
-        if migrated {
+    async fn apply_to(&self, client: &Client, replica: Uuid) -> Result<Value, Failure> {
+        let account = client.account();
+        let runner = acquire_or_delegate(self.app, account, replica, self.request(), self.stop).await?;
+        let result = match runner {
+            Runner::This(fence) => self.run(client, fence, replica).await?,
+            Runner::Holder(outcome, answer) => self.accept_answer(outcome, &answer)?,
+        };
+        self.report_held(account).await?;
+        Ok(result)
+    }
+
+    /// Runs the cycle and releases the lease.
+    async fn run(&self, client: &Client, fence: Fence, replica: Uuid) -> Result<Value, Failure> {
+        let mirror = PostgresMirror {
+            store: &self.app.store,
+            fence,
+            order: client.order(),
+            again_after: self.app.again_after(),
+            guard: self.app.rules().guard,
+            // An operator who asks for a full read, or for one user, does not trust `updated_at`.
+            compare_all_fields: self.options.full || self.options.user.is_some(),
+            write: None,
+        };
+        let result = match self.options.user {
+            Some(user) => self.sync_user(&mirror, client, user).await,
+            None => self.sync_account(&mirror, client).await,
+        };
+        // If this fails, the result of the cycle still decides.
+        worker::give_back(&self.app.store, &fence, replica).await;
+        result
+    }
+
+    /// Prints what a cycle would change in each account.
+    async fn plan(&self) -> Result<(), Failure> {
+        // A database without the schema counts as an empty mirror, and has no table for the shared rate limit.
+        let is_migrated = self.app.store.schema_state().await?.applied > 0;
+        let limiter = if is_migrated {
             require_schema(self.app).await?;
             self.app.refuse_pay().await?;
-        }
-        let budgets = if migrated {
-            self.app.budgets(App::replica(), PATIENCE).await?
+            self.app.budgets(App::replica(), DATABASE_WAIT).await?
         } else {
             self.app.reserved_budgets()?
         };
-        let done = self.documents.each(self.app, self.options.account, async |account| {
-            let client = self.app.client(account, &budgets)?;
-            let findings = Findings::new(self.options.json);
-            let print = |finding| findings.print(finding);
-            let store = migrated.then_some(&self.app.store);
-            let sink = DryRun {
-                store,
-                account: client.account(),
-                values: self.options.values,
-                print: &print,
-                again_after: self.app.again_after(),
-                planned: Planned::default(),
-            };
-            let mut report = self.cycle(&sink, &client).await?;
-            if self.app.settings.rates.histories {
-                let mut memory = Memory::default();
-                let reader = self.reader(&sink, &client, &mut memory, &|_, _, _| ());
-                reader.absent_rates(&mut report).await?;
-            }
-            let summary = planned(&report);
-            self.documents.tell(&summary)?;
-            let document = Document::from(json!({ "summary": summary, "cycle": report.json() }));
-            Ok(document.with("changes", findings.into_inner()))
-        });
-        let done = done.await;
-        budgets.stop().await;
-        done.map(|()| ExitCode::SUCCESS)
+        let Options { account, json, .. } = self.options;
+        let work = async |client: &Client| self.plan_for(client, is_migrated).await;
+        accounts::for_each(self.app, limiter, *account, *json, work).await
     }
 
-    /// One cycle, and whatever is due of the histories of rates.
-    async fn whole(&self, writer: &Writer<'_>, client: &Client) -> Result<Value, Failure> {
-        let report = self.cycle(writer, client).await?;
+    async fn plan_for(&self, client: &Client, is_migrated: bool) -> Result<AccountResult, Failure> {
+        let findings = Findings::new(self.options.json);
+        let print = |finding| findings.add(finding);
+        let mirror = DryRun {
+            store: is_migrated.then_some(&self.app.store),
+            account: client.account(),
+            values: self.options.values,
+            print: &print,
+            again_after: self.app.again_after(),
+            planned: Planned::default(),
+        };
+        let mut report = self.cycle(&mirror, client).await?;
+        if self.app.settings.rates.histories {
+            let mut memory = CycleMemory::default();
+            let reader = self.reader(&mirror, client, &mut memory, &|_, _, _| ());
+            absent_rates::resolve_all(reader, &mut report).await?;
+        }
+        let summary = plan_summary(&report);
+        self.print(&summary)?;
+        let result = AccountResult::from(json!({ "summary": summary, "cycle": report.json() }));
+        Ok(result.with_findings("changes", findings.into_inner()))
+    }
+
+    fn print(&self, text: impl Display) -> Result<(), Failure> {
+        output::print_unless_json(self.options.json, text)
+    }
+
+    /// Runs one cycle and reads the rate histories that are due.
+    async fn sync_account(&self, mirror: &PostgresMirror<'_>, client: &Client) -> Result<Value, Failure> {
+        let report = self.cycle(mirror, client).await?;
         report.log(None, false);
-        let mut document = self.summarize(&report)?;
+        let mut result = self.summarize(&report)?;
         if self.app.settings.rates.histories {
             let bars = Bars::new(false);
-            let show = |resource, seen, total| bars.show(resource, seen, total);
-            let mut memory = Memory::default();
-            let report = self.reader(writer, client, &mut memory, &show).histories(None).await;
+            let show = |resource, seen, total| bars.update(resource, seen, total);
+            let mut memory = CycleMemory::default();
+            let report = rates::read_due(self.reader(mirror, client, &mut memory, &show), None).await;
             bars.clear();
-            let report = finished(report)?;
+            let report = successful(report)?;
             let requests = report.requests;
-            self.documents.tell(format_args!(
+            self.print(format_args!(
                 "account {}: rate histories read by {}, {} changed",
                 client.account(),
                 count(requests, "request"),
                 report.rates.changed
             ))?;
-            document["rate_histories"] = json!({ "requests": requests, "changed": report.rates.changed });
+            result["rate_histories"] = json!({ "requests": requests, "changed": report.rates.changed });
         }
-        self.tell_of_held(client.account()).await?;
-        Ok(document)
+        Ok(result)
     }
 
-    fn summarize(&self, report: &Report) -> Result<Value, Failure> {
+    fn summarize(&self, report: &CycleReport) -> Result<Value, Failure> {
         let summary = report.summary();
-        self.documents.tell(&summary)?;
+        self.print(&summary)?;
         Ok(json!({ "delegated": false, "summary": summary, "cycle": report.json() }))
     }
 
-    /// One person.
-    async fn person(&self, writer: &Writer<'_>, client: &Client, user: i64) -> Result<Value, Failure> {
+    async fn sync_user(
+        &self,
+        mirror: &PostgresMirror<'_>,
+        client: &Client,
+        user: i64,
+    ) -> Result<Value, Failure> {
         let with_rates = self.app.settings.rates.histories;
-        let mut memory = Memory::default();
-        let reader = self.reader(writer, client, &mut memory, &|_, _, _| ());
-        let (report, known) = reader.person(user, with_rates).await;
-        let report = finished(report)?;
+        let mut memory = CycleMemory::default();
+        let reader = self.reader(mirror, client, &mut memory, &|_, _, _| ());
+        let (report, known) = user::read(reader, user, with_rates).await;
+        let report = successful(report)?;
         if !known {
             let advice = format!(
                 "user {user} is neither at Harvest nor in the mirror of account {}",
@@ -216,106 +231,48 @@ impl Sync<'_> {
             return Err(Failure::new(Exit::Differences, advice));
         }
         report.log(None, false);
-        let document = self.summarize(&report)?;
-        self.tell_of_held(client.account()).await?;
-        Ok(document)
+        self.summarize(&report)
     }
 
-    /// One cycle, watched by a progress bar.
-    async fn cycle<S: Sink>(&self, sink: &S, client: &Client) -> Result<Report, Failure> {
+    /// Runs one cycle with progress bars.
+    async fn cycle<S: Mirror>(&self, mirror: &S, client: &Client) -> Result<CycleReport, Failure> {
         let bars = Bars::new(self.options.dry_run);
-        let show = |resource, seen, total| bars.show(resource, seen, total);
-        let known = sink.account().await?;
+        let show = |resource, seen, total| bars.update(resource, seen, total);
+        let known = mirror.account().await?;
         let due = schedule::mode(self.app.clock.now(), &known);
-        let mut memory = Memory::default();
-        let cycle = self.reader(sink, client, &mut memory, &show);
-        let report = cycle.run(if self.options.full { Mode::Full } else { due }, known).await;
+        let mut memory = CycleMemory::default();
+        let cycle = self.reader(mirror, client, &mut memory, &show);
+        let report = cycle.run(if self.options.full { CycleMode::Full } else { due }, known).await;
         bars.clear();
-        finished(report)
+        successful(report)
     }
 
     fn reader<'r, S>(
         &'r self,
-        sink: &'r S,
+        mirror: &'r S,
         client: &'r Client,
-        memory: &'r mut Memory,
-        progress: Progress<'r>,
+        memory: &'r mut CycleMemory,
+        progress: ProgressFn<'r>,
     ) -> Cycle<'r, S> {
         let clock = &*self.app.clock;
-        let rules = Rules { unshared: self.unshared, ..self.app.rules() };
-        Cycle { sink, client, clock, rules, memory, progress, cancel: self.stop }
+        let rules = self.app.rules();
+        Cycle { mirror, client, clock, rules, memory, progress, cancel: self.stop }
     }
 
-    /// Takes the account; after a crash of its holder that takes until the lease runs out. A holder that lives is asked
-    /// to do it instead.
-    async fn take(&self, account: AccountId, replica: Uuid) -> Result<Taken, Failure> {
-        let store = &self.app.store;
-        let patience = ANSWER.max(self.app.settings.lease.ttl + Duration::from_secs(5));
-        let give_up = Instant::now() + patience;
-        let mut request = None;
-        loop {
-            let lease = tokio::select! {
-                lease = store.acquire(account, replica) => lease?,
-                () = self.stop.cancelled() => {
-                    self.withdraw(request).await;
-                    return Err(CycleError::Stopped.into());
-                }
-            };
-            let by = match lease {
-                Lease::Acquired(fence) => {
-                    self.withdraw(request).await;
-                    return Ok(Taken::Fence(fence));
-                }
-                Lease::Held { by } => by,
-            };
-            let asked = match request {
-                Some(asked) => asked,
-                None => *request.insert(store.ask(account, self.wish()).await?),
-            };
-            match store.progress(asked).await? {
-                Stage::Done(outcome, answer) => {
-                    return self.answered(account, outcome, answer).await.map(Taken::Answered);
-                }
-                Stage::Waiting if Instant::now() >= give_up => {
-                    self.withdraw(request).await;
-                    let advice = format!(
-                        "another rosterd ({by}) is at work on account {account} and does not answer; it keeps the mirror \
-                         fresh, or stop it first"
-                    );
-                    return Err(Failure::new(Exit::Busy, advice));
-                }
-                Stage::Waiting | Stage::Taken => tokio::time::sleep(LOOK).await,
-            }
-        }
-    }
-
-    fn wish(&self) -> Wish {
+    fn request(&self) -> RequestKind {
         match self.options.user {
-            Some(user) => Wish::User(user),
-            None if self.options.full => Wish::Full,
-            None => Wish::Sync,
+            Some(user) => RequestKind::User(user),
+            None if self.options.full => RequestKind::Full,
+            None => RequestKind::Sync,
         }
     }
 
-    /// Nobody needs to do it any more. Where that cannot be said it is swept away in time.
-    async fn withdraw(&self, request: Option<i64>) {
-        if let Some(request) = request {
-            let _ = self.app.store.withdraw(request).await;
-        }
-    }
-
-    /// The holder's answer is ours.
-    async fn answered(
-        &self,
-        account: AccountId,
-        outcome: Outcome,
-        answer: String,
-    ) -> Result<String, Failure> {
+    /// Ends with the result of the lease holder.
+    fn accept_answer(&self, outcome: Outcome, answer: &str) -> Result<Value, Failure> {
         let exit = match outcome {
             Outcome::Ok => {
-                self.documents.tell(&answer)?;
-                self.tell_of_held(account).await?;
-                return Ok(answer);
+                self.print(answer)?;
+                return Ok(json!({ "delegated": true, "summary": answer }));
             }
             Outcome::NoSuchRecord => Exit::Differences,
             Outcome::Refused => Exit::Credentials,
@@ -324,30 +281,27 @@ impl Sync<'_> {
         Err(Failure::new(exit, answer))
     }
 
-    async fn tell_of_held(&self, account: AccountId) -> Result<(), Failure> {
-        let held = self
-            .app
-            .store
-            .held_deletions(&Selection { account: Some(account.0), ..Selection::default() })
-            .await?;
-        let open = held.iter().filter(|deletion| deletion.decision.is_none()).count();
-        if open > 0 {
-            output::say(format_args!(
-                "account {account}: {} held for review: see `rosterd deletions list`",
-                count(open, "deletion")
+    async fn report_held(&self, account: AccountId) -> Result<(), Failure> {
+        let selection = Selection { account: Some(account.0), ..Selection::default() };
+        let held = self.app.store.held_deletions(&selection).await?;
+        let undecided = held.iter().filter(|deletion| deletion.decision.is_none()).count();
+        if undecided > 0 {
+            output::message(format_args!(
+                "account {account}: {} held for review; see `rosterd deletions list`",
+                count(undecided, "deletion")
             ));
         }
         Ok(())
     }
 }
 
-/// The report of a read that was good.
-fn finished(mut report: Report) -> Result<Report, Failure> {
+/// The report of a successful cycle, or the cycle's error.
+fn successful(mut report: CycleReport) -> Result<CycleReport, Failure> {
     std::mem::replace(&mut report.outcome, Ok(()))?;
     Ok(report)
 }
 
-fn planned(report: &Report) -> String {
+fn plan_summary(report: &CycleReport) -> String {
     format!(
         "account {}: {} would be written and {} refreshed without an event ({} read by {}, {} cannot be read)",
         report.account,

@@ -1,4 +1,4 @@
-//! `rosterd verify`: is the mirror right?
+//! `rosterd verify`: compares the mirror with Harvest.
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -8,22 +8,25 @@ use clap::Args;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::accounts::{Document, Documents};
+use super::accounts::{self, AccountResult};
 use super::findings::Findings;
-use super::{PATIENCE, accounts, output, require_schema, signals, with_app};
+use super::support::{DATABASE_WAIT, with_mirror};
+use super::{output, signals};
 use crate::app::{App, Exit, Failure};
 use crate::harvest::Client;
 use crate::settings::Settings;
-use crate::sync::cycle::{Cycle, CycleError, Memory, Rules};
-use crate::sync::verify::Verify;
+use crate::sync::cycle::{Cycle, CycleMemory};
+use crate::sync::error::CycleError;
+use crate::sync::mirror::verify::Verify;
+use crate::sync::verify;
 use crate::telemetry::count;
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
-    /// Only this account
+    /// Verify only this account
     #[arg(long, value_name = "ID")]
     account: Option<i64>,
-    /// Print both values (they are people's data)
+    /// Print both values, which are personal data
     #[arg(long)]
     values: bool,
     /// Print one JSON document instead of lines
@@ -33,70 +36,62 @@ pub(super) struct Options {
 
 pub(super) async fn verify(settings: Settings, options: Options) -> Result<ExitCode, Failure> {
     accounts::require(&settings, options.account)?;
-    let stop = CancellationToken::new();
-    signals::stop_on_signal(stop.clone())?;
-    let work = Box::pin(with_app(settings, PATIENCE, async |app| {
-        require_schema(app).await?;
-        let replica = App::replica();
-        let budgets = app.budgets(replica.clone(), PATIENCE).await?;
-        let rules = Rules { unshared: app.store.is_only_process(replica.id).await?, ..app.rules() };
+    let stop = signals::stop_on_signal()?;
+    let work = Box::pin(with_mirror(settings, async |app| {
+        let limiter = app.budgets(App::replica(), DATABASE_WAIT).await?;
         let differences = AtomicU64::new(0);
-        let documents = Documents::new(options.json);
-        let verified = documents.each(app, options.account, async |account| {
-            let (found, document) =
-                compare(app, &app.client(account, &budgets)?, &options, rules, &stop).await?;
+        let work = async |client: &Client| {
+            let (found, result) = compare(app, client, &options, &stop).await?;
             differences.fetch_add(found, Ordering::Relaxed);
-            Ok(document)
-        });
-        let verified = verified.await;
-        budgets.stop().await;
-        documents.print().and(verified)?;
+            Ok(result)
+        };
+        accounts::for_each(app, limiter, options.account, options.json, work).await?;
         match differences.into_inner() {
             0 => Ok(ExitCode::SUCCESS),
             _ => Ok(Exit::Differences.into()),
         }
     }));
-    signals::within_drain(&stop, work, || Err(CycleError::Stopped.into())).await
+    signals::within_drain_limit(&stop, work, || Err(CycleError::Stopped.into())).await
 }
 
-/// Prints the differences, a line each; returns how many, and the account's JSON.
+/// Prints or keeps the account's differences. Returns their number and the account's result.
 async fn compare(
     app: &App,
     client: &Client,
     options: &Options,
-    rules: Rules,
     stop: &CancellationToken,
-) -> Result<(u64, Document), Failure> {
+) -> Result<(u64, AccountResult), Failure> {
     let findings = Findings::new(options.json);
-    let print = |finding| findings.print(finding);
-    let sink = Verify {
+    let print = |finding| findings.add(finding);
+    let mirror = Verify {
         store: &app.store,
         account: client.account(),
         values: options.values,
         print: &print,
         differences: AtomicU64::new(0),
-        unsettled: Mutex::default(),
+        unconfirmed: Mutex::default(),
     };
     let cycle = Cycle {
-        sink: &sink,
+        mirror: &mirror,
         client,
         clock: &*app.clock,
-        rules,
-        memory: &mut Memory::default(),
+        rules: app.rules(),
+        memory: &mut CycleMemory::default(),
         progress: &|_, _, _| (),
         cancel: stop,
     };
     let known = app.store.account_state(client.account()).await?;
-    let report = cycle.verify(known, app.settings.rates.histories).await;
+    let report = verify::verify(cycle, known, app.settings.rates.histories).await;
     report.outcome?;
-    let differences = sink.differences.load(Ordering::Relaxed);
-    output::say(format_args!(
+    let differences = mirror.differences.load(Ordering::Relaxed);
+    output::message(format_args!(
         "account {}: {} and {} compared, {}",
         client.account(),
         count(report.users.seen, "user"),
         count(report.assignments.seen, "assignment"),
         count(differences, "difference")
     ));
-    let document = json!({ "users": report.users.seen, "assignments": report.assignments.seen });
-    Ok((differences, Document::from(document).with("differences", findings.into_inner())))
+    let result = json!({ "users": report.users.seen, "assignments": report.assignments.seen });
+    let result = AccountResult::from(result).with_findings("differences", findings.into_inner());
+    Ok((differences, result))
 }

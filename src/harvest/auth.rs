@@ -1,4 +1,4 @@
-//! What proves to Harvest who asks.
+//! Access tokens, personal or from OAuth2.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,56 +7,60 @@ use futures::future::BoxFuture;
 use reqwest::header::{HeaderValue, InvalidHeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::HarvestError;
+use super::error::HarvestError;
 
-/// A token as the header carries it.
+/// A token in the form of the `Authorization` header.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token(HeaderValue);
+pub struct AccessToken(HeaderValue);
 
-impl Token {
-    /// Refuses a token that cannot stand in a header (a line break from a careless paste).
+impl AccessToken {
+    /// # Errors
+    /// If the token has a character that a header cannot have, such as a pasted line break.
     pub fn new(token: &SecretString) -> Result<Self, InvalidHeaderValue> {
         let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))?;
         value.set_sensitive(true);
         Ok(Self(value))
     }
 
-    /// The value of the `Authorization` header, marked sensitive.
     pub(super) fn header(&self) -> HeaderValue {
         self.0.clone()
     }
 }
 
-impl fmt::Debug for Token {
+impl fmt::Debug for AccessToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(…)")
+        f.write_str("AccessToken(…)")
     }
 }
 
-/// Where the tokens of an account come from.
+/// The source of an account's tokens.
 #[derive(Clone)]
 pub enum Auth {
-    /// A personal access token, made at <https://id.getharvest.com/developers>. It does not expire.
-    Personal(Token),
+    /// A personal access token from <https://id.getharvest.com/developers>. It does not expire.
+    Personal(AccessToken),
     /// OAuth2: tokens that expire and are renewed.
     OAuth(Arc<dyn Renew>),
 }
 
-/// Keeps tokens that expire. Above this room, because they are kept in the database.
+/// Keeps and renews tokens that expire. `daemon` implements it, because the tokens are in the database.
 pub trait Renew: Send + Sync {
-    /// A token that is good; another than the one that Harvest has just refused, unless that was new. Safe to drop.
-    fn token(self: Arc<Self>, refused: Option<Token>) -> BoxFuture<'static, Result<Token, HarvestError>>;
+    /// A valid token. If Harvest refused the token `refused`, this is another one, unless that one had just been
+    /// issued. Dropping the future loses no token.
+    fn token(
+        self: Arc<Self>,
+        refused: Option<AccessToken>,
+    ) -> BoxFuture<'static, Result<AccessToken, HarvestError>>;
 }
 
 impl Auth {
-    pub(super) async fn token(&self, refused: Option<Token>) -> Result<Token, HarvestError> {
+    pub(super) async fn token(&self, refused: Option<AccessToken>) -> Result<AccessToken, HarvestError> {
         match self {
             Self::Personal(token) => Ok(token.clone()),
             Self::OAuth(tokens) => tokens.clone().token(refused).await,
         }
     }
 
-    /// Whether there may be another token than the one that was refused.
+    /// Whether another token may exist if Harvest refuses one.
     pub(super) fn renews(&self) -> bool {
         matches!(self, Self::OAuth(_))
     }

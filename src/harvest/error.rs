@@ -1,62 +1,62 @@
-//! What can go wrong at Harvest, told apart where the caller decides differently.
+//! Errors of requests to Harvest. Callers decide by the variant.
 
 use std::error::Error;
+use std::time::Duration;
 
 use reqwest::StatusCode;
 
-use super::oauth::IdentityError;
 use crate::roster::AccountId;
 
-/// Why a request, or the reading of its answer, failed. Never holds a body: bodies hold people.
+/// Why a request failed or its response cannot be used. No variant holds a body, because bodies hold personal data.
 #[derive(Debug, thiserror::Error)]
 pub enum HarvestError {
-    /// 401: the token is bad, or the account header is missing (the answers are the same).
+    /// 401: the token is invalid, or the account header is missing (Harvest's responses are the same).
     #[error(
-        "Harvest refused the token of account {account} (401) when asked for {what}; make a new personal access \
-         token at https://id.getharvest.com/developers (tokens made before SAML sign-in was enforced must be made anew), \
-         or with OAuth2 run `rosterd auth login`"
+        "Harvest refused the token of account {account} (401) when asked for {what}; create a new personal access \
+         token at https://id.getharvest.com/developers (tokens created before SAML sign-in was enforced \
+         do not work any more), or with OAuth2 run `rosterd auth login`"
     )]
     Refused {
         /// The account.
         account: AccountId,
-        /// What was asked for.
+        /// The requested resource.
         what: String,
     },
-    /// 403: the token's owner may not see this.
+    /// 403: the token's owner may not read the resource.
     #[error(
         "Harvest does not let the token of account {account} read {what} (403); its owner must be an administrator"
     )]
     Forbidden {
         /// The account.
         account: AccountId,
-        /// What was asked for.
+        /// The requested resource.
         what: String,
     },
-    /// 404 on something that every account has.
+    /// 404 for a resource that every account has.
     #[error(
-        "Harvest does not know account {account} for this token (404) when asked for {what}; look the account's \
-         number up at https://id.getharvest.com/developers and set HARVEST_ACCOUNT_ID, or check harvest.base_url"
+        "Harvest does not know account {account} for this token (404) when asked for {what}; look up the account's \
+         id at https://id.getharvest.com/developers and set HARVEST_ACCOUNT_ID, or check harvest.base_url"
     )]
     UnknownAccount {
         /// The account.
         account: AccountId,
-        /// What was asked for.
+        /// The requested resource.
         what: String,
     },
-    /// An answer, or a 403 or 404, that is not in Harvest's own format.
-    #[error("{sentence}")]
+    /// A 200, a redirect, a 403 or a 404 that is not in Harvest's format.
+    #[error("{message}")]
     NotHarvest {
-        /// What was asked for.
+        /// The requested resource.
         what: String,
         /// The status.
         status: StatusCode,
-        /// The host, what it answered, what that may mean and what to do.
-        sentence: String,
+        /// The host, its response, the probable cause and the fix.
+        message: String,
     },
-    /// OAuth2: nothing renews the tokens any more, or there never were any.
+    /// OAuth2: no refresh token works, or none was ever stored.
     #[error(
-        "account {account} has no OAuth2 authorization that works; give it a new one with `rosterd auth login`, or set a \
-         new first refresh token (HARVEST_OAUTH_REFRESH_TOKEN)"
+        "account {account} has no working OAuth2 authorization; run `rosterd auth login`, or set a new first refresh \
+         token (HARVEST_OAUTH_REFRESH_TOKEN)"
     )]
     Unauthorized {
         /// The account.
@@ -64,7 +64,7 @@ pub enum HarvestError {
         /// The cause.
         source: IdentityError,
     },
-    /// OAuth2: the identity host is in trouble.
+    /// OAuth2: the identity host did not renew the tokens; a later attempt may succeed.
     #[error(
         "the OAuth2 tokens of account {account} could not be renewed; try again later, or check harvest.identity_url"
     )]
@@ -74,57 +74,63 @@ pub enum HarvestError {
         /// The cause.
         source: IdentityError,
     },
-    /// OAuth2: the place where tokens are kept is in trouble.
-    #[error("cannot get at the OAuth2 tokens of account {account}, which are kept in the database")]
-    Keeping {
+    /// OAuth2: the storage of the tokens failed.
+    #[error("cannot read or write the OAuth2 tokens of account {account}, which are kept in the database")]
+    TokenStorage {
         /// The account.
         account: AccountId,
         /// The cause.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// 429 more often than we are willing to wait for.
-    #[error("Harvest asked us to slow down (429) when asked for {what}; try again later")]
+    /// 429 to the request and to all its repetitions.
+    #[error("Harvest limited the rate of requests (429) when asked for {what}; try again later")]
     Throttled {
-        /// What was asked for.
+        /// The requested resource.
+        what: String,
+    },
+    /// No permit before the deadline of a write.
+    #[error("the request budget had no permit in time for {what}; trying again")]
+    NotSent {
+        /// The requested resource.
         what: String,
     },
     /// Any other status.
     #[error("Harvest answered {status} when asked for {what}; try again later")]
     Status {
-        /// What was asked for.
+        /// The requested resource.
         what: String,
         /// The status.
         status: StatusCode,
     },
-    /// No answer.
-    #[error("no answer from Harvest {sentence}")]
+    /// No response.
+    #[error("no answer from Harvest {details}")]
     Unreachable {
-        /// Where, when asked for what, and what to do.
-        sentence: String,
+        /// The host, the requested resource and the fix.
+        details: String,
         /// The cause.
         source: reqwest::Error,
     },
-    /// An answer that Harvest would not give.
+    /// A response in a format that Harvest's documentation excludes.
     #[error("cannot read Harvest's answer for {what}: {problem}")]
     Protocol {
-        /// What was asked for.
+        /// The requested resource.
         what: String,
-        /// What is wrong with it; no part of the body.
+        /// What is wrong; no part of the body.
         problem: String,
     },
-    /// A list changed while its pages were read: rows may have been missed.
+    /// A list changed during pagination: records may be absent from the pages that were read.
     #[error("the list of {what} changed while it was read page by page ({problem}); try again later")]
     Drifted {
         /// The list.
         what: String,
-        /// What was seen.
+        /// The contradiction between the pages.
         problem: String,
     },
 }
 
 impl HarvestError {
-    /// Worth another try within the same cycle: connections, time-outs, 429 and 5xx.
-    pub fn is_transient(&self) -> bool {
+    /// Whether the same cycle should repeat the request: connection errors, timeouts, 429 and 5xx.
+    pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Throttled { .. } | Self::Unreachable { .. } | Self::Identity { .. } => true,
             Self::Status { status, .. } => status.is_server_error(),
@@ -133,15 +139,15 @@ impl HarvestError {
             | Self::UnknownAccount { .. }
             | Self::NotHarvest { .. }
             | Self::Unauthorized { .. }
-            | Self::Keeping { .. }
+            | Self::TokenStorage { .. }
             | Self::Protocol { .. }
+            | Self::NotSent { .. }
             | Self::Drifted { .. } => false,
         }
     }
 
-    /// The same failure of a page behind a list's first. Harvest has served the list to this token, so the account and
-    /// the role are not in question: a page that is not found any more (such as an expired cursor) belongs to a list that
-    /// changed.
+    /// The error to report if the request was for a later page of a list. Harvest has served the first page to this
+    /// token, so account and role are right. A 404 (such as for an expired cursor) means that the list changed.
     pub(super) fn of_later_page(self) -> Self {
         let not_found = |what, status| Self::Drifted {
             what,
@@ -155,13 +161,13 @@ impl HarvestError {
         }
     }
 
-    /// Without a token nothing else can be asked either.
-    pub fn is_without_token(&self) -> bool {
-        matches!(self, Self::Unauthorized { .. } | Self::Identity { .. } | Self::Keeping { .. })
+    /// Whether there is no token to send, so that every other request would fail too.
+    pub(crate) fn is_without_token(&self) -> bool {
+        matches!(self, Self::Unauthorized { .. } | Self::Identity { .. } | Self::TokenStorage { .. })
     }
 
-    /// The token, or the account it was sent with, is the trouble: only a person can help.
-    pub fn is_credentials(&self) -> bool {
+    /// Whether the token or the account is wrong, so that an administrator must act.
+    pub(crate) fn is_credentials(&self) -> bool {
         matches!(
             self,
             Self::Refused { .. }
@@ -170,4 +176,91 @@ impl HarvestError {
                 | Self::Unauthorized { .. }
         )
     }
+}
+
+/// Why a request to the identity host brought no response that concerns the tokens.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The connection failed.
+    #[error("no answer; {advice}")]
+    Network {
+        /// The fix.
+        advice: String,
+        /// The cause.
+        source: reqwest::Error,
+    },
+    /// A redirect, a 429, a 5xx, or a status that the endpoint does not document.
+    #[error("it answered {status}")]
+    Status {
+        /// The status.
+        status: StatusCode,
+        /// The time in `Retry-After`.
+        retry_after: Option<Duration>,
+    },
+    /// A response that is not JSON, which RFC 6749 requires.
+    #[error("it answered {status} with {details}")]
+    NotHarvest {
+        /// The status.
+        status: StatusCode,
+        /// The content type and the fix.
+        details: String,
+    },
+    /// The body is longer than rosterd reads.
+    #[error("its answer is too long")]
+    TooLong,
+}
+
+/// Why the identity host issued no tokens. Of a response only the error code of RFC 6749 is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The authorization code or the refresh token is invalid, expired or revoked.
+    #[error("Harvest does not accept the authorization ({0})")]
+    Refused(String),
+    /// Client id or client secret are wrong.
+    #[error("Harvest does not know the OAuth2 application ({0}); check its client id and client secret")]
+    UnknownApplication(String),
+    /// No token is stored yet.
+    #[error("there is no authorization yet")]
+    NothingToRenewWith,
+    /// The stored tokens cannot be decrypted.
+    #[error("the stored authorization was sealed with another client secret")]
+    Sealed,
+    /// The rate limiter granted no permit in time, for example because the process ends.
+    #[error("the rate limiter granted no request in time")]
+    NoPermit,
+    /// No usable response.
+    #[error("the request to Harvest's identity host (harvest.identity_url) failed")]
+    Http(#[source] HttpError),
+    /// A response in an unknown format.
+    #[error("cannot read the answer of Harvest's identity host: {0}")]
+    Unreadable(String),
+}
+
+impl IdentityError {
+    /// Whether the host responded, so that it cannot process the request later.
+    pub(crate) fn is_response(&self) -> bool {
+        !matches!(self, Self::Http(HttpError::Network { .. }))
+    }
+
+    /// Whether an administrator must act.
+    pub(crate) fn is_credentials(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::UnknownApplication(_) | Self::NothingToRenewWith | Self::Sealed => true,
+            Self::NoPermit | Self::Http(_) | Self::Unreadable(_) => false,
+        }
+    }
+
+    /// The error as requests of this account report it.
+    pub fn of(self, account: AccountId) -> HarvestError {
+        if self.is_credentials() {
+            HarvestError::Unauthorized { account, source: self }
+        } else {
+            HarvestError::Identity { account, source: self }
+        }
+    }
+}
+
+/// The position of a syntax error. The text at that position stays out, because bodies hold personal data.
+pub(super) fn not_as_expected(error: &serde_json::Error) -> String {
+    format!("not JSON as expected, at line {} column {}", error.line(), error.column())
 }

@@ -1,23 +1,27 @@
-//! Harvest: HTTP in, roster types out. Knows no SQL, no settings, and sends the API
-//! nothing but GET.
+//! Harvest's API: HTTP responses in, types of `roster` out. This module knows neither SQL nor settings. It sends
+//! requests other than GET only through a [`write::Writer`], which needs a [`transport::WriteAccess`].
 //!
-//! The base URL is the only seam: the tests put a simulator behind it, never a mock in front.
+//! Imports point one way: `client → {pages, write} → {prefetch, wire} → {api, envelope} → transport → rate_limit → error`.
+//!
+//! Tests set the base URL to a simulator; no test replaces a type of this module by a mock.
 
-mod ahead;
-pub mod auth;
-pub mod client;
-pub mod error;
-pub mod json;
+mod api;
+pub(crate) mod auth;
+pub(crate) mod client;
+pub mod envelope;
+mod error;
+mod json;
 pub mod oauth;
-pub mod pace;
-pub mod pages;
+pub(crate) mod pages;
+mod prefetch;
+pub mod rate_limit;
 mod route;
 pub mod transport;
-pub mod unicode;
 pub mod wire;
+pub mod write;
 
-pub use auth::{Auth, Token};
+pub use auth::{AccessToken, Auth};
 pub use client::Client;
-pub use error::HarvestError;
-pub use pages::Pages;
-pub use wire::{Decode, Rejected};
+pub use error::{HarvestError, HttpError, IdentityError};
+pub use pages::ListReader;
+pub use wire::{Decode, UnreadableRecord};

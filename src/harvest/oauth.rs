@@ -1,9 +1,9 @@
-//! OAuth2 at Harvest's identity host: a person's consent, tokens for it, new tokens for old ones, and the accounts that
-//! they open.
+//! OAuth2 at Harvest's identity host: a user's consent, the tokens for it, their renewal, and the accounts that the
+//! tokens give access to.
 //!
-//! <https://help.getharvest.com/api-v2/authentication-api/authentication/authentication/>: an access token lives for 14
-//! days, and each renewal may bring a new refresh token, after which the old one may be dead. Whoever renews must
-//! therefore be alone (see [`crate::sync::tokens`]) and keep what comes back.
+//! <https://help.getharvest.com/api-v2/authentication-api/authentication/authentication/>: an access token is valid for
+//! 14 days. Each renewal may return a new refresh token and revoke the old one. Therefore only one process may renew at
+//! a time (see [`crate::daemon::token_renewal`]), and it must store the response.
 
 use std::time::Duration;
 
@@ -21,67 +21,67 @@ use reqwest::{StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::auth::Token;
-use super::pace::Permit;
+use super::auth::AccessToken;
+use super::error::{HttpError, IdentityError, not_as_expected};
+use super::rate_limit::Permit;
 use super::route::{NoTls, Route};
-use super::transport::{BodyError, content_type, heard, read_body, retry_after, server_time};
-use super::{HarvestError, pages};
+use super::transport::{BodyError, content_type, end_permit, read_body, retry_after, server_time};
 use crate::clock::Clock;
 use crate::roster::AccountId;
-use crate::telemetry::meters;
+use crate::telemetry::instruments;
 
-/// A token is renewed so long before its end, or a quarter of its life before where that is less.
-const EARLY: TimeDelta = TimeDelta::minutes(5);
+/// A token is renewed this long before it expires, or a quarter of its lifetime before, whichever is shorter.
+const RENEW_BEFORE: TimeDelta = TimeDelta::minutes(5);
 
 type Endpoints = BasicClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
 
 /// An application registered at <https://id.getharvest.com/developers>.
-pub struct Application {
+pub struct OAuthApplication {
     http: reqwest::Client,
     route: Route,
     identity: Url,
     endpoints: Endpoints,
 }
 
-/// What opens an account for a while, and what renews it.
+/// An access token and the refresh token that renews it.
 #[derive(Clone, Deserialize, Serialize)]
-pub struct Tokens {
+pub struct OAuthTokens {
     access_token: String,
     refresh_token: Option<String>,
-    /// When the access token ends, by our clock; `None` where nobody said.
+    /// When the access token expires, by rosterd's clock; `None` if Harvest did not say.
     pub expires_at: Option<DateTime<Utc>>,
-    /// When it is time for another.
+    /// When to renew the access token.
     pub renew_at: Option<DateTime<Utc>>,
 }
 
-impl std::fmt::Debug for Tokens {
+impl std::fmt::Debug for OAuthTokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Tokens(…)")
+        f.write_str("OAuthTokens(…)")
     }
 }
 
-/// A page to open in a browser, and what its answer must match.
+/// A page for the user's browser, and the values that its redirect must match.
 pub struct Consent {
-    /// The page.
+    /// The page's address.
     pub url: Url,
-    /// Comes back with the answer; any other answer is somebody else's.
+    /// The redirect's `state` must be equal; any other redirect does not belong to this consent.
     pub state: String,
     verifier: PkceCodeVerifier,
     redirect: RedirectUrl,
 }
 
-/// A Harvest account that a person may enter.
+/// A Harvest account that the user has access to.
 #[derive(Clone, Debug, Deserialize)]
 pub struct OpenAccount {
-    /// Its number.
+    /// Its id.
     pub id: i64,
     /// The company's name.
     pub name: String,
     product: String,
 }
 
-impl Tokens {
-    /// What only renews: a first refresh token from the settings.
+impl OAuthTokens {
+    /// A first refresh token from the settings, without an access token.
     pub fn seed(refresh_token: &SecretString) -> Self {
         Self {
             access_token: String::new(),
@@ -91,46 +91,46 @@ impl Tokens {
         }
     }
 
-    fn of(answer: &BasicTokenResponse, old: Option<&str>, asked_at: DateTime<Utc>) -> Self {
-        let life = answer.expires_in().and_then(|life| TimeDelta::from_std(life).ok());
-        let at = |after: TimeDelta| asked_at.checked_add_signed(after);
+    fn of(response: &BasicTokenResponse, old: Option<&str>, requested_at: DateTime<Utc>) -> Self {
+        let lifetime = response.expires_in().and_then(|lifetime| TimeDelta::from_std(lifetime).ok());
+        let at = |after: TimeDelta| requested_at.checked_add_signed(after);
         Self {
-            access_token: answer.access_token().secret().clone(),
-            refresh_token: answer
+            access_token: response.access_token().secret().clone(),
+            refresh_token: response
                 .refresh_token()
                 .map(|token| token.secret().as_str())
                 .filter(|token| !token.is_empty())
                 .or(old)
                 .map(str::to_owned),
-            expires_at: life.and_then(at),
-            renew_at: life.and_then(|life| at(life - EARLY.min(life / 4))),
+            expires_at: lifetime.and_then(at),
+            renew_at: lifetime.and_then(|lifetime| at(lifetime - RENEW_BEFORE.min(lifetime / 4))),
         }
     }
 
-    /// The access token; `None` for a seed, and for what cannot stand in a header.
-    pub fn access(&self) -> Option<Token> {
+    /// The access token; `None` for a seed, and for a token that a header cannot have.
+    pub fn access(&self) -> Option<AccessToken> {
         if self.access_token.is_empty() {
             return None;
         }
-        Token::new(&SecretString::from(self.access_token.as_str())).ok()
+        AccessToken::new(&SecretString::from(self.access_token.as_str())).ok()
     }
 
-    /// Whether it is time for another.
+    /// Whether it is time to renew the access token.
     pub fn is_due(&self, now: DateTime<Utc>) -> bool {
         self.renew_at.is_some_and(|at| at <= now)
     }
 
-    /// Whether the access token opens nothing any more.
+    /// Whether there is no access token, or it has expired.
     pub fn is_over(&self, now: DateTime<Utc>) -> bool {
         self.access_token.is_empty() || self.expires_at.is_some_and(|at| at <= now)
     }
 }
 
-impl Application {
+impl OAuthApplication {
     /// `identity`: such as `https://id.getharvest.com`.
     ///
     /// # Errors
-    /// When the HTTP client cannot be built (no TLS roots on the machine).
+    /// If the HTTP client cannot be built, because the machine has no certificate authorities.
     pub fn new(
         identity: &Url,
         client_id: &str,
@@ -142,18 +142,18 @@ impl Application {
         let http = route.client(timeout, |http| http.user_agent(user_agent))?;
         let endpoints = BasicClient::new(ClientId::new(client_id.to_owned()))
             .set_client_secret(ClientSecret::new(client_secret.expose_secret().to_owned()))
-            // In the body, as Harvest's documents show it.
+            // In the body, as in Harvest's documentation.
             .set_auth_type(AuthType::RequestBody)
             .set_auth_uri(AuthUrl::from_url(at(identity, "oauth2/authorize")))
             .set_token_uri(TokenUrl::from_url(at(identity, "api/v2/oauth2/token")));
         Ok(Self { http, route, identity: identity.clone(), endpoints })
     }
 
-    /// A page on which a person says yes or no, and which then leads to `redirect`.
+    /// A page on which the user accepts or refuses, and which then redirects to `redirect`.
     pub fn consent(&self, redirect: &Url) -> Consent {
         let redirect = RedirectUrl::from_url(redirect.clone());
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
-        // A server that does not know PKCE takes no notice of it.
+        // A server without PKCE ignores the challenge.
         let (url, state) = self
             .endpoints
             .authorize_url(CsrfToken::new_random)
@@ -163,15 +163,15 @@ impl Application {
         Consent { url, state: state.into_secret(), verifier, redirect }
     }
 
-    /// Tokens for a consent.
+    /// Exchanges the code of a consent for tokens.
     pub async fn exchange(
         &self,
         consent: Consent,
         code: String,
         clock: &dyn Clock,
-    ) -> Result<Tokens, IdentityError> {
-        let asked_at = clock.now();
-        let answer = self
+    ) -> Result<OAuthTokens, IdentityError> {
+        let requested_at = clock.now();
+        let response = self
             .endpoints
             .exchange_code(AuthorizationCode::new(code))
             .set_pkce_verifier(consent.verifier)
@@ -179,46 +179,42 @@ impl Application {
             .request_async(self)
             .await
             .map_err(IdentityError::from)?;
-        Ok(Tokens::of(&answer, None, asked_at))
+        Ok(OAuthTokens::of(&response, None, requested_at))
     }
 
-    /// New tokens for old ones. Whether Harvest counts these requests too is not known: they are paced as if it did.
+    /// Renews tokens. Harvest does not document whether these requests count for the rate limit, so each takes a
+    /// permit.
     pub async fn renew(
         &self,
         account: AccountId,
-        old: &Tokens,
+        old: &OAuthTokens,
         permit: Permit,
         clock: &dyn Clock,
-    ) -> Result<Tokens, IdentityError> {
+    ) -> Result<OAuthTokens, IdentityError> {
         let Some(refresh) = old.refresh_token.clone().map(RefreshToken::new) else {
             permit.answered();
             return Err(IdentityError::NothingToRenewWith);
         };
-        let asked_at = clock.now();
-        let answer = self.endpoints.exchange_refresh_token(&refresh).request_async(self).await;
-        let answer =
-            answer.map_err(IdentityError::from).and_then(|answer| match answer.access_token().secret() {
-                token if token.is_empty() => Err(IdentityError::Unreadable("it holds no token".to_owned())),
-                _ => Ok(answer),
-            });
-        let (status, silence) = match &answer {
-            Ok(_) => (Some(StatusCode::OK), None),
-            Err(IdentityError::Http(HttpError::Network { .. })) => (None, None),
-            Err(IdentityError::Http(HttpError::Status { status, silence })) => (Some(*status), *silence),
-            Err(IdentityError::Http(HttpError::NotHarvest { status, .. })) => (Some(*status), None),
-            Err(error) => (error.is_credentials().then_some(StatusCode::BAD_REQUEST), None),
+        let requested_at = clock.now();
+        let response = self.endpoints.exchange_refresh_token(&refresh).request_async(self).await;
+        let response = match response {
+            Ok(response) if response.access_token().secret().is_empty() => {
+                Err(IdentityError::Unreadable("it holds no token".to_owned()))
+            }
+            response => response.map_err(IdentityError::from),
         };
-        match &answer {
-            // It may be under way yet.
-            Err(error) if !error.is_answer() => drop(permit),
-            _ => heard(permit, status.unwrap_or_default(), silence),
+        let (status, retry_after) = status(response.as_ref().err());
+        match &response {
+            // The host may still process the request.
+            Err(error) if !error.is_response() => drop(permit),
+            _ => end_permit(permit, status.unwrap_or_default(), retry_after),
         }
-        meters::request(account.0, "oauth2/token", status.map(|status| status.as_u16()));
-        Ok(Tokens::of(&answer?, Some(refresh.secret()), asked_at))
+        instruments::request(account.0, "oauth2/token", status.map(|status| status.as_u16()));
+        Ok(OAuthTokens::of(&response?, Some(refresh.secret()), requested_at))
     }
 
-    /// The Harvest accounts that a person may enter. Forecast's stand in the same list.
-    pub async fn accounts(&self, tokens: &Tokens) -> Result<Vec<OpenAccount>, IdentityError> {
+    /// The Harvest accounts that the user has access to. The response also has accounts of Forecast.
+    pub async fn accounts(&self, tokens: &OAuthTokens) -> Result<Vec<OpenAccount>, IdentityError> {
         #[derive(Deserialize)]
         struct Accounts {
             accounts: Vec<OpenAccount>,
@@ -226,60 +222,72 @@ impl Application {
         let token = tokens.access().ok_or(IdentityError::NothingToRenewWith)?;
         let request =
             self.http.get(at(&self.identity, "api/v2/accounts")).header(AUTHORIZATION, token.header());
-        let answer = self.read(request.send().await).await.map_err(IdentityError::Http)?;
-        if answer.status() != StatusCode::OK {
-            let (status, silence) = (answer.status(), None);
-            return Err(IdentityError::Http(HttpError::Status { status, silence }));
+        let response = self.read(request.send().await).await.map_err(IdentityError::Http)?;
+        if response.status() != StatusCode::OK {
+            let (status, retry_after) = (response.status(), None);
+            return Err(IdentityError::Http(HttpError::Status { status, retry_after }));
         }
-        let accounts: Accounts = serde_json::from_slice(answer.body())
-            .map_err(|error| IdentityError::Unreadable(pages::not_as_expected(&error)))?;
+        let accounts: Accounts = serde_json::from_slice(response.body())
+            .map_err(|error| IdentityError::Unreadable(not_as_expected(&error)))?;
         Ok(accounts.accounts.into_iter().filter(|account| account.product == "harvest").collect())
     }
 }
 
-impl<'c> AsyncHttpClient<'c> for Application {
+impl<'c> AsyncHttpClient<'c> for OAuthApplication {
     type Error = HttpError;
     type Future = BoxFuture<'c, Result<HttpResponse, HttpError>>;
 
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         async move {
-            let request = reqwest::Request::try_from(request).map_err(|error| self.no_answer(error))?;
+            let request = reqwest::Request::try_from(request).map_err(|error| self.network_error(error))?;
             self.read(self.http.execute(request).await).await
         }
         .boxed()
     }
 }
 
-impl Application {
-    /// The answer, where it says anything of tokens.
+impl OAuthApplication {
+    /// Reads a response, if it can concern tokens.
     async fn read(&self, response: reqwest::Result<reqwest::Response>) -> Result<HttpResponse, HttpError> {
-        let response = response.map_err(|error| self.no_answer(error))?;
+        let response = response.map_err(|error| self.network_error(error))?;
         let status = response.status();
         if status.is_server_error() || status.is_redirection() || status == StatusCode::TOO_MANY_REQUESTS {
             let now = server_time(response.headers(), Duration::ZERO).unwrap_or_default();
-            return Err(HttpError::Status { status, silence: retry_after(response.headers(), now) });
+            return Err(HttpError::Status { status, retry_after: retry_after(response.headers(), now) });
         }
         let content_type = content_type(response.headers());
         if !content_type.contains("json") {
-            let sentence = format!(
-                "{content_type:?} instead of JSON; this answer is not Harvest's own; check harvest.identity_url and what is \
-                 between rosterd and Harvest{}",
+            let details = format!(
+                "{content_type:?} instead of JSON; this answer is not Harvest's own; check harvest.identity_url and \
+                 what is between rosterd and Harvest{}",
                 self.route.proxy_note()
             );
-            return Err(HttpError::NotHarvest { status, sentence });
+            return Err(HttpError::NotHarvest { status, details });
         }
         let body = read_body(response).await.map_err(|error| match error {
-            BodyError::Network(error) => self.no_answer(error),
+            BodyError::Network(error) => self.network_error(error),
             BodyError::TooLong => HttpError::TooLong,
         })?;
-        let mut answer = HttpResponse::new(body);
-        *answer.status_mut() = status;
-        Ok(answer)
+        let mut response = HttpResponse::new(body);
+        *response.status_mut() = status;
+        Ok(response)
     }
 
-    fn no_answer(&self, error: reqwest::Error) -> HttpError {
+    fn network_error(&self, error: reqwest::Error) -> HttpError {
         let advice = self.route.advice(&error, "harvest.identity_url");
         HttpError::Network { advice, source: error.without_url() }
+    }
+}
+
+/// A renewal's status and `Retry-After`, for the rate limiter and the metrics. `oauth2` does not pass on every status:
+/// its error for a refusal means 400.
+fn status(error: Option<&IdentityError>) -> (Option<StatusCode>, Option<Duration>) {
+    match error {
+        None => (Some(StatusCode::OK), None),
+        Some(IdentityError::Http(HttpError::Status { status, retry_after })) => (Some(*status), *retry_after),
+        Some(IdentityError::Http(HttpError::NotHarvest { status, .. })) => (Some(*status), None),
+        Some(IdentityError::Http(HttpError::Network { .. } | HttpError::TooLong)) => (None, None),
+        Some(error) => (error.is_credentials().then_some(StatusCode::BAD_REQUEST), None),
     }
 }
 
@@ -289,103 +297,25 @@ fn at(identity: &Url, path: &str) -> Url {
     url
 }
 
-/// No answer, or none that says anything.
-#[derive(Debug, thiserror::Error)]
-pub enum HttpError {
-    /// The connection.
-    #[error("no answer; {advice}")]
-    Network {
-        /// What to do.
-        advice: String,
-        /// The cause.
-        source: reqwest::Error,
-    },
-    /// A status that says nothing of the tokens.
-    #[error("it answered {status}")]
-    Status {
-        /// The status.
-        status: StatusCode,
-        /// For how long it wants to hear nothing.
-        silence: Option<Duration>,
-    },
-    /// An answer that is not in the format of OAuth2 (RFC 6749 wants JSON).
-    #[error("it answered {status} with {sentence}")]
-    NotHarvest {
-        /// The status.
-        status: StatusCode,
-        /// The content type and what to do.
-        sentence: String,
-    },
-    /// No end of it.
-    #[error("its answer is too long")]
-    TooLong,
-}
-
-/// Why the identity host gave no tokens. Holds no part of an answer but its error code.
-#[derive(Debug, thiserror::Error)]
-pub enum IdentityError {
-    /// The consent or the refresh token is not taken (any more).
-    #[error("Harvest does not take the authorization any more ({0})")]
-    Refused(String),
-    /// The application is not known, or proved itself wrongly.
-    #[error("Harvest does not know the OAuth2 application ({0}); check its client id and client secret")]
-    Application(String),
-    /// There are no tokens yet.
-    #[error("there is no authorization yet")]
-    NothingToRenewWith,
-    /// What is kept cannot be opened.
-    #[error("the authorization that is kept was sealed with another client secret")]
-    Sealed,
-    /// The budget of requests gives no leave, as when the process ends.
-    #[error("there is no leave to ask")]
-    NoLeave,
-    /// No answer.
-    #[error("Harvest's identity host (harvest.identity_url) did not answer as it should")]
-    Http(#[source] HttpError),
-    /// An answer that is none.
-    #[error("cannot read the answer of Harvest's identity host: {0}")]
-    Unreadable(String),
-}
-
 impl From<BasicRequestTokenError<HttpError>> for IdentityError {
     fn from(error: BasicRequestTokenError<HttpError>) -> Self {
         match error {
-            oauth2::RequestTokenError::ServerResponse(answer) => match answer.error() {
+            oauth2::RequestTokenError::ServerResponse(response) => match response.error() {
                 code @ (BasicErrorResponseType::InvalidClient
-                | BasicErrorResponseType::UnauthorizedClient) => Self::Application(code.as_ref().to_owned()),
-                // Any text may stand there.
-                BasicErrorResponseType::Extension(_) => Self::Refused("an error of its own".to_owned()),
+                | BasicErrorResponseType::UnauthorizedClient) => {
+                    Self::UnknownApplication(code.as_ref().to_owned())
+                }
+                // The code may be any text.
+                BasicErrorResponseType::Extension(_) => {
+                    Self::Refused("an error code outside RFC 6749".to_owned())
+                }
                 code => Self::Refused(code.as_ref().to_owned()),
             },
             oauth2::RequestTokenError::Request(error) => Self::Http(error),
-            // What could not be read may hold tokens.
+            // The error holds the body, which may contain tokens.
             oauth2::RequestTokenError::Parse(..) | oauth2::RequestTokenError::Other(_) => {
                 Self::Unreadable("it is not what RFC 6749 describes".to_owned())
             }
-        }
-    }
-}
-
-impl IdentityError {
-    /// Whether anything came back, so that nothing can be under way any more.
-    pub fn is_answer(&self) -> bool {
-        !matches!(self, Self::Http(HttpError::Network { .. }))
-    }
-
-    /// Only a person can help.
-    pub fn is_credentials(&self) -> bool {
-        match self {
-            Self::Refused(_) | Self::Application(_) | Self::NothingToRenewWith | Self::Sealed => true,
-            Self::NoLeave | Self::Http(_) | Self::Unreadable(_) => false,
-        }
-    }
-
-    /// As a request of this account's reports it.
-    pub fn of(self, account: AccountId) -> HarvestError {
-        if self.is_credentials() {
-            HarvestError::Unauthorized { account, source: self }
-        } else {
-            HarvestError::Identity { account, source: self }
         }
     }
 }

@@ -1,5 +1,4 @@
-//! How requests get out: by which proxy, and whose certificates are trusted. Both come from the environment, as for
-//! other programs.
+//! The connection to a host: the proxy and the trusted certificate authorities, which both come from the environment.
 
 use std::error::Error;
 use std::io;
@@ -9,24 +8,24 @@ use std::time::Duration;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{ClientBuilder, Url, redirect, retry};
 
-/// The way to one host.
+/// How requests reach one host.
 #[derive(Clone)]
 pub(super) struct Route {
-    /// Host and port, without user and password; `None` where requests go straight to the host.
+    /// Host and port, without user and password; `None` without a proxy.
     proxy: Option<String>,
     is_loopback: bool,
 }
 
-/// No HTTP client: nearly always for want of certificate authorities.
+/// The HTTP client could not be built, usually because the machine has no certificate authorities.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot set up TLS; install this machine's certificate authorities (the package ca-certificates), or name a file of \
-     them in SSL_CERT_FILE"
+    "cannot set up TLS; install this machine's certificate authorities (the package ca-certificates), or name a file \
+     of them in SSL_CERT_FILE"
 )]
 pub struct NoTls(#[source] reqwest::Error);
 
 impl Route {
-    /// What the environment says of the way to the host of `base`.
+    /// The route to the host of `base`, from the environment.
     pub fn to(base: &Url) -> Self {
         let is_loopback = is_loopback(base);
         let proxy = || {
@@ -37,13 +36,13 @@ impl Route {
         Self { proxy: if is_loopback { None } else { proxy() }, is_loopback }
     }
 
-    /// A client that sends nothing but what it is told to, and no token where we did not look.
+    /// A client that neither follows redirects nor repeats requests, so that a token reaches no other host.
     pub fn client(
         &self,
         timeout: Duration,
         build: impl FnOnce(ClientBuilder) -> ClientBuilder,
     ) -> Result<reqwest::Client, NoTls> {
-        // Fails when a provider is installed already, which is as good.
+        // Fails if a provider is installed already; then that one is used.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .timeout(timeout)
@@ -53,12 +52,12 @@ impl Route {
         build(if self.is_loopback { http.no_proxy() } else { http }).build().map_err(NoTls)
     }
 
-    /// What to do about a request that got no answer. `key`: the setting that names the host.
+    /// The fix for a request without a response. `key`: the setting that names the host.
     pub fn advice(&self, error: &reqwest::Error, key: &str) -> String {
         let check = if is_untrusted(error) {
             format!(
-                "this machine does not trust the certificate that was shown; check {key}, or if a proxy intercepts TLS, name \
-                 a file of certificate authorities with the proxy's in SSL_CERT_FILE"
+                "this machine does not trust the certificate that was shown; check {key}, or if a proxy intercepts \
+                 TLS, name a file of certificate authorities with the proxy's in SSL_CERT_FILE"
             )
         } else {
             format!("check the network and {key}")
@@ -66,12 +65,12 @@ impl Route {
         check + &self.proxy_note()
     }
 
-    /// What to know of proxies, to be added to a sentence.
+    /// A note about proxies, to append to an error message.
     pub fn proxy_note(&self) -> String {
         match &self.proxy {
             Some(proxy) => format!(
-                "; the request went through the proxy {proxy}, which HTTPS_PROXY or ALL_PROXY names (NO_PROXY lists hosts to \
-                 reach without it)"
+                "; the request went through the proxy {proxy}, which HTTPS_PROXY or ALL_PROXY names (NO_PROXY lists \
+                 hosts to reach without it)"
             ),
             None if self.is_loopback => String::new(),
             None => "; if this network needs a proxy, name it in HTTPS_PROXY".to_owned(),
@@ -86,11 +85,11 @@ fn is_loopback(url: &Url) -> bool {
     })
 }
 
-/// Whether TLS failed for the server's certificate. An I/O error does not name what it holds as its source.
+/// Whether TLS failed because of the server's certificate. `source()` of an I/O error skips the error that it wraps.
 fn is_untrusted(error: &(dyn Error + 'static)) -> bool {
     if let Some(error) = error.downcast_ref::<rustls::Error>() {
         return matches!(error, rustls::Error::InvalidCertificate(_));
     }
-    let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    held.is_some_and(|held| is_untrusted(held)) || error.source().is_some_and(is_untrusted)
+    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    wrapped.is_some_and(|error| is_untrusted(error)) || error.source().is_some_and(is_untrusted)
 }

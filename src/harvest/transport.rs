@@ -1,4 +1,5 @@
-//! One GET: leave from [`Pace`], headers, retries, a bounded body, and both clocks.
+//! One request: a permit from [`RateLimiter`], headers, repetitions, a limited body, and both clocks. Requests other than
+//! GET need a [`WriteAccess`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,83 +10,110 @@ use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT,
 };
-use reqwest::{Response, StatusCode, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use serde_json::Value;
+use tokio::time::Instant;
 
-use super::HarvestError;
-use super::auth::{Auth, Token};
-use super::pace::{self, Lane, Pace, Permit, Throttle};
+use super::auth::{AccessToken, Auth};
+use super::error::HarvestError;
+use super::rate_limit::{self, Permit, Priority, RateLimiter, ThrottleReason};
 use super::route::{NoTls, Route};
 use crate::clock::Clock;
 use crate::progress::Progress;
 use crate::roster::order::Sent;
 use crate::roster::watermark::ReadStart;
 use crate::roster::{AccountId, Order};
-use crate::telemetry::meters;
+use crate::telemetry::instruments;
 
-/// 2,000 users are 1.5 MB. Counted after decompression, so that a small bomb is a bomb. In memory a page may become two
-/// dozen times as much until it is stored.
-const MOST_BYTES: usize = 8 << 20;
+/// 2,000 users have 1.5 MB. Counts bytes after decompression, because a small compressed body may be a bomb. Until a
+/// page is stored, it may take 24 times its size in memory.
+const MAX_BODY_BYTES: usize = 8 << 20;
 
-/// How requests are made; handed in by `app`.
+/// How requests are sent; built by `app` from the settings.
 #[derive(Clone)]
-pub struct Options {
-    /// What sends them.
-    pub http: Http,
+pub struct ClientOptions {
+    /// The connections.
+    pub http: HttpClient,
     /// Such as `https://api.harvestapp.com/v2`.
     pub base: Url,
-    /// The `User-Agent`: Harvest asks for a name and a way to reach the sender.
+    /// The `User-Agent`: Harvest requires a name and a contact.
     pub user_agent: String,
+    /// Records per page, 1 to 2000.
+    pub per_page: u32,
+    /// Whether records keep their pay data.
+    pub with_pay_data: bool,
 }
 
-/// Sends requests: the connections, and whom to trust. All accounts share one, or each would keep a connection open from
-/// poll to poll and the certificate authorities in memory.
+/// Connections and trusted certificate authorities. All accounts share one client; otherwise each would keep a
+/// connection open between polls and its own copy of the authorities in memory.
 #[derive(Clone)]
-pub struct Http {
+pub struct HttpClient {
     client: reqwest::Client,
     route: Route,
 }
 
-impl Http {
-    /// For requests to the host of `base`, each of which may take so long, from the connection to the end of the body.
+impl HttpClient {
+    /// A client for the host of `base`; `timeout` covers a request from the connection to the end of the body.
     ///
     /// # Errors
-    /// When the HTTP client cannot be built (no TLS roots on the machine).
+    /// If the HTTP client cannot be built, because the machine has no certificate authorities.
     pub fn new(base: &Url, timeout: Duration) -> Result<Self, NoTls> {
         let route = Route::to(base);
         Ok(Self { client: route.client(timeout, |http| http)?, route })
     }
 }
 
-/// Sends GETs for one account, and counts them.
+/// The right to send requests other than GET. Only `app` grants it, and only if `write.mode` is `"on"`.
+#[derive(Clone, Debug)]
+pub struct WriteAccess(());
+
+impl WriteAccess {
+    /// Grants the right.
+    pub fn granted() -> Self {
+        Self(())
+    }
+}
+
+/// A request other than GET.
+pub(super) struct WriteRequest<'a> {
+    pub method: Method,
+    pub url: Url,
+    /// Names the resource in errors and metrics.
+    pub what: &'a str,
+    pub body: Option<Value>,
+    /// It is not sent later than this.
+    pub deadline: Instant,
+}
+
+/// Sends requests for one account, and counts them.
 pub(super) struct Transport {
-    http: Http,
+    http: HttpClient,
     user_agent: String,
     pub(super) base: Url,
     pub(super) account: AccountId,
     auth: Auth,
-    pace: Pace,
+    pub(super) limiter: RateLimiter,
     clock: Arc<dyn Clock>,
-    /// Each response, and each wait for a permit or a token.
+    /// Counts each response, and knows of each wait for a permit or a token.
     pub(super) progress: Progress,
     requests: AtomicU64,
-    /// The order in which they were sent.
+    /// The order in which requests were sent.
     pub(super) order: Order,
 }
 
-/// An answer that is neither a 429 nor a 5xx.
-pub(super) struct Answer {
+/// A response that is neither a 429 nor a 5xx.
+pub(super) struct ApiResponse {
     pub status: StatusCode,
-    /// The `Content-Type` header, shortened; empty where there is none.
+    /// The start of the `Content-Type` header; empty without one.
     pub content_type: String,
     pub body: Vec<u8>,
     pub start: ReadStart,
-    /// The request that it answers.
     pub sent: Sent,
-    /// What was shown for it.
-    token: Token,
+    /// The token that was sent.
+    token: AccessToken,
 }
 
-impl Answer {
+impl ApiResponse {
     /// Whether the content type says that the body is JSON.
     pub fn is_json(&self) -> bool {
         self.content_type.contains("json")
@@ -93,15 +121,21 @@ impl Answer {
 }
 
 impl Transport {
-    pub fn new(options: &Options, account: AccountId, auth: Auth, pace: Pace, clock: Arc<dyn Clock>) -> Self {
-        let Options { http, base, user_agent } = options.clone();
+    pub fn new(
+        options: &ClientOptions,
+        account: AccountId,
+        auth: Auth,
+        limiter: RateLimiter,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let ClientOptions { http, base, user_agent, .. } = options.clone();
         Self {
             http,
             user_agent,
             base,
             account,
             auth,
-            pace,
+            limiter,
             clock,
             progress: Progress::default(),
             requests: AtomicU64::new(0),
@@ -109,42 +143,52 @@ impl Transport {
         }
     }
 
-    /// The way to Harvest.
     pub fn route(&self) -> &Route {
         &self.http.route
     }
 
-    /// Requests sent so far, retries included.
+    /// The longest time between a permit and the arrival of its request at Harvest.
+    pub fn grace(&self) -> Duration {
+        self.limiter.grace()
+    }
+
+    /// Requests sent since start, repetitions included.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many requests could leave. Safe to drop, at no cost, which a request under way is not: given up, it
-    /// keeps its permit for as long as Harvest may still see it.
-    pub async fn room(&self, lane: Lane, requests: u32) {
-        self.progress.waits_for(self.pace.room(lane, requests)).await;
+    /// Waits until this many requests could be sent. Dropping the future costs nothing. Dropping a request does: it
+    /// keeps its permit for as long as Harvest may still receive it.
+    pub async fn wait_for_capacity(&self, priority: Priority, requests: u32) {
+        self.progress.waits_for(self.limiter.wait_for_capacity(priority, requests)).await;
     }
 
-    /// GETs; once more with another token where Harvest refuses one that can be renewed.
-    pub async fn get(&self, url: &Url, what: &str, lane: Lane) -> Result<Answer, HarvestError> {
-        let answer = self.tries(url, what, lane).await?;
-        if answer.status == StatusCode::UNAUTHORIZED && self.auth.renews() {
-            let other = self.progress.waits_for(self.auth.token(Some(answer.token.clone()))).await?;
-            if other != answer.token {
-                return self.tries(url, what, lane).await;
+    /// Sends the request; if Harvest refuses the token and another one is available, once more with that one.
+    pub async fn get(&self, url: &Url, what: &str, priority: Priority) -> Result<ApiResponse, HarvestError> {
+        let response = self.send_with_retries(url, what, priority).await?;
+        if response.status == StatusCode::UNAUTHORIZED && self.auth.renews() {
+            let token = self.progress.waits_for(self.auth.token(Some(response.token.clone()))).await?;
+            if token != response.token {
+                return self.send_with_retries(url, what, priority).await;
             }
         }
-        Ok(answer)
+        Ok(response)
     }
 
-    /// Tries again what is worth it: four times at the most, with jitter, after any silence that Harvest asked for.
-    async fn tries(&self, url: &Url, what: &str, lane: Lane) -> Result<Answer, HarvestError> {
+    /// Sends the request up to four times while the error is transient, with jitter. The rate limiter adds the back-off
+    /// that Harvest requests.
+    async fn send_with_retries(
+        &self,
+        url: &Url,
+        what: &str,
+        priority: Priority,
+    ) -> Result<ApiResponse, HarvestError> {
         let policy = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(250))
             .with_factor(3.0)
             .with_max_times(3)
             .with_jitter();
-        (|| self.once(url, what, lane))
+        (|| self.send(url, what, priority))
             .retry(policy)
             .when(HarvestError::is_transient)
             .notify(|error, after| {
@@ -153,50 +197,76 @@ impl Transport {
                     account_id = self.account.0,
                     error = %crate::telemetry::chain(error),
                     retry_in_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
-                    "Harvest did not answer as it should, trying again"
+                    "a request to Harvest failed; trying again"
                 );
             })
             .await
     }
 
-    async fn once(&self, url: &Url, what: &str, lane: Lane) -> Result<Answer, HarvestError> {
+    /// Sends the request once; if Harvest refuses the token and another one is available, once more with that one.
+    pub async fn write(
+        &self,
+        _access: &WriteAccess,
+        request: WriteRequest<'_>,
+    ) -> Result<ApiResponse, HarvestError> {
+        let WriteRequest { method, url, what, body, deadline } = request;
+        let send = async || {
+            let build = |token: &AccessToken| {
+                let request = self.http_request(method.clone(), &url, token);
+                match &body {
+                    Some(body) => request.header(CONTENT_TYPE, "application/json").body(body.to_string()),
+                    None => request,
+                }
+            };
+            self.send_request(build, what, Priority::Write, Some(deadline)).await
+        };
+        let response = send().await?;
+        if response.status == StatusCode::UNAUTHORIZED && self.auth.renews() {
+            let token = self.progress.waits_for(self.auth.token(Some(response.token.clone()))).await?;
+            if token != response.token {
+                return send().await;
+            }
+        }
+        // Older answers than this one are in flight: of two answers about one record, the later one counts.
+        Ok(ApiResponse { sent: self.order.sent(), ..response })
+    }
+
+    async fn send(&self, url: &Url, what: &str, priority: Priority) -> Result<ApiResponse, HarvestError> {
+        let build = |token: &AccessToken| self.http_request(Method::GET, url, token);
+        self.send_request(build, what, priority, None).await
+    }
+
+    async fn send_request(
+        &self,
+        build: impl Fn(&AccessToken) -> RequestBuilder,
+        what: &str,
+        priority: Priority,
+        deadline: Option<Instant>,
+    ) -> Result<ApiResponse, HarvestError> {
         if self.auth.renews() {
-            // The token shall not end while it waits for leave.
-            self.room(lane, 1).await;
+            // Otherwise the token could expire while the request waits for a permit.
+            self.wait_for_capacity(priority, 1).await;
         }
         let token = self.progress.waits_for(self.auth.token(None)).await?;
-        let permit = self.progress.waits_for(self.pace.permit(lane)).await;
+        let permit = self.progress.waits_for(self.limiter.permit(priority)).await;
+        if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+            return Err(HarvestError::NotSent { what: what.to_owned() });
+        }
         self.requests.fetch_add(1, Ordering::Relaxed);
-        // Not before it has leave: what is stored while it waits is older than its answer.
+        // After the wait for the permit: a write during the wait happens before this request.
         let sent = self.order.sent();
         let (local, started) = (self.clock.now(), std::time::Instant::now());
-        let no_answer = |source: reqwest::Error| HarvestError::Unreachable {
-            sentence: format!(
-                "at {} when asked for {what}; {}",
-                self.base.origin().ascii_serialization(),
-                self.route().advice(&source, "harvest.base_url")
-            ),
-            source: source.without_url(),
-        };
-        let response = self
-            .http
-            .client
-            .get(url.clone())
-            .header(USER_AGENT, &self.user_agent)
-            .header(AUTHORIZATION, token.header())
-            .header("Harvest-Account-Id", HeaderValue::from(self.account.0))
-            .header(ACCEPT, "application/json")
-            .send()
-            .await
+        let response = build(&token).send().await;
+        let response = response
             .inspect(|_| self.progress.made())
-            .inspect_err(|_| meters::request(self.account.0, what, None))
-            .map_err(no_answer)?;
+            .inspect_err(|_| instruments::request(self.account.0, what, None))
+            .map_err(|error| self.unreachable(error, what))?;
         let start = ReadStart { local, server: server_time(response.headers(), started.elapsed()) };
         let status = response.status();
-        meters::request(self.account.0, what, Some(status.as_u16()));
+        instruments::request(self.account.0, what, Some(status.as_u16()));
         tracing::debug!(account_id = self.account.0, status = status.as_u16(), "asked Harvest for {what}");
-        let silence = retry_after(response.headers(), start.server.unwrap_or(local));
-        heard(permit, status, silence);
+        let retry_after = retry_after(response.headers(), start.server.unwrap_or(local));
+        end_permit(permit, status, retry_after);
         if status == StatusCode::TOO_MANY_REQUESTS {
             return Err(HarvestError::Throttled { what: what.to_owned() });
         }
@@ -204,44 +274,65 @@ impl Transport {
             return Err(HarvestError::Status { what: what.to_owned(), status });
         }
         let content_type = content_type(response.headers());
-        let body =
-            read_body(response).await.inspect(|_| self.progress.made()).map_err(|error| match error {
-                BodyError::Network(source) => no_answer(source),
-                BodyError::TooLong => HarvestError::Protocol {
-                    what: what.to_owned(),
-                    problem: format!(
-                        "it is longer than {} MiB; a smaller harvest.per_page asks for less",
-                        MOST_BYTES >> 20
-                    ),
-                },
-            })?;
-        Ok(Answer { status, content_type, body, start, sent, token })
+        let body = read_body(response).await.inspect(|_| self.progress.made());
+        let body = body.map_err(|error| match error {
+            BodyError::Network(error) => self.unreachable(error, what),
+            BodyError::TooLong => HarvestError::Protocol {
+                what: what.to_owned(),
+                problem: format!(
+                    "it is longer than {} MiB; a smaller harvest.per_page asks for less",
+                    MAX_BODY_BYTES >> 20
+                ),
+            },
+        })?;
+        Ok(ApiResponse { status, content_type, body, start, sent, token })
+    }
+
+    fn http_request(&self, method: Method, url: &Url, token: &AccessToken) -> RequestBuilder {
+        self.http
+            .client
+            .request(method, url.clone())
+            .header(USER_AGENT, &self.user_agent)
+            .header(AUTHORIZATION, token.header())
+            .header("Harvest-Account-Id", HeaderValue::from(self.account.0))
+            .header(ACCEPT, "application/json")
+    }
+
+    fn unreachable(&self, error: reqwest::Error, what: &str) -> HarvestError {
+        let origin = self.base.origin().ascii_serialization();
+        let advice = self.route().advice(&error, "harvest.base_url");
+        HarvestError::Unreachable {
+            details: format!("at {origin} when asked for {what}; {advice}"),
+            source: error.without_url(),
+        }
     }
 }
 
-/// Tells the pace what an answer's status line says. It says `harvest.throttled` in the log.
-pub(super) fn heard(permit: Permit, status: StatusCode, silence: Option<Duration>) {
-    match (status, silence) {
+/// Reports a response's status to the rate limiter, which logs `harvest.throttled`.
+pub(super) fn end_permit(permit: Permit, status: StatusCode, retry_after: Option<Duration>) {
+    match (status, retry_after) {
         (StatusCode::TOO_MANY_REQUESTS, _) => {
-            meters::throttled();
-            permit.throttled(Throttle::TooMany, silence);
+            instruments::throttled();
+            permit.throttled(ThrottleReason::TooMany, retry_after);
         }
-        (StatusCode::SERVICE_UNAVAILABLE, Some(_)) => permit.throttled(Throttle::Unavailable, silence),
+        (StatusCode::SERVICE_UNAVAILABLE, Some(_)) => {
+            permit.throttled(ThrottleReason::Unavailable, retry_after);
+        }
         _ => permit.answered(),
     }
 }
 
-/// Harvest's clock when the request was sent: its `Date` less the time the answer took.
+/// Harvest's clock when the request was sent: the response's `Date` minus the duration of the request.
 pub fn server_time(headers: &HeaderMap, elapsed: Duration) -> Option<DateTime<Utc>> {
     let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
     Some(DateTime::<Utc>::from(date) - TimeDelta::from_std(elapsed).ok()?)
 }
 
 pub(super) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
-    pace::retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, now)
+    rate_limit::retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, now)
 }
 
-/// The `Content-Type`, at most 60 characters of it: it goes into errors. Empty where there is none.
+/// The first 60 characters of the `Content-Type`, for errors. Empty without one.
 pub(super) fn content_type(headers: &HeaderMap) -> String {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.chars().take(60).collect()
@@ -254,11 +345,11 @@ pub(super) enum BodyError {
 
 pub(super) async fn read_body(mut response: Response) -> Result<Vec<u8>, BodyError> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(BodyError::Network)? {
-        if body.len() + chunk.len() > MOST_BYTES {
+    while let Some(bytes) = response.chunk().await.map_err(BodyError::Network)? {
+        if body.len() + bytes.len() > MAX_BODY_BYTES {
             return Err(BodyError::TooLong);
         }
-        body.extend_from_slice(&chunk);
+        body.extend_from_slice(&bytes);
     }
     Ok(body)
 }
@@ -272,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_clock_is_taken_from_before_the_answer() {
+    fn server_time_is_the_date_minus_the_duration_of_the_request() {
         let date = headers(DATE, "Sun, 01 Mar 2026 10:00:07 GMT");
         let expected = "2026-03-01T10:00:05Z".parse().ok();
         assert_eq!(server_time(&date, Duration::from_secs(2)), expected);

@@ -1,4 +1,4 @@
-//! Where a browser comes back to after a person has said yes or no at Harvest: for one answer, on this machine only.
+//! The OAuth2 redirect address of `rosterd auth login`. It listens on the loopback interface and serves one response.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -15,93 +15,97 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use url::Url;
 
-/// The path; the whole address is what an application is registered with.
+/// The OAuth2 application at Harvest must be registered with this path.
 const PATH: &str = "/callback";
-/// How long the browser's page may take to reach it.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long the last page may take to reach the browser.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Waits for the browser.
-pub struct Redirect {
+/// A listener for one redirect of the browser.
+pub(crate) struct Redirect {
     listener: TcpListener,
     url: Url,
 }
 
-/// What the browser brings.
+/// The query parameters of the redirect.
 #[derive(Deserialize)]
-struct Brought {
+struct Parameters {
     state: Option<String>,
     code: Option<String>,
     error: Option<String>,
 }
 
-struct Waiting {
+struct Expected {
     state: String,
-    answer: Mutex<Option<oneshot::Sender<Result<String, String>>>>,
+    result: Mutex<Option<oneshot::Sender<Result<String, String>>>>,
 }
 
 impl Redirect {
-    /// Listens on the loopback address, where nobody but this machine's people can answer.
+    /// Listens on the loopback address, which only users of this machine can reach.
     ///
     /// # Errors
-    /// When the port is taken.
-    pub async fn bind(port: u16) -> io::Result<Self> {
+    /// If the port is in use.
+    pub(crate) async fn bind(port: u16) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let url = format!("http://{}{PATH}", listener.local_addr()?);
         Ok(Self { listener, url: url.parse().map_err(io::Error::other)? })
     }
 
-    /// Its address.
-    pub fn url(&self) -> &Url {
+    pub(crate) fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The code that proves the consent.
+    /// Waits for the authorization code. `state` must be the state of the consent address.
     ///
     /// # Errors
-    /// In Harvest's word where there is none: `access_denied` when the person said no.
-    pub async fn code(self, state: String) -> Result<String, String> {
-        let (sender, answer) = oneshot::channel();
-        let waiting = Arc::new(Waiting { state, answer: Mutex::new(Some(sender)) });
-        let router = Router::new().route(PATH, get(brought)).with_state(waiting);
-        let (over, is_over) = oneshot::channel::<()>();
+    /// Harvest's error code if the user did not consent, such as `access_denied`.
+    pub(crate) async fn code(self, state: String) -> Result<String, String> {
+        let (sender, result) = oneshot::channel();
+        let expected = Arc::new(Expected { state, result: Mutex::new(Some(sender)) });
+        let router = Router::new().route(PATH, get(receive)).with_state(expected);
+        let (shutdown, is_shut_down) = oneshot::channel::<()>();
         let serve = axum::serve(self.listener, router).with_graceful_shutdown(async {
-            // That the sender is gone is the signal.
-            let _ = is_over.await;
+            // Fails when the sender is dropped, which is the signal.
+            let _ = is_shut_down.await;
         });
         let serve = async move { serve.await };
         tokio::pin!(serve);
         let code = tokio::select! {
-            code = answer => code.unwrap_or_else(|_| Err("no answer".to_owned())),
-            _ = &mut serve => Err("no answer".to_owned()),
+            code = result => code.unwrap_or_else(|_| Err("no response".to_owned())),
+            _ = &mut serve => Err("no response".to_owned()),
         };
-        drop(over);
-        let _ = tokio::time::timeout(FAREWELL, serve).await;
+        drop(shutdown);
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, serve).await;
         code
     }
 }
 
-async fn brought(
-    State(waiting): State<Arc<Waiting>>,
-    Query(brought): Query<Brought>,
+async fn receive(
+    State(expected): State<Arc<Expected>>,
+    Query(parameters): Query<Parameters>,
 ) -> (StatusCode, Html<&'static str>) {
-    // Anybody can send a browser here; only Harvest's answer to our question knows its state.
-    if brought.state.as_deref() != Some(&waiting.state) {
-        return (StatusCode::BAD_REQUEST, Html("This is no answer to rosterd's question. It waits on."));
+    // Any page can send a browser here. Only Harvest's response to this login has its state.
+    if parameters.state.as_deref() != Some(&expected.state) {
+        return (
+            StatusCode::BAD_REQUEST,
+            Html(
+                "This redirect does not belong to the login that rosterd is waiting for. rosterd is still waiting.",
+            ),
+        );
     }
-    // Its words are letters and underscores; anything else is not repeated.
-    let is_word = |word: &String| word.len() < 64 && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-    let code = match (brought.code, brought.error) {
+    // Error codes consist of letters and underscores. Other text is not shown, because any page can send it.
+    let is_code = |text: &String| text.len() < 64 && text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let code = match (parameters.code, parameters.error) {
         (Some(code), None) => Ok(code),
-        (_, error) => Err(error.filter(is_word).unwrap_or_else(|| "no reason given".to_owned())),
+        (_, error) => Err(error.filter(is_code).unwrap_or_else(|| "no reason given".to_owned())),
     };
     let page = if code.is_ok() {
-        "rosterd has what it needs: its terminal tells the rest. You can close this page."
+        "rosterd received the authorization and continues in the terminal. You can close this page."
     } else {
-        "rosterd may not: nothing was changed. You can close this page."
+        "rosterd was not authorized; nothing was changed. You can close this page."
     };
-    if let Some(answer) = waiting.answer.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        // Fails where nobody waits any more.
-        let _ = answer.send(code);
+    if let Some(result) = expected.result.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        // Fails if `code` was dropped meanwhile.
+        let _ = result.send(code);
     }
     (StatusCode::OK, Html(page))
 }

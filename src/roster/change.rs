@@ -1,27 +1,29 @@
-//! A change of one record: the value that a dry run prints, an event tells and the store applies.
+//! A change of one record: the value that a dry run prints, an event emits and the store applies.
 
 use std::fmt;
+
+use chrono::{DateTime, Utc};
 
 use super::field::{Field, Value};
 use super::model::Record;
 
-/// What happened to a record. A flip of `is_active` names the change, whatever else changed with it.
+/// What happened to a record. If `is_active` changes, the kind names that change even if other fields change too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// Seen for the first time, or again after a deletion.
+pub enum ChangeKind {
+    /// Seen for the first time, or restored after a deletion.
     Created,
-    /// Changed, its `is_active` as before.
+    /// Changed, with the same `is_active`.
     Updated,
     /// Archived.
     Deactivated,
-    /// Brought back from the archive.
+    /// Unarchived.
     Reactivated,
-    /// Gone from Harvest.
+    /// Deleted at Harvest.
     Deleted,
 }
 
-impl Kind {
-    /// All of them.
+impl ChangeKind {
+    /// All kinds.
     pub const ALL: [Self; 5] =
         [Self::Created, Self::Updated, Self::Deactivated, Self::Reactivated, Self::Deleted];
 
@@ -41,12 +43,12 @@ impl Kind {
 #[derive(Clone)]
 pub struct Change<R> {
     /// What happened.
-    pub kind: Kind,
+    pub kind: ChangeKind,
     /// The record's version after it.
     pub version: i64,
     /// Before it; `None` for a creation, also after a deletion.
     pub before: Option<R>,
-    /// After it, merged with what the payload did not say; `None` for a deletion.
+    /// After it, with the old values of absent fields; `None` for a deletion.
     pub after: Option<R>,
 }
 
@@ -58,24 +60,24 @@ impl<R> Change<R> {
 }
 
 impl<R: Record> Change<R> {
-    /// A record that was not there.
+    /// The change of a new record.
     pub fn creation(record: R, version: i64) -> Self {
-        Self { kind: Kind::Created, version, before: None, after: Some(record) }
+        Self { kind: ChangeKind::Created, version, before: None, after: Some(record) }
     }
 
-    /// A record that was there and differs.
+    /// The change of a record that differs from its row.
     pub fn edit(before: R, after: R, version: i64) -> Self {
         let kind = match (before.is_active(), after.is_active()) {
-            (Field::Value(true), Field::Value(false)) => Kind::Deactivated,
-            (Field::Value(false), Field::Value(true)) => Kind::Reactivated,
-            _ => Kind::Updated,
+            (Field::Value(true), Field::Value(false)) => ChangeKind::Deactivated,
+            (Field::Value(false), Field::Value(true)) => ChangeKind::Reactivated,
+            _ => ChangeKind::Updated,
         };
         Self { kind, version, before: Some(before), after: Some(after) }
     }
 
-    /// A record that is gone.
+    /// The change of a record that Harvest deleted.
     pub fn deletion(before: R, version: i64) -> Self {
-        Self { kind: Kind::Deleted, version, before: Some(before), after: None }
+        Self { kind: ChangeKind::Deleted, version, before: Some(before), after: None }
     }
 
     /// Id of the record.
@@ -83,8 +85,17 @@ impl<R: Record> Change<R> {
         self.after.as_ref().or(self.before.as_ref()).map_or(0, Record::id)
     }
 
-    /// The fields that differ between the two images: name, from, to. None for a creation or a deletion,
-    /// whose one image says it all.
+    /// The type of its event, such as `user.deactivated`.
+    pub fn event_type(&self) -> String {
+        format!("{}.{}", R::RESOURCE.aggregate(), self.kind.name())
+    }
+
+    /// The record's `updated_at`; for a deletion or without `updated_at`, the time at which it is stored.
+    pub fn occurred_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        self.after.as_ref().and_then(Record::updated_at).unwrap_or(now)
+    }
+
+    /// The fields that differ: name, old value, new value. Empty for a creation or a deletion.
     pub fn changed(&self) -> Vec<(&'static str, Value<'_>, Value<'_>)> {
         let (Some(before), Some(after)) = (&self.before, &self.after) else { return Vec::new() };
         before
@@ -96,7 +107,7 @@ impl<R: Record> Change<R> {
             .collect()
     }
 
-    /// The line for a person who may see values: ids, fields, from → to; of a creation, what there is.
+    /// The line of `--dry-run --values`: ids and fields with old → new values; for a creation, the non-null values.
     pub fn with_values(&self) -> String {
         let fields: Vec<String> = match (&self.before, &self.after) {
             (None, Some(after)) => after
@@ -116,7 +127,7 @@ impl<R: Record> Change<R> {
     }
 }
 
-/// The line that `--dry-run` prints: ids and names of fields, never values.
+/// The line of `--dry-run`: ids and names of fields, never values.
 impl<R: Record> fmt::Display for Change<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fields: Vec<String> = self.changed().iter().map(|(name, ..)| (*name).to_owned()).collect();

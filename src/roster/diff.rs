@@ -1,4 +1,4 @@
-//! The heart: what the mirror has and what Harvest says → what to write and what to tell.
+//! Compares what Harvest sent with what the mirror holds: the rows to write and the changes to emit.
 
 use std::collections::HashMap;
 
@@ -7,104 +7,95 @@ use serde_json::value::RawValue;
 
 use super::change::Change;
 use super::field::Field;
-use super::model::Record;
+use super::model::{Project, Record};
+use super::order::{Seq, SourceRequest};
 
-/// How far a fetched image is to be believed.
+/// Whether a fetched record replaces a row with a newer `updated_at`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
-    /// From a list filtered by `updated_since`: an older stamp than the mirror's is ignored.
+pub enum Authority {
+    /// Read from a list filtered by `updated_since`. A record with an older `updated_at` than the row is ignored.
     Incremental {
-        /// Harvest's clock when the list was asked for. A stamp of the mirror's that lies after it is of a clock that
-        /// has been put back since, and stands in nobody's way.
+        /// Harvest's clock when the list was requested. If the row's `updated_at` is later than this, Harvest's clock was
+        /// set back since, and the row's `updated_at` is ignored.
         now: DateTime<Utc>,
     },
-    /// From an unfiltered list or a `GET` by id: authoritative. Without this exception a mirror stays wrong
-    /// for ever where Harvest's hosts disagree by seconds about the time.
+    /// Read from an unfiltered list or by id: it always replaces the row. Otherwise a row would stay wrong for ever if the
+    /// clocks of Harvest's hosts differ.
     Full,
 }
 
-/// `Date` has whole seconds, and the stamp may be younger than the question.
-const ABOUT_NOW: TimeDelta = TimeDelta::seconds(5);
+/// Tolerance of [`Authority::Incremental`]: Harvest's `Date` header has whole seconds, and a record may change after the
+/// request.
+const CLOCK_TOLERANCE: TimeDelta = TimeDelta::seconds(5);
 
-impl Reading {
-    /// Whether the stamp of the mirror's record counts against an older one.
-    fn heeds<R: Record>(self, known: &R) -> bool {
+impl Authority {
+    /// Whether a record with an older `updated_at` than this row is ignored.
+    fn respects<R: Record>(self, row: &R) -> bool {
         match self {
             Self::Full => false,
-            Self::Incremental { now } => known.updated_at().is_none_or(|stamp| stamp - now <= ABOUT_NOW),
+            Self::Incremental { now } => row.updated_at().is_none_or(|at| at - now <= CLOCK_TOLERANCE),
         }
     }
 }
 
-/// A record as the mirror has it.
+/// A record of the mirror.
 #[derive(Clone)]
-pub struct Mirrored<R> {
+pub struct MirrorRow<R> {
     /// Its columns.
     pub record: R,
-    /// How many events it has had.
+    /// How many events the record has had.
     pub version: i64,
     /// See [`Fetched::hash`].
     pub hash: i64,
-    /// Whether it is kept as a tombstone.
+    /// Whether the row is a tombstone.
     pub deleted: bool,
 }
 
-/// A record as Harvest sent it.
+/// A record that Harvest sent: the only record type between the decoder and [`plan`].
 #[derive(Clone)]
 pub struct Fetched<R> {
     /// Its fields.
     pub record: R,
-    /// The object as received, unknown fields included.
+    /// The JSON object as received, with its unknown fields.
     pub raw: Box<RawValue>,
-    /// Hash of the object without what is not the record's own (the names embedded in an assignment).
-    /// Equal hashes: nothing to do.
+    /// Hash of the object without the parts that belong to other records, such as an assignment's names of user and project.
+    /// If the row's hash is equal, the row is up to date.
     pub hash: i64,
+    /// The project that an assignment names.
+    pub project: Option<Project>,
+    /// Whether it replaces a newer row.
+    pub authority: Authority,
+    /// The request that it answers; `None` if that is no longer known.
+    pub request: Option<SourceRequest>,
+}
+
+impl<R: Record> Fetched<R> {
+    /// The record's id.
+    pub fn id(&self) -> i64 {
+        self.record.id()
+    }
+
+    /// The place of its request in the order of requests.
+    pub fn seq(&self) -> Seq {
+        Seq::of(self.request.as_ref())
+    }
 }
 
 /// A row to write.
-#[derive(Clone)]
-pub struct Write<R> {
-    /// The columns, merged with what the payload did not say.
+pub struct RowWrite<'a, R> {
+    /// The columns. Fields that Harvest did not send have the row's values.
     pub record: R,
-    /// The object as received, never merged.
-    pub raw: Box<RawValue>,
-    /// See [`Fetched::hash`].
-    pub hash: i64,
+    /// Where the record comes from; its `raw` and `hash` are stored unchanged.
+    pub fetched: &'a Fetched<R>,
     /// The version to store.
     pub version: i64,
-    /// What to tell; `None` refreshes the row without an event.
+    /// The change to emit; `None` updates the row without an event.
     pub change: Option<Change<R>>,
 }
 
-/// Compares what was fetched with what is mirrored (the rows of at least the fetched ids): the rows to write, by
-/// id. A plan is a value: a dry run prints it, the store applies it.
-///
-/// Order and repetition of the fetched records do not matter: of one id's images the newest stamp counts, of
-/// equal stamps the last. Records that are [`unstorable`] are passed over.
-pub fn plan<R: Record>(
-    stored: &HashMap<i64, Mirrored<R>>,
-    fetched: Vec<Fetched<R>>,
-    reading: Reading,
-) -> Vec<Write<R>> {
-    let mut writes: Vec<Write<R>> = newest(fetched)
-        .filter_map(|fetched| match stored.get(&fetched.record.id()) {
-            Some(known) if !known.deleted => against(known, fetched, reading),
-            Some(known) => again(known, fetched, reading),
-            None if unstorable(&fetched.record).is_some() => None,
-            None => {
-                let Fetched { record, raw, hash } = fetched;
-                let change = Some(Change::creation(record.clone(), 1));
-                Some(Write { record, raw, hash, version: 1, change })
-            }
-        })
-        .collect();
-    writes.sort_by_key(|write| write.record.id());
-    writes
-}
-
-impl<R> Write<R> {
-    /// Raises the version above the last one of the record's events and history, which is more than its row says where the
-    /// row was deleted, or its version lowered, by hand.
+impl<R> RowWrite<'_, R> {
+    /// Raises the version above `last`, the last version of the record's events and history. It is above the row's version
+    /// if the row was deleted, or its version lowered, manually.
     pub fn continue_after(&mut self, last: i64) {
         if let Some(change) = &mut self.change {
             change.continue_after(last);
@@ -113,73 +104,96 @@ impl<R> Write<R> {
     }
 }
 
-/// Those of the rows that are there, each as a deletion, by id. Harvest has confirmed that they are gone.
-pub fn bury<R: Record>(stored: HashMap<i64, Mirrored<R>>) -> Vec<Change<R>> {
+/// Compares fetched records with their rows and returns the rows to write, ordered by id. `stored` holds at least the rows of
+/// the fetched ids.
+///
+/// Order and repetition of the fetched records do not matter. Of several states of one record the newest `updated_at` counts,
+/// and the last of equal ones. [`unstorable`] records are ignored.
+pub fn plan<'a, R: Record>(
+    stored: &HashMap<i64, MirrorRow<R>>,
+    fetched: impl IntoIterator<Item = &'a Fetched<R>>,
+) -> Vec<RowWrite<'a, R>> {
+    let mut writes: Vec<RowWrite<'a, R>> = newest(fetched)
+        .filter_map(|fetched| match stored.get(&fetched.id()) {
+            Some(row) if !row.deleted => update(row, fetched),
+            Some(tombstone) => recreate(tombstone, fetched),
+            None if unstorable(&fetched.record).is_some() => None,
+            None => {
+                let record = fetched.record.clone();
+                let change = Some(Change::creation(record.clone(), 1));
+                Some(RowWrite { record, fetched, version: 1, change })
+            }
+        })
+        .collect();
+    writes.sort_by_key(|write| write.record.id());
+    writes
+}
+
+/// Deletions of the live rows among these, ordered by id. Harvest has confirmed each.
+pub fn tombstones<R: Record>(stored: HashMap<i64, MirrorRow<R>>) -> Vec<Change<R>> {
     let mut changes: Vec<Change<R>> = stored
         .into_values()
-        .filter(|known| !known.deleted)
-        .map(|known| Change::deletion(known.record, known.version + 1))
+        .filter(|row| !row.deleted)
+        .map(|row| Change::deletion(row.record, row.version + 1))
         .collect();
     changes.sort_by_key(Change::id);
     changes
 }
 
-/// Why a record that the mirror does not have, or not any more, cannot be taken in: whether somebody is active is never
-/// guessed. Later a missing `is_active` keeps what is known.
+/// Why a record without a live row cannot be stored. rosterd never guesses whether a user is active. If a live row exists, an
+/// absent `is_active` keeps the row's value.
 pub fn unstorable<R: Record>(first_seen: &R) -> Option<&'static str> {
     (first_seen.is_active() == &Field::Absent).then_some("first seen without is_active")
 }
 
-/// One record against its row.
-fn against<R: Record>(known: &Mirrored<R>, fetched: Fetched<R>, reading: Reading) -> Option<Write<R>> {
-    let Fetched { record, raw, hash } = fetched;
-    if reading.heeds(&known.record) && older(&record, &known.record) {
+fn update<'a, R: Record>(row: &MirrorRow<R>, fetched: &'a Fetched<R>) -> Option<RowWrite<'a, R>> {
+    if fetched.authority.respects(&row.record) && is_older(&fetched.record, &row.record) {
         return None;
     }
-    let record = record.or_known(&known.record);
-    if record.fields() != known.record.fields() {
-        let version = known.version + 1;
-        let change = Change::edit(known.record.clone(), record.clone(), version);
-        return Some(Write { record, raw, hash, version, change: Some(change) });
+    let record = fetched.record.clone().or_known(&row.record);
+    if record.fields() != row.record.fields() {
+        let version = row.version + 1;
+        let change = Change::edit(row.record.clone(), record.clone(), version);
+        return Some(RowWrite { record, fetched, version, change: Some(change) });
     }
-    // Only what makes no event differs: the stamp, the picture, a field that we do not know.
-    (hash != known.hash || record.quiet() != known.record.quiet()).then(|| Write {
-        record: record.worded_as(&known.record),
-        raw,
-        hash,
-        version: known.version,
+    // Only columns without events differ: `updated_at`, `avatar_url`, or fields that rosterd does not know.
+    let differs = fetched.hash != row.hash || record.quiet() != row.record.quiet();
+    differs.then(|| RowWrite {
+        record: record.with_emitted_fields_of(&row.record),
+        fetched,
+        version: row.version,
         change: None,
     })
 }
 
-/// One record against its tombstone. A list of what changed is believed only where the stamp moved since: a replica
-/// that lags may still show what was deleted a moment ago. A record restored with its old stamp is found by its count.
-fn again<R: Record>(known: &Mirrored<R>, fetched: Fetched<R>, reading: Reading) -> Option<Write<R>> {
-    let Fetched { record, raw, hash } = fetched;
-    let moved = record.updated_at() > known.record.updated_at() || record.updated_at().is_none();
-    if unstorable(&record).is_some() || reading.heeds(&known.record) && !moved {
+/// A filtered list recreates a deleted record only if its `updated_at` has changed, since a delayed replica of Harvest may
+/// still list it. A record that Harvest restored with its old `updated_at` is found by the count check.
+fn recreate<'a, R: Record>(tombstone: &MirrorRow<R>, fetched: &'a Fetched<R>) -> Option<RowWrite<'a, R>> {
+    let (old, new) = (tombstone.record.updated_at(), fetched.record.updated_at());
+    let is_newer = new > old || new.is_none();
+    if unstorable(&fetched.record).is_some() || fetched.authority.respects(&tombstone.record) && !is_newer {
         return None;
     }
-    let record = record.or_known(&known.record);
-    let version = known.version + 1;
+    let record = fetched.record.clone().or_known(&tombstone.record);
+    let version = tombstone.version + 1;
     let change = Some(Change::creation(record.clone(), version));
-    Some(Write { record, raw, hash, version, change })
+    Some(RowWrite { record, fetched, version, change })
 }
 
-/// Whether `a` is stamped before `b`. A missing stamp is never older: better to apply than to lose.
-fn older<R: Record>(a: &R, b: &R) -> bool {
+/// Whether `a` has an earlier `updated_at` than `b`. A record without one is never older: better to apply it than to lose it.
+fn is_older<R: Record>(a: &R, b: &R) -> bool {
     matches!((a.updated_at(), b.updated_at()), (Some(a), Some(b)) if a < b)
 }
 
-/// One image an id.
-fn newest<R: Record>(fetched: Vec<Fetched<R>>) -> impl Iterator<Item = Fetched<R>> {
-    let mut by_id: HashMap<i64, Fetched<R>> = HashMap::with_capacity(fetched.len());
-    for image in fetched {
-        match by_id.get(&image.record.id()) {
-            Some(best) if older(&image.record, &best.record) => {}
-            _ => {
-                by_id.insert(image.record.id(), image);
-            }
+/// One state of each record.
+fn newest<'a, R: Record>(
+    fetched: impl IntoIterator<Item = &'a Fetched<R>>,
+) -> impl Iterator<Item = &'a Fetched<R>> {
+    let mut by_id: HashMap<i64, &Fetched<R>> = HashMap::new();
+    for record in fetched {
+        match by_id.get(&record.id()) {
+            Some(best) if is_older(&record.record, &best.record) => {}
+            _ => _ = by_id.insert(record.id(), record),
         }
     }
     by_id.into_values()

@@ -1,42 +1,44 @@
-//! The contract with consumers: what the outbox says of a change.
+//! The contract with consumers: the outbox row of a change.
 
 use chrono::{DateTime, Utc};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::change::{Change, Kind};
-use super::field::{Image, Value};
+use super::change::{Change, ChangeKind};
+use super::field::{FieldValues, Value};
 use super::model::{AccountId, Record, Resource};
 
 /// Namespace of the events' ids: `UUIDv5(NAMESPACE, "STREAM_ID/AGGREGATETYPE/ACCOUNT/ID/VERSION")`.
-/// Public and for ever: consumers may compute an id themselves.
+/// It never changes: consumers may compute an id themselves.
 pub const NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_4a0e_52c7_5b7e_9c1a_2d84_0c6b_90e3);
 
-/// An outbox row but for `seq` and `recorded_at`, which the database gives.
+/// An outbox row without `seq`, which the database assigns, and `recorded_at`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// The list that the record is of.
+    /// The record's list.
     pub resource: Resource,
     /// What happened to it.
-    pub kind: Kind,
-    /// The same for the same change, however often it is tried.
+    pub kind: ChangeKind,
+    /// Equal for each attempt to write the same change.
     pub id: Uuid,
     /// `user`, `user_assignment`, `billable_rate` or `cost_rate`.
     pub aggregatetype: &'static str,
     /// `ACCOUNT/ID`.
     pub aggregateid: String,
+    /// Harvest's id of the record.
+    pub record_id: i64,
     /// Such as `user.deactivated`.
     pub r#type: String,
     /// The JSON document.
     pub payload: Payload,
     /// The record's version after the change.
     pub version: i64,
-    /// Harvest's stamp; for a deletion, when it was confirmed.
+    /// The record's `updated_at`; for a deletion, when it was confirmed.
     pub occurred_at: DateTime<Utc>,
 }
 
-/// JSON text whose `Debug` does not show it: it holds names and pay.
+/// JSON text with names and pay data, so `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Payload(pub String);
 
@@ -46,55 +48,52 @@ impl std::fmt::Debug for Payload {
     }
 }
 
-/// Where and when an event is told.
+/// The cycle and the time of an event.
 #[derive(Clone, Copy, Debug)]
-pub struct Telling<'a> {
+pub struct EventContext<'a> {
     /// The account.
     pub account: AccountId,
-    /// The outbox's history (`roster.outbox_head.stream_id`).
+    /// The outbox's stream (`roster.outbox_head.stream_id`).
     pub stream: Uuid,
     /// The cycle that found the change.
     pub cycle: Uuid,
     /// That cycle's mode: `incremental` or `full`.
     pub mode: &'static str,
-    /// The [`Request`](super::Request) whose answer showed the change, where there was one.
+    /// The [`SourceRequest`](super::SourceRequest) whose answer showed the change, where there was one.
     pub request: Option<&'a str>,
-    /// Stands in where Harvest sent no stamp.
+    /// Used as the time of the event if the record has no `updated_at`.
     pub now: DateTime<Utc>,
 }
 
 impl Event {
     /// The event of a change.
-    pub fn new<R: Record>(change: &Change<R>, telling: &Telling) -> Self {
+    pub fn new<R: Record>(change: &Change<R>, context: &EventContext) -> Self {
         let aggregatetype = R::RESOURCE.aggregate();
-        let aggregateid = format!("{}/{}", telling.account, change.id());
-        let r#type = format!("{aggregatetype}.{}", change.kind.name());
-        let name = format!("{}/{aggregatetype}/{aggregateid}/{}", telling.stream, change.version);
-        let stamp = change.after.as_ref().and_then(Record::updated_at);
+        let aggregateid = format!("{}/{}", context.account, change.id());
+        let r#type = change.event_type();
+        let name = format!("{}/{aggregatetype}/{aggregateid}/{}", context.stream, change.version);
         Self {
             resource: R::RESOURCE,
             kind: change.kind,
             id: Uuid::new_v5(&NAMESPACE, name.as_bytes()),
-            payload: payload(change, telling, &r#type),
+            payload: payload(change, context, &r#type),
             aggregatetype,
             aggregateid,
+            record_id: change.id(),
             r#type,
             version: change.version,
-            occurred_at: match change.kind {
-                Kind::Deleted => telling.now,
-                _ => stamp.unwrap_or(telling.now),
-            },
+            occurred_at: change.occurred_at(context.now),
         }
     }
 }
 
-/// The types of events that there are, such as `user.created`.
+/// All types of events, such as `user.created`.
 pub fn types() -> Vec<String> {
     let of = |resource: Resource| {
         let is_archived = !matches!(resource, Resource::BillableRates | Resource::CostRates);
-        let kinds = Kind::ALL
-            .into_iter()
-            .filter(move |kind| is_archived || !matches!(kind, Kind::Deactivated | Kind::Reactivated));
+        let kinds = ChangeKind::ALL.into_iter().filter(move |kind| {
+            is_archived || !matches!(kind, ChangeKind::Deactivated | ChangeKind::Reactivated)
+        });
         kinds.map(move |kind| format!("{}.{}", resource.aggregate(), kind.name()))
     };
     Resource::ALL.into_iter().flat_map(of).collect()
@@ -104,14 +103,14 @@ pub fn types() -> Vec<String> {
 struct Document<'a> {
     account_id: AccountId,
     id: i64,
-    /// Whose rate it is, also when the rate is gone.
+    /// The user of a rate, also of a deleted one.
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<i64>,
     r#type: &'a str,
     version: i64,
     changed: Changed<'a>,
-    before: Option<Image<'a>>,
-    after: Option<Image<'a>>,
+    before: Option<FieldValues<'a>>,
+    after: Option<FieldValues<'a>>,
     cycle_id: Uuid,
     mode: &'static str,
     request: Option<&'a str>,
@@ -137,20 +136,20 @@ impl Serialize for Changed<'_> {
 }
 
 #[expect(clippy::expect_used, reason = "string keys and finite values always make JSON")]
-fn payload<R: Record>(change: &Change<R>, telling: &Telling, r#type: &str) -> Payload {
+fn payload<R: Record>(change: &Change<R>, context: &EventContext, r#type: &str) -> Payload {
     let document = Document {
-        account_id: telling.account,
+        account_id: context.account,
         id: change.id(),
         user_id: change.after.as_ref().or(change.before.as_ref()).and_then(Record::part_of_user),
         r#type,
         version: change.version,
         changed: Changed(change.changed()),
-        before: change.before.as_ref().map(|record| Image(record.fields())),
-        after: change.after.as_ref().map(|record| Image(record.fields())),
-        cycle_id: telling.cycle,
-        mode: telling.mode,
-        request: telling.request,
-        stream_id: telling.stream,
+        before: change.before.as_ref().map(|record| FieldValues(record.fields())),
+        after: change.after.as_ref().map(|record| FieldValues(record.fields())),
+        cycle_id: context.cycle,
+        mode: context.mode,
+        request: context.request,
+        stream_id: context.stream,
     };
     Payload(serde_json::to_string(&document).expect("an event is JSON"))
 }
@@ -166,8 +165,8 @@ mod tests {
         text.parse().expect("a time")
     }
 
-    fn telling() -> Telling<'static> {
-        Telling {
+    fn context() -> EventContext<'static> {
+        EventContext {
             account: AccountId(123_456),
             stream: Uuid::from_u128(1),
             cycle: Uuid::from_u128(2),
@@ -208,9 +207,10 @@ mod tests {
         }
     }
 
-    /// One event of each type, as the outbox will hold it.
+    /// One event of each type, as in the outbox.
     fn every_type<R: Record>(record: &R, edited: R, archived: R) -> String {
-        let deletion = Change { kind: Kind::Deleted, version: 5, before: Some(record.clone()), after: None };
+        let deletion =
+            Change { kind: ChangeKind::Deleted, version: 5, before: Some(record.clone()), after: None };
         let changes = [
             Change::creation(record.clone(), 1),
             Change::edit(record.clone(), edited, 2),
@@ -218,8 +218,8 @@ mod tests {
             Change::edit(archived, record.clone(), 4),
             deletion,
         ];
-        let told = changes.iter().map(|change| {
-            let event = Event::new(change, &telling());
+        let events = changes.iter().map(|change| {
+            let event = Event::new(change, &context());
             let payload: serde_json::Value = serde_json::from_str(&event.payload.0).expect("JSON");
             let payload = serde_json::to_string_pretty(&payload).expect("JSON");
             format!(
@@ -227,7 +227,7 @@ mod tests {
                 event.id, event.aggregateid, event.r#type, event.version, event.occurred_at
             )
         });
-        told.collect()
+        events.collect()
     }
 
     #[test]
@@ -252,8 +252,8 @@ mod tests {
     }
 
     #[test]
-    fn the_same_change_has_the_same_id_and_another_has_another() {
-        let id = |version| Event::new(&Change::creation(user(), version), &telling()).id;
+    fn event_ids_are_equal_for_equal_changes_only() {
+        let id = |version| Event::new(&Change::creation(user(), version), &context()).id;
         assert_eq!(id(1), id(1));
         assert_ne!(id(1), id(2));
         let expected = format!("{}/user/123456/1001/1", Uuid::from_u128(1));
@@ -261,8 +261,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_person_is_in_debug() {
-        let text = format!("{:?} {:?}", Event::new(&Change::creation(user(), 1), &telling()), user());
+    fn debug_output_has_no_personal_data() {
+        let text = format!("{:?} {:?}", Event::new(&Change::creation(user(), 1), &context()), user());
         assert!(!text.contains("Ada") && !text.contains("example.com"), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! One field of a record: what a payload says of it, and how it compares and prints.
+//! One field of a record: its presence in a payload, how it is compared and printed.
 
 use std::fmt;
 
@@ -8,18 +8,18 @@ use serde::ser::{Error as _, SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// What a payload says of a field.
+/// A field of a payload.
 ///
-/// Harvest leaves a key out where the token may not see it (rates for a Member), and sends `null` where
-/// there is nothing: the first must never overwrite what the mirror knows, the second must.
+/// Harvest omits keys that the token may not see (a Member sees no rates) and sends `null` for empty values. An absent key
+/// never overwrites the mirror's value; `null` does.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub enum Field<T> {
-    /// The key is not in the payload; in the mirror: never known.
+    /// The payload has no such key; in the mirror: never known.
     #[default]
     Absent,
-    /// The key is there and says that there is nothing.
+    /// The value is `null`.
     Null,
-    /// The key is there with a value.
+    /// The key has a value.
     Value(T),
 }
 
@@ -32,7 +32,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// This field, or what was known before where the payload says nothing.
+    /// This field, or the known one if this is absent.
     #[must_use]
     pub fn or_known(self, known: &Self) -> Self
     where
@@ -40,12 +40,12 @@ impl<T> Field<T> {
     {
         match self {
             Self::Absent => known.clone(),
-            told => told,
+            present => present,
         }
     }
 }
 
-/// Names, addresses and pay live in fields: `Debug` tells only whether something is there.
+/// Fields hold names, addresses and pay data: `Debug` shows only whether there is a value.
 impl<T> fmt::Debug for Field<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -56,27 +56,29 @@ impl<T> fmt::Debug for Field<T> {
     }
 }
 
-/// A column of the mirror: NULL there is as good as a `null` told.
+/// A column of the mirror: NULL equals a JSON `null`.
 impl<T> From<Option<T>> for Field<T> {
     fn from(column: Option<T>) -> Self {
         column.map_or(Self::Null, Self::Value)
     }
 }
 
-/// A field's content without its name: what is compared, printed and sent.
+/// A field's value as it is compared, printed and emitted.
 #[derive(Clone, Copy)]
 pub enum Value<'a> {
     /// Nothing, or never known.
     Null,
     /// A flag.
     Bool(bool),
-    /// An id or a number of seconds.
-    Int(i64),
+    /// A number of seconds: an `int` column.
+    Int(i32),
+    /// An id: a `bigint` column.
+    BigInt(i64),
     /// Money: exact digits, never a float.
     Money(Decimal),
     /// Text.
     Text(&'a str),
-    /// A list whose order says nothing.
+    /// A list without a significant order.
     Set(&'a [String]),
     /// An instant.
     Time(DateTime<Utc>),
@@ -84,14 +86,15 @@ pub enum Value<'a> {
     Date(NaiveDate),
 }
 
-/// Whether two contents are the same to a consumer: sets regardless of order and repetition, money as
-/// numbers (`175.0` is `175`), times as instants.
+/// Equality for consumers: sets regardless of order and repetition, money as numbers (`175.0` equals `175`), times as
+/// instants.
 impl PartialEq for Value<'_> {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Null, Self::Null) => true,
             (Self::Bool(a), Self::Bool(b)) => a == b,
             (Self::Int(a), Self::Int(b)) => a == b,
+            (Self::BigInt(a), Self::BigInt(b)) => a == b,
             (Self::Money(a), Self::Money(b)) => a == b,
             (Self::Text(a), Self::Text(b)) => a == b,
             (Self::Set(a), Self::Set(b)) => {
@@ -104,14 +107,15 @@ impl PartialEq for Value<'_> {
     }
 }
 
-/// As events carry it: money is a JSON number with its exact digits and no trailing zeros, times are
+/// As in events: money is a JSON number with its exact digits and no trailing zeros, times are
 /// RFC 3339 in UTC with `Z`.
 impl Serialize for Value<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Null => serializer.serialize_none(),
             Self::Bool(flag) => serializer.serialize_bool(*flag),
-            Self::Int(number) => serializer.serialize_i64(*number),
+            Self::Int(number) => serializer.serialize_i32(*number),
+            Self::BigInt(number) => serializer.serialize_i64(*number),
             Self::Money(amount) => RawValue::from_string(amount.normalize().to_string())
                 .map_err(S::Error::custom)?
                 .serialize(serializer),
@@ -129,7 +133,7 @@ impl Serialize for Value<'_> {
     }
 }
 
-/// As a person reads it in `--dry-run --values`.
+/// As in `--dry-run --values`.
 impl fmt::Display for Value<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
@@ -151,8 +155,8 @@ macro_rules! from_field {
 
 from_field! {
     bool => |flag| Self::Bool(*flag);
-    i32 => |number| Self::Int(i64::from(*number));
-    i64 => |number| Self::Int(*number);
+    i32 => |number| Self::Int(*number);
+    i64 => |number| Self::BigInt(*number);
     Decimal => |amount| Self::Money(*amount);
     String => |text| Self::Text(text);
     Vec<String> => |items| Self::Set(items);
@@ -164,9 +168,9 @@ from_field! {
 pub type Fields<'a> = Vec<(&'static str, Value<'a>)>;
 
 /// A record as one JSON object: `before` and `after` of an event.
-pub struct Image<'a>(pub Fields<'a>);
+pub struct FieldValues<'a>(pub Fields<'a>);
 
-impl Serialize for Image<'_> {
+impl Serialize for FieldValues<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut object = serializer.serialize_map(Some(self.0.len()))?;
         for (name, value) in &self.0 {

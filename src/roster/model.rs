@@ -1,7 +1,6 @@
-//! The records of the mirror, by Harvest's own names.
+//! The records of the mirror, by Harvest's names.
 //!
-//! One struct serves both sides: fetched from Harvest a field may be [`Field::Absent`], read from the mirror
-//! it never is.
+//! Harvest's records and the mirror's have the same type. Only a field from Harvest can be [`Field::Absent`].
 
 use std::fmt;
 
@@ -22,10 +21,10 @@ impl fmt::Display for AccountId {
     }
 }
 
-/// The access role that sees everybody.
+/// The access role that sees all users.
 pub const ADMINISTRATOR: &str = "administrator";
 
-/// A list of Harvest's that is mirrored.
+/// A mirrored list of Harvest's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Resource {
     /// `/v2/users`
@@ -39,15 +38,15 @@ pub enum Resource {
 }
 
 impl Resource {
-    /// The account's own lists, in the order in which they are read: users before assignments.
+    /// The account's lists, in the order in which they are read.
     pub const LISTS: [Self; 2] = [Self::Users, Self::Assignments];
-    /// All of them.
+    /// All lists.
     pub const ALL: [Self; 4] = [Self::Users, Self::Assignments, Self::BillableRates, Self::CostRates];
 
-    /// The histories of each user.
+    /// The lists of each user's rates.
     pub const RATES: [Self; 2] = [Self::BillableRates, Self::CostRates];
 
-    /// Last part of the list's path, key of its array, name in tables, logs and metrics.
+    /// Last part of the list's path, key of its array, and name in tables, logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Users => "users",
@@ -57,7 +56,16 @@ impl Resource {
         }
     }
 
-    /// What the outbox calls one record of it.
+    /// The columns that hold pay data. The dates of a rate count, because they show when a user's pay changed.
+    pub(crate) fn pay_fields(self) -> &'static [&'static str] {
+        match self {
+            Self::Users => &["default_hourly_rate", "cost_rate"],
+            Self::Assignments => &["hourly_rate", "budget"],
+            Self::BillableRates | Self::CostRates => &["amount", "start_date", "end_date"],
+        }
+    }
+
+    /// The name of one record in the outbox.
     pub fn aggregate(self) -> &'static str {
         match self {
             Self::Users => "user",
@@ -68,41 +76,41 @@ impl Resource {
     }
 }
 
-/// What the core needs to know of a record to compare it and to tell of its changes.
+/// A record that can be compared and whose changes can be emitted.
 pub trait Record: Clone + Send + Sync + 'static {
     /// The list it comes from.
     const RESOURCE: Resource;
 
     /// Harvest's id, unique within account and resource.
     fn id(&self) -> i64;
-    /// Whether it is active (not archived). What cannot be archived is.
+    /// Whether it is active (not archived). Rates are always active.
     fn is_active(&self) -> &Field<bool> {
         &Field::Value(true)
     }
-    /// The person that this is a part of, where the event shall say so even when the record is gone.
+    /// The user of a rate, which events name even after the rate was deleted.
     fn part_of_user(&self) -> Option<i64> {
         None
     }
-    /// Harvest's stamp of the last change, whole seconds.
+    /// Harvest's time of the last change, in whole seconds.
     fn updated_at(&self) -> Option<DateTime<Utc>>;
     /// The fields whose change makes an event, by column name: all but `updated_at` and `avatar_url`.
     fn fields(&self) -> Fields<'_>;
     /// The columns that make no event: `updated_at` and `avatar_url`.
     fn quiet(&self) -> Fields<'_>;
-    /// This record with what the payload did not say taken from the one before.
+    /// This record with the known values of its absent fields.
     #[must_use]
     fn or_known(self, known: &Self) -> Self;
-    /// This record with the fields that make events taken from the one before: where they compare as equal, the
-    /// mirror keeps the wording (the order of a set) that the last event told.
+    /// This record with the emitted fields of the known one. If they compare equal, the mirror keeps the representation
+    /// (such as the order of a set) of the last event.
     #[must_use]
-    fn worded_as(self, known: &Self) -> Self;
-    /// This record under another id.
+    fn with_emitted_fields_of(self, known: &Self) -> Self;
+    /// This record with another id.
     #[must_use]
     fn with_id(self, id: i64) -> Self;
 }
 
-/// A record whose every field is named once. From that list come the struct and the functions in which
-/// each field must appear, so that a new column cannot be forgotten in one of them.
+/// Defines a record from one list of its fields: the struct and each function that must handle every field. A new field
+/// cannot be forgotten in one of them.
 macro_rules! record {
     (
         $(#[$doc:meta])* $name:ident in $resource:ident $(, activity $active:ident)? $(, part of $user:ident)?
@@ -146,7 +154,7 @@ macro_rules! record {
                     $($quiet: self.$quiet.or_known(&known.$quiet),)*
                 }
             }
-            fn worded_as(self, known: &Self) -> Self {
+            fn with_emitted_fields_of(self, known: &Self) -> Self {
                 Self { $($quiet: self.$quiet,)* ..known.clone() }
             }
             fn with_id(self, id: i64) -> Self {
@@ -154,7 +162,7 @@ macro_rules! record {
             }
         }
 
-        /// People are ids.
+        /// Users appear as ids only.
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.debug_struct(stringify!($name)).field("id", &self.id).finish_non_exhaustive()
@@ -164,7 +172,7 @@ macro_rules! record {
 }
 
 record! {
-    /// A person of the account.
+    /// A user of the account.
     User in Users, activity is_active
     mirrored {
         first_name: String,
@@ -198,7 +206,7 @@ record! {
 }
 
 record! {
-    /// A person's place on a project.
+    /// A user's assignment to a project.
     Assignment in Assignments, activity is_active
     mirrored {
         user_id: i64,
@@ -235,15 +243,15 @@ macro_rules! rate {
 }
 
 rate! {
-    /// What an hour of a person was billed at, for a time; pay.
+    /// What an hour of a user is billed at for a period; pay data.
     BillableRate in BillableRates
 }
 rate! {
-    /// What an hour of a person cost, for a time; pay.
+    /// What an hour of a user costs for a period; pay data.
     CostRate in CostRates
 }
 
-/// The company that an account shows, as far as the token may know it.
+/// The company of an account, as far as the token may see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Company {
     /// Its name.
@@ -253,21 +261,21 @@ pub struct Company {
 }
 
 impl Company {
-    /// Whether name or address is another one, where both sides know it.
+    /// Whether a name or an address is known on both sides and differs.
     pub fn differs(&self, from: &Self) -> bool {
         let differ = |a: &Option<String>, b: &Option<String>| a.is_some() && b.is_some() && a != b;
         differ(&self.name, &from.name) || differ(&self.base_uri, &from.base_uri)
     }
 }
 
-/// What an assignment says of its project besides the id. A copy that follows a rename at once, so it is no
-/// part of the assignment's comparison.
+/// The project's name and code in an assignment. They change with the project, so they are not compared as part of the
+/// assignment.
 #[derive(Clone)]
 pub struct Project {
     /// Harvest's id.
     pub id: i64,
     /// Name.
     pub name: Field<String>,
-    /// Code; Harvest sends null or an empty text where there is none.
+    /// Code; Harvest sends null or an empty text if there is none.
     pub code: Field<String>,
 }

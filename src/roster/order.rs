@@ -1,12 +1,11 @@
-//! Which of two answers about one record is the newer one.
+//! Which of two answers about one record is newer.
 //!
-//! Harvest's `updated_at` does not say: it has whole seconds, and Harvest's hosts disagree about the time. Pages are
-//! requested before their turn, so a record may be read by id, or written, while an older page that shows it is on its way.
-//! Therefore each request of an account takes a number when it is sent, and a write takes one when its answer arrives. Of two
-//! answers about one record the one with the higher number counts, in whatever order they are stored.
+//! Harvest's `updated_at` cannot decide: it has whole seconds, and the clocks of Harvest's hosts differ. Pages are prefetched,
+//! so a record can be read by id, or written, while an older page with the same record is in flight. Therefore each request of
+//! an account gets a number when it is sent, and a write gets one when its answer arrives. Of two answers about one record the
+//! one with the higher number counts, in any order of storing.
 //!
-//! The numbers are in memory only: another process that takes the account over sends requests of its own, and what this one
-//! has still in flight cannot be committed any more.
+//! The numbers are kept in memory only. If another process takes over the account, this process can no longer commit.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -19,13 +18,13 @@ use super::model::Resource;
 pub struct Seq(u64);
 
 impl Seq {
-    /// The number of this request. What came without one is older than all.
-    pub fn of(request: Option<&Request>) -> Self {
-        request.map_or_else(Self::default, Request::asked)
+    /// The number of this request; without a request it is older than all others.
+    pub fn of(request: Option<&SourceRequest>) -> Self {
+        request.map_or_else(Self::default, SourceRequest::seq)
     }
 }
 
-/// The order of one account's requests. Clones are the same one: the client takes the numbers, the writer compares them.
+/// The order of one account's requests. Clones share it: the client assigns the numbers, the mirror compares them.
 #[derive(Clone, Default)]
 pub struct Order(Arc<Mutex<State>>);
 
@@ -44,7 +43,7 @@ pub struct Sent {
 }
 
 impl Order {
-    /// Takes the next number.
+    /// Assigns the next number.
     pub fn sent(&self) -> Sent {
         let mut state = self.state();
         state.last += 1;
@@ -53,18 +52,18 @@ impl Order {
         Sent { seq, order: self.clone() }
     }
 
-    /// Whether an older request than this one is in flight: then only the account's lock says which answer is stored first.
+    /// Whether a request older than `than` is in flight. If so, only the account's lock decides which answer is stored first.
     pub fn has_older(&self, than: Seq) -> bool {
         self.state().has_older(than)
     }
 
-    /// Whether a newer answer about this record has been stored. To be asked under the account's lock.
+    /// Whether a newer answer about this record has been stored. Call it under the account's lock.
     pub fn is_outdated(&self, resource: Resource, id: i64, asked: Seq) -> bool {
         self.state().stored.get(&(resource, id)).is_some_and(|stored| asked < *stored)
     }
 
-    /// Notes that these records are stored as answered. To be called under the account's lock and before the commit, so that
-    /// no other writer comes in between. If the commit fails, the cycle fails and reads them again.
+    /// Notes that these records are stored as answered. Call it under the account's lock and before the commit, so that
+    /// no other write can come between. If the commit fails, the cycle fails and reads them again.
     pub fn stored(&self, resource: Resource, records: impl IntoIterator<Item = (i64, Seq)>) {
         for (id, asked) in records {
             let mut state = self.state();
@@ -103,41 +102,41 @@ impl Drop for Sent {
     }
 }
 
-/// What Harvest was asked, such as `GET /v2/users/1001`, to explain where a change comes from, and its place in the order.
-/// The request is in flight as long as anything of its answer is in memory.
+/// A request such as `GET /v2/users/1001`, which explains where a change comes from, with its place in the order.
+/// It counts as in flight while any part of its answer is in memory.
 #[derive(Clone)]
-pub struct Request(Arc<Asked>);
+pub struct SourceRequest(Arc<RequestLine>);
 
-struct Asked {
+struct RequestLine {
     name: String,
     sent: Option<Sent>,
 }
 
-impl Request {
+impl SourceRequest {
     /// A request that was sent.
     pub fn new(name: String, sent: Sent) -> Self {
-        Self(Arc::new(Asked { name, sent: Some(sent) }))
+        Self(Arc::new(RequestLine { name, sent: Some(sent) }))
     }
 
-    /// What was asked.
+    /// Method, path and query, such as `GET /v2/users/1001`.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// When it was sent.
-    pub fn asked(&self) -> Seq {
+    /// Its number.
+    pub fn seq(&self) -> Seq {
         self.0.sent.as_ref().map_or_else(Seq::default, Sent::seq)
     }
 }
 
-/// A request that has no place in the order: every other answer is newer.
-impl From<&str> for Request {
+/// A request without a number: every other answer is newer.
+impl From<&str> for SourceRequest {
     fn from(name: &str) -> Self {
-        Self(Arc::new(Asked { name: name.to_owned(), sent: None }))
+        Self(Arc::new(RequestLine { name: name.to_owned(), sent: None }))
     }
 }
 
-impl fmt::Debug for Request {
+impl fmt::Debug for SourceRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }

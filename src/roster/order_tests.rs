@@ -1,11 +1,11 @@
 //! Random interleavings of reads and writes, as the writer stores them. Requests are sent, handled by a model of Harvest and
-//! stored in any order; everybody else changes records meanwhile.
+//! stored in any order; other users of Harvest change records meanwhile.
 
 use chrono::DateTime;
 use proptest::prelude::*;
 
 use super::*;
-use crate::roster::{Fetched, Field, Mirrored, Reading, User, bury, plan};
+use crate::roster::{Authority, Fetched, Field, MirrorRow, User, plan, tombstones};
 
 const IDS: [i64; 3] = [1, 2, 3];
 
@@ -16,7 +16,7 @@ enum Step {
     /// A user of Harvest deletes a record.
     Delete(i64),
     /// A list is requested, by changes or whole.
-    List(Reading),
+    List(Authority),
     /// A record is requested by id.
     Get(i64),
     /// A change is requested, done, and answered; the answer is not stored yet.
@@ -29,16 +29,16 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let id = || prop::sample::select(&IDS[..]);
-    // Harvest's clock as it was when the list was requested does not matter here, but for stamps in its future.
-    let reading = prop::sample::select(vec![
-        Reading::Full,
-        Reading::Incremental { now: DateTime::from_timestamp(0, 0).expect("a time") },
-        Reading::Incremental { now: DateTime::<chrono::Utc>::MAX_UTC },
+    // Harvest's clock at the time of the request matters only for records from the future.
+    let authority = prop::sample::select(vec![
+        Authority::Full,
+        Authority::Incremental { now: DateTime::from_timestamp(0, 0).expect("a time") },
+        Authority::Incremental { now: DateTime::<chrono::Utc>::MAX_UTC },
     ]);
     let step = prop_oneof![
         3 => id().prop_map(Step::Edit),
         1 => id().prop_map(Step::Delete),
-        3 => reading.prop_map(Step::List),
+        3 => authority.prop_map(Step::List),
         2 => id().prop_map(Step::Get),
         2 => id().prop_map(Step::Write),
         4 => (0..8_usize).prop_map(Step::Handle),
@@ -64,7 +64,7 @@ impl Truth {
         self.is_gone = true;
     }
 
-    fn image(self, id: i64) -> Fetched<User> {
+    fn state(self, id: i64, authority: Authority) -> Fetched<User> {
         let record = User {
             id,
             first_name: Field::Value(self.changes.to_string()),
@@ -73,7 +73,7 @@ impl Truth {
             ..User::default()
         };
         let raw = serde_json::value::to_raw_value(&self.changes).expect("JSON");
-        Fetched { record, raw, hash: self.changes }
+        Fetched { record, raw, hash: self.changes, project: None, authority, request: None }
     }
 }
 
@@ -81,9 +81,9 @@ impl Truth {
 struct Flight {
     sent: Sent,
     ids: Vec<i64>,
-    reading: Reading,
+    authority: Authority,
     is_list: bool,
-    /// What was at Harvest when it took its number.
+    /// The records at Harvest when the request got its number.
     before: HashMap<i64, Truth>,
     answer: Option<HashMap<i64, Truth>>,
 }
@@ -92,7 +92,7 @@ struct Flight {
 struct World {
     order: Order,
     harvest: HashMap<i64, Truth>,
-    mirror: HashMap<i64, Mirrored<User>>,
+    mirror: HashMap<i64, MirrorRow<User>>,
     flights: Vec<Flight>,
     /// The oldest states that the mirror may show.
     floor: HashMap<i64, i64>,
@@ -105,12 +105,12 @@ impl World {
         match step {
             Step::Edit(id) => self.harvest.entry(*id).or_default().change(),
             Step::Delete(id) => self.harvest.entry(*id).or_default().delete(),
-            Step::List(reading) => self.send(IDS.to_vec(), *reading, true),
-            Step::Get(id) => self.send(vec![*id], Reading::Full, false),
+            Step::List(authority) => self.send(IDS.to_vec(), *authority, true),
+            Step::Get(id) => self.send(vec![*id], Authority::Full, false),
             Step::Write(id) => {
                 self.handle_before(usize::MAX);
                 self.harvest.entry(*id).or_default().change();
-                self.send(vec![*id], Reading::Full, false);
+                self.send(vec![*id], Authority::Full, false);
                 let written = self.flights.len() - 1;
                 self.flights[written].answer = Some(self.harvest.clone());
             }
@@ -131,9 +131,9 @@ impl World {
         }
     }
 
-    fn send(&mut self, ids: Vec<i64>, reading: Reading, is_list: bool) {
+    fn send(&mut self, ids: Vec<i64>, authority: Authority, is_list: bool) {
         let (sent, before) = (self.order.sent(), self.harvest.clone());
-        self.flights.push(Flight { sent, ids, reading, is_list, before, answer: None });
+        self.flights.push(Flight { sent, ids, authority, is_list, before, answer: None });
     }
 
     fn handle_before(&mut self, flight: usize) {
@@ -142,14 +142,14 @@ impl World {
         }
     }
 
-    /// As `sync::apply` and `sync::writer` do it.
+    /// As `sync::mirror` does it.
     fn store(&mut self, flight: &Flight) {
         let (asked, answer) = (flight.sent.seq(), flight.answer.as_ref().expect("an answer"));
         let mut stored = Vec::new();
         for id in &flight.ids {
             let Some(truth) = answer.get(id) else { continue };
             let known = self.mirror.get(id).cloned();
-            let is_same = |row: &Mirrored<_>| row.hash == truth.changes && !row.deleted;
+            let is_same = |row: &MirrorRow<_>| row.hash == truth.changes && !row.deleted;
             let equal = !truth.is_gone && known.as_ref().is_some_and(is_same);
             if flight.is_list && truth.is_gone || equal && !self.order.has_older(asked) {
                 continue;
@@ -160,26 +160,27 @@ impl World {
             stored.push((*id, asked));
             let rows: HashMap<_, _> = known.clone().map(|row| (*id, row)).into_iter().collect();
             if truth.is_gone {
-                for deletion in bury(rows) {
+                for deletion in tombstones(rows) {
                     let row = self.mirror.get_mut(id).expect("a row");
                     (row.version, row.deleted, row.hash) = (deletion.version, true, truth.changes);
                 }
             } else {
-                for write in plan(&rows, vec![truth.image(*id)], flight.reading) {
+                let fetched = [truth.state(*id, flight.authority)];
+                for write in plan(&rows, &fetched) {
                     if self.in_order
                         && let Some(known) = &known
                     {
-                        assert!(known.hash < write.hash, "an event takes {id} back");
+                        assert!(known.hash < write.fetched.hash, "an event sets {id} back");
                     }
-                    let (record, version, hash) = (write.record, write.version, write.hash);
-                    self.mirror.insert(*id, Mirrored { record, version, hash, deleted: false });
+                    let (record, version, hash) = (write.record, write.version, write.fetched.hash);
+                    self.mirror.insert(*id, MirrorRow { record, version, hash, deleted: false });
                 }
             }
         }
         self.order.stored(Resource::Users, stored);
         for id in &flight.ids {
-            let says_something = answer.get(id).is_some_and(|truth| !(flight.is_list && truth.is_gone));
-            if says_something
+            let is_conclusive = answer.get(id).is_some_and(|truth| !(flight.is_list && truth.is_gone));
+            if is_conclusive
                 && self.mirror.contains_key(id)
                 && let Some(before) = flight.before.get(id)
             {
@@ -193,14 +194,14 @@ impl World {
         }
     }
 
-    /// Everything in flight comes in, and one more poll.
+    /// All requests in flight are answered, then one more poll is stored.
     fn end(&mut self) {
         while !self.flights.is_empty() {
             self.step(&Step::Handle(0));
             self.step(&Step::Store(0));
         }
         let gone = IDS.into_iter().filter(|id| self.harvest.get(id).is_some_and(|it| it.is_gone));
-        let last: Vec<Step> = [Step::List(Reading::Full)].into_iter().chain(gone.map(Step::Get)).collect();
+        let last: Vec<Step> = [Step::List(Authority::Full)].into_iter().chain(gone.map(Step::Get)).collect();
         for step in last {
             self.step(&step);
             self.step(&Step::Handle(0));

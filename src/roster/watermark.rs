@@ -1,60 +1,57 @@
-//! How far a list has been read, and when that may be believed.
+//! The watermark: how far a list has been read.
 //!
-//! The watermark is a clock's reading from before the first request of a read that completed: the earlier of
-//! Harvest's clock and ours, so that two clocks must be wrong to lose anything, and one that goes back only makes
-//! us read more. Never the end of a read, never the newest stamp seen: `updated_since` is strictly greater,
-//! stamps are whole seconds, lists come newest-created first, and one record stamped in the future would
-//! blind a daemon that believed it.
+//! It is the time before the first request of a complete read, by the earlier of Harvest's clock and this host's clock. To
+//! lose a change, both clocks would have to be wrong. It is never the end of a read and never the newest `updated_at`: a
+//! single record with a time in the future would hide all later changes.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// Both clocks at the start of a read.
+/// The time at the start of a read, by both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadStart {
-    /// Ours, just before the first request.
+    /// This host's clock, just before the first request.
     pub local: DateTime<Utc>,
-    /// Harvest's at that moment: its `Date` less the time the answer took; `None` where it sent no `Date`.
+    /// Harvest's clock at that moment: its `Date` header less the response time; `None` without the header.
     pub server: Option<DateTime<Utc>>,
 }
 
 impl ReadStart {
-    /// What the watermark becomes if this read completes.
+    /// The watermark if this read completes.
     pub fn watermark(&self) -> DateTime<Utc> {
         self.server.map_or(self.local, |server| server.min(self.local))
     }
 
-    /// Harvest's clock less ours.
+    /// Harvest's clock less this host's.
     pub fn offset(&self) -> Option<TimeDelta> {
         self.server.map(|server| server - self.local)
     }
 }
 
-/// What is remembered of the last complete read.
+/// The result of the last complete read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watermark {
-    /// See the module.
+    /// The time of the watermark.
     pub at: DateTime<Utc>,
     /// [`ReadStart::offset`] of that read.
     pub offset: Option<TimeDelta>,
 }
 
 impl Watermark {
-    /// The watermark that a complete read leaves.
+    /// The watermark after a complete read.
     pub fn after(start: &ReadStart) -> Self {
         Self { at: start.watermark(), offset: start.offset() }
     }
 
-    /// What the next read asks for.
+    /// The `updated_since` of the next read.
     pub fn updated_since(&self, skew_buffer: TimeDelta) -> DateTime<Utc> {
         self.at - skew_buffer
     }
 
-    /// Whether a read that starts so must be a full one: the clocks went back behind the watermark, or Harvest's
-    /// moved against ours, so that stamps from before and after do not compare.
+    /// Whether the read must be a full one: a clock was set back to before the watermark, or the difference of the clocks
+    /// changed, so that earlier and later times are not comparable.
     ///
-    /// Less than half the buffer is nothing: `Date` has whole seconds only and the answer's time is taken off, so a
-    /// poll right after another may well seem to start before it; and what is stamped so much too early is still
-    /// within the next read.
+    /// Differences below half the buffer are tolerated. `Date` has whole seconds, so a poll can seem to start before the
+    /// one before it, and the buffer of the next read covers such records.
     pub fn clock_moved(&self, start: &ReadStart, skew_buffer: TimeDelta) -> bool {
         let tolerated = skew_buffer / 2;
         let drift = match (self.offset, start.offset()) {
@@ -78,29 +75,29 @@ mod tests {
     const BUFFER: TimeDelta = TimeDelta::seconds(60);
 
     #[test]
-    fn the_earlier_clock_counts() {
+    fn the_watermark_is_the_earlier_clock() {
         assert_eq!(start(100, 40).watermark(), at(40));
         assert_eq!(start(100, 4000).watermark(), at(100));
         assert_eq!(ReadStart { local: at(5), server: None }.watermark(), at(5));
     }
 
     #[test]
-    fn the_next_read_goes_back_by_the_buffer() {
+    fn the_next_read_starts_one_buffer_before_the_watermark() {
         assert_eq!(Watermark::after(&start(100, 100)).updated_since(BUFFER), at(40));
     }
 
     #[test]
-    fn a_clock_that_jumps_either_way_asks_for_a_full_read() {
+    fn clocks_that_jump_either_way_require_a_full_read() {
         let mark = Watermark::after(&start(1000, 1000));
-        assert!(!mark.clock_moved(&start(1060, 1061), BUFFER), "a second of jitter is nothing");
-        assert!(!mark.clock_moved(&start(999, 998), BUFFER), "so is Date's lack of fractions");
-        assert!(mark.clock_moved(&start(1060, 400), BUFFER), "Harvest's went back");
-        assert!(mark.clock_moved(&start(1060, 4660), BUFFER), "Harvest's jumped forward");
-        assert!(mark.clock_moved(&start(900, 1060), BUFFER), "ours went back");
+        assert!(!mark.clock_moved(&start(1060, 1061), BUFFER), "a second of jitter is tolerated");
+        assert!(!mark.clock_moved(&start(999, 998), BUFFER), "`Date` has no fractions");
+        assert!(mark.clock_moved(&start(1060, 400), BUFFER), "Harvest's clock was set back");
+        assert!(mark.clock_moved(&start(1060, 4660), BUFFER), "Harvest's clock jumped forward");
+        assert!(mark.clock_moved(&start(900, 1060), BUFFER), "this host's clock was set back");
     }
 
     #[test]
-    fn a_steady_offset_of_an_hour_is_no_reason() {
+    fn constant_clock_offset_requires_no_full_read() {
         let mark = Watermark::after(&start(10_000, 6_400));
         assert!(!mark.clock_moved(&start(10_060, 6_460), BUFFER));
     }

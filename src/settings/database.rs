@@ -1,12 +1,13 @@
-//! What a database's URL has to be: TLS on any way that leaves this machine, and nothing that others might
-//! log.
+//! Rules for the URL of the database: TLS to remote hosts, and no parameter that sqlx would log with its value.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-/// The parameters that sqlx understands. It logs any other with its value, and `?pasword=…` is a slip away.
+use super::findings::Findings;
+
+/// The parameters that sqlx understands. It logs any other with its value, which may be a secret: `?pasword=…`.
 const PARAMETERS: [&str; 18] = [
     "sslmode",
     "ssl-mode",
@@ -27,15 +28,17 @@ const PARAMETERS: [&str; 18] = [
     "application_name",
     "options",
 ];
+const MODE: [&str; 2] = ["sslmode", "ssl-mode"];
 
-/// `given`, with `sslmode=require` where it would else go beyond this machine without TLS or might. `name` is
-/// what sentences call the URL. The variables are those that PostgreSQL's clients, sqlx too, fill a URL's
-/// gaps from.
+type Parameters = Vec<(String, String)>;
+
+/// `given` without unknown parameters, and with `sslmode=require` if it would allow a remote connection without TLS.
+/// `name` stands for the URL in sentences. `env` may contain PostgreSQL's own variables, which sqlx reads too.
 pub(super) fn checked(
     name: &str,
     given: &SecretString,
     env: &BTreeMap<String, String>,
-    warnings: &mut Vec<String>,
+    findings: &mut Findings,
 ) -> Result<SecretString, String> {
     let mut url = Url::parse(given.expose_secret())
         .ok()
@@ -43,62 +46,65 @@ pub(super) fn checked(
         .ok_or_else(|| {
             format!("{name} is not a PostgreSQL URL; give one such as postgres://user@host/database")
         })?;
-    let (parameters, others): (Vec<_>, Vec<_>) = url
+    let (mut parameters, unknown): (Parameters, Parameters) = url
         .query_pairs()
         .map(|(key, value)| (key.into_owned(), value.into_owned()))
         .partition(|(key, _)| PARAMETERS.contains(&key.as_str()) || key.starts_with("options["));
-    // With an @ in it, what follows the ? may well be the end of a password.
-    let unsure = url.query().is_some_and(|query| query.contains('@'));
-    let shown = |text: &str| if unsure { "(not repeated here)".to_owned() } else { format!("{text:?}") };
-    for (key, _) in &others {
+    // The query of a URL with an @ in it may be the end of a password that contains a question mark.
+    let may_be_secret = url.query().is_some_and(|query| query.contains('@'));
+    let shown = |text: &str| if may_be_secret { "(not shown)".to_owned() } else { format!("{text:?}") };
+    for (key, _) in &unknown {
         let key = shown(key);
-        warnings.push(format!("{name} has the parameter {key}, which means nothing here and is left out"));
+        findings
+            .warn(format!("{name} has the parameter {key}, which rosterd does not know; rosterd ignores it"));
     }
-    let last = |names: &[&str]| {
-        parameters
-            .iter()
-            .rev()
-            .find(|(key, _)| names.contains(&key.as_str()))
-            .map(|(_, value)| value.as_str())
-    };
-    let mode = last(&["sslmode", "ssl-mode"]).map(str::to_ascii_lowercase);
+    let mode = last(&parameters, &MODE).map(str::to_ascii_lowercase);
     if let Some(mode) = mode.as_deref().filter(|mode| !is_mode(mode)) {
         let mode = shown(mode);
         return Err(format!("{name} has sslmode {mode}; give require, verify-ca, verify-full or disable"));
     }
+    let require = allows_remote_without_tls(&url, &parameters, mode, env);
+    if require {
+        findings.warn(format!(
+            "{name} does not require TLS to a remote host; rosterd uses sslmode=require. Set sslmode=verify-full \
+             (recommended), or sslmode=disable to connect without TLS"
+        ));
+        parameters.retain(|(key, _)| !MODE.contains(&key.as_str()));
+        parameters.push(("sslmode".to_owned(), "require".to_owned()));
+    } else if unknown.is_empty() {
+        return Ok(given.clone());
+    }
+    let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+    url.set_query(Some(query.as_str()).filter(|query| !query.is_empty()));
+    Ok(SecretString::from(String::from(url)))
+}
+
+fn allows_remote_without_tls(
+    url: &Url,
+    parameters: &Parameters,
+    mode: Option<String>,
+    env: &BTreeMap<String, String>,
+) -> bool {
     let set = |variable: &str| env.get(variable).filter(|value| !value.is_empty()).map(String::as_str);
-    // A sslmode that PostgreSQL's own variable asks for is not absent; a broken one is, for sqlx.
+    // sqlx ignores a PGSSLMODE that is not a mode.
     let mode = mode.or_else(|| set("PGSSLMODE").map(str::to_ascii_lowercase).filter(|mode| is_mode(mode)));
-    let host = last(&["host", "hostaddr"])
+    let host = last(parameters, &["host", "hostaddr"])
         .or_else(|| url.host_str().filter(|host| !host.is_empty()))
         .or_else(|| set("PGHOSTADDR"))
         .or_else(|| set("PGHOST"));
-    let weak = matches!(mode.as_deref(), None | Some("allow" | "prefer"));
-    let require = weak && !host.is_none_or(is_local);
-    if require {
-        warnings.push(format!(
-            "{name} goes beyond this machine and does not insist on TLS: sslmode=require is used. \
-             Say sslmode=verify-full (best) or, to do without, sslmode=disable"
-        ));
-    }
-    if !require && others.is_empty() {
-        return Ok(given.clone());
-    }
-    let kept =
-        parameters.iter().filter(|(key, _)| !require || !matches!(key.as_str(), "sslmode" | "ssl-mode"));
-    let query = url::form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(kept)
-        .extend_pairs(require.then_some(("sslmode", "require")))
-        .finish();
-    url.set_query(Some(query.as_str()).filter(|query| !query.is_empty()));
-    Ok(SecretString::from(String::from(url)))
+    matches!(mode.as_deref(), None | Some("allow" | "prefer")) && !host.is_none_or(is_local)
+}
+
+/// The last value that one of `names` has; sqlx uses the last one too.
+fn last<'p>(parameters: &'p Parameters, names: &[&str]) -> Option<&'p str> {
+    parameters.iter().rev().find(|(key, _)| names.contains(&key.as_str())).map(|(_, value)| value.as_str())
 }
 
 fn is_mode(mode: &str) -> bool {
     matches!(mode, "disable" | "allow" | "prefer" | "require" | "verify-ca" | "verify-full")
 }
 
-/// A socket's path, also percent-encoded as in a URL, or a name or address of this machine.
+/// Whether `host` is the path of a socket (in a URL it is percent-encoded), or a name or address of this machine.
 fn is_local(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host.starts_with('/')

@@ -1,173 +1,112 @@
-//! The layers: defaults, file, environment. Each is checked against the keys of `config/default.toml` before
-//! it is laid over the others, so that an unknown key is refused where it was written. The types are those of
-//! the defaults as well: text from the environment is read as what the default is, and nothing is guessed.
+//! The layers of settings: defaults, file, environment. A later layer replaces values of an earlier one.
+//!
+//! Each layer is checked against the keys of `config/default.toml` before it is merged, so that the fault of an unknown
+//! key names its source.
 
 use std::{
     collections::BTreeMap,
-    fmt, fs,
+    fs,
     path::{Path, PathBuf},
 };
 
-use config::{Config, ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
+use config::{ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
 
+use super::findings::Findings;
+use super::values::{FILE_VARIABLE, Values, flatten};
 use super::{environment, unknown};
 
-/// The reference of settings, and their defaults.
+/// The reference of settings and their defaults.
 pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
 
-pub(super) const FILE_VARIABLE: &str = "ROSTERD_CONFIG";
-
-/// The layers laid over each other: a value for each known key, and what the file says of accounts.
 pub(super) struct Layers {
-    pub values: BTreeMap<String, Value>,
-    pub accounts: Option<(String, Value)>,
+    /// A value for each known key.
+    pub values: Values,
+    /// `accounts` of the settings file.
+    pub accounts: Option<Value>,
 }
 
-/// Lays file and environment over the defaults; what is not a setting is refused.
-pub(super) fn merge(file: Option<&Path>, env: &BTreeMap<String, String>, faults: &mut Vec<String>) -> Layers {
-    let known = defaults(faults);
-    let (from_file, accounts) = match file_layer(file, env) {
-        Ok((source, mut table)) => {
-            let accounts = table.remove("accounts").map(|accounts| (source.clone(), accounts));
-            let leaves = flatten(table).into_iter().map(|(key, value)| (key, source.clone(), value));
-            (checked(leaves.collect(), &known, faults), accounts)
-        }
-        Err(fault) => {
-            faults.extend(fault);
-            (Layer::default(), None)
-        }
-    };
-    let from_environment = checked(environment::layer(env, &known, faults), &known, faults);
-    let merged = Config::builder()
-        .add_source(Layer(known.clone().into_iter().collect()))
-        .add_source(from_file)
-        .add_source(from_environment)
-        .build();
-    let values = match merged {
-        Ok(merged) => merged.cache.into_table().map(flatten).unwrap_or_default().into_iter().collect(),
-        Err(error) => {
-            faults.push(format!("the settings cannot be laid over each other: {error}"));
-            known
-        }
-    };
+/// Merges the layers. Unknown keys become faults.
+pub(super) fn merge(file: Option<&Path>, env: &BTreeMap<String, String>, findings: &mut Findings) -> Layers {
+    let defaults = File::from_str(DEFAULTS, FileFormat::Toml)
+        .collect()
+        .map_err(|error| format!("the built-in defaults cannot be read: {error}"));
+    let defaults = findings.ok(defaults).unwrap_or_default();
+    let mut values = Values::from_iter(flatten(defaults, "the built-in defaults"));
+    let file = named_file(file, env).and_then(|(path, by)| findings.ok(read_file(&path, by)));
+    let (source, mut table) = file.unwrap_or_default();
+    let accounts = table.remove("accounts").map(|accounts| Value::new(Some(&source), accounts.kind));
+    let file = checked(flatten(table, &source), &values, findings);
+    let environment = checked(environment::layer(env, &values, findings), &values, findings);
+    values.extend(file);
+    values.extend(environment);
     Layers { values, accounts }
 }
 
-/// `a = { b = 1 }` as `a.b = 1`. An empty table is a leaf, so that an unknown empty section is seen.
-pub(super) fn flatten(table: Map<String, Value>) -> Vec<(String, Value)> {
-    let mut leaves = Vec::new();
-    for (key, value) in table {
-        match value.kind {
-            ValueKind::Table(inner) if !inner.is_empty() => {
-                leaves.extend(flatten(inner).into_iter().map(|(rest, leaf)| (format!("{key}.{rest}"), leaf)));
-            }
-            _ => leaves.push((key, value)),
-        }
+/// The path of the settings file, and the option or variable that names it.
+fn named_file(file: Option<&Path>, env: &BTreeMap<String, String>) -> Option<(PathBuf, &'static str)> {
+    if let Some(path) = file {
+        return Some((path.to_owned(), "--config"));
     }
-    leaves.sort_by(|(one, _), (other, _)| one.cmp(other));
-    leaves
+    let path = env.get(FILE_VARIABLE).filter(|path| !path.is_empty())?;
+    Some((PathBuf::from(path), FILE_VARIABLE))
 }
 
-fn defaults(faults: &mut Vec<String>) -> BTreeMap<String, Value> {
-    match File::from_str(DEFAULTS, FileFormat::Toml).collect() {
-        Ok(table) => flatten(table).into_iter().collect(),
-        Err(error) => {
-            faults.push(format!("the built-in defaults cannot be read: {error}"));
-            BTreeMap::new()
-        }
-    }
-}
-
-/// The file's name for sentences, and what it says. `Err(None)`: there is no file.
-fn file_layer(
-    file: Option<&Path>,
-    env: &BTreeMap<String, String>,
-) -> Result<(String, Map<String, Value>), Option<String>> {
-    let (path, named_by) = match (file, env.get(FILE_VARIABLE).filter(|path| !path.is_empty())) {
-        (Some(path), _) => (path.to_owned(), "--config"),
-        (None, Some(path)) => (PathBuf::from(path), FILE_VARIABLE),
-        (None, None) => return Err(None),
-    };
+/// The file's name in sentences, and its content.
+fn read_file(path: &Path, named_by: &str) -> Result<(String, Map<String, Value>), String> {
     let source = format!("the file {}", path.display());
-    let text = fs::read_to_string(&path).map_err(|error| {
+    let text = fs::read_to_string(path).map_err(|error| {
         format!(
             "{source} (named by {named_by}) cannot be read: {error}; name a TOML file that this user may read"
         )
     })?;
-    let table = File::from_str(&text, FileFormat::Toml)
-        .collect()
-        .map_err(|error| format!("{source} is not valid TOML{}", syntax(&text, &error)))?;
-    Ok((source, table))
+    match File::from_str(&text, FileFormat::Toml).collect() {
+        Ok(table) => Ok((source, table)),
+        Err(error) => Err(format!("{source} is not valid TOML{}", syntax(&text, &error))),
+    }
 }
 
-/// Where and why TOML was not understood. The error's own `Display` quotes the line, which may hold a secret.
+/// The line and the reason of a syntax error. The error's `Display` would quote the line, which may contain a secret.
 fn syntax(text: &str, error: &ConfigError) -> String {
     let ConfigError::FileParse { cause, .. } = error else { return String::new() };
     let Some(cause) = cause.downcast_ref::<toml::de::Error>() else { return String::new() };
-    let line =
-        cause.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
-    let line = line.map(|line| format!(" in line {line}")).unwrap_or_default();
-    format!("{line}: {}", cause.message().replace('\n', ", "))
+    let before = cause.span().and_then(|span| text.get(..span.start));
+    let line = before.map(|before| format!(" in line {}", before.matches('\n').count() + 1));
+    format!("{}: {}", line.unwrap_or_default(), cause.message().replace('\n', ", "))
 }
 
-/// The known ones among `leaves`, each marked with its source.
-fn checked(
-    leaves: Vec<(String, String, Value)>,
-    known: &BTreeMap<String, Value>,
-    faults: &mut Vec<String>,
-) -> Layer {
-    let mut layer = Layer::default();
-    for (key, source, value) in leaves {
-        let empty_section = matches!(&value.kind, ValueKind::Table(_))
-            && known.keys().any(|k| k.strip_prefix(&key).is_some_and(|k| k.starts_with('.')));
+/// The values of one layer whose keys are known. The others become faults.
+fn checked(layer: Vec<(String, Value)>, known: &Values, findings: &mut Findings) -> Values {
+    let names: Vec<_> = known.keys().map(String::as_str).collect();
+    let mut values = Values::new();
+    for (key, value) in layer {
+        let is_table = matches!(value.kind, ValueKind::Table(_));
         if known.contains_key(&key) {
-            layer.0.insert(key, Value::new(Some(&source), value.kind));
-        } else if !empty_section {
-            faults.push(unknown::sentence(&key, &source, known.keys().map(String::as_str), ""));
+            values.insert(key, value);
+        } else if !is_table || unknown::keys_of(&key, &names).next().is_none() {
+            findings.fault(unknown::sentence(&key, value.origin().unwrap_or_default(), &names, ""));
         }
     }
-    layer.settle_url(faults);
-    layer
+    settle_url(&mut values, findings);
+    values
 }
 
-/// One layer, by key.
-#[derive(Clone, Default)]
-struct Layer(Map<String, Value>);
-
-impl Layer {
-    /// The URL and the file that holds it are one setting: giving both is refused, giving one replaces
-    /// whichever an earlier layer gave.
-    fn settle_url(&mut self, faults: &mut Vec<String>) {
-        const PAIR: [&str; 2] = ["database.url", "database.url_file"];
-        let source_of = |key| {
-            let value = self.0.get(key).filter(|value| value.kind != ValueKind::String(String::new()))?;
-            value.origin().map(str::to_owned)
-        };
-        match PAIR.map(source_of) {
-            [Some(url), Some(file)] => faults.push(format!(
-                "database.url (from {url}) and database.url_file (from {file}) are both given; \
-                 keep one of them"
-            )),
-            [Some(source), None] => drop(self.0.insert(PAIR[1].to_owned(), Value::new(Some(&source), ""))),
-            [None, Some(source)] => drop(self.0.insert(PAIR[0].to_owned(), Value::new(Some(&source), ""))),
-            [None, None] => {}
+/// `database.url` and `database.url_file` are one setting: a layer may give one of them, which replaces the one that
+/// an earlier layer gave.
+fn settle_url(layer: &mut Values, findings: &mut Findings) {
+    const PAIR: [&str; 2] = ["database.url", "database.url_file"];
+    let source = |key| {
+        let value: &Value = layer.get(key)?;
+        value.origin().filter(|_| value.kind != ValueKind::String(String::new())).map(str::to_owned)
+    };
+    let (replaced, source) = match PAIR.map(source) {
+        [Some(url), Some(file)] => {
+            return findings.fault(format!(
+                "database.url (from {url}) and database.url_file (from {file}) are both given; keep one of them"
+            ));
         }
-    }
-}
-
-/// Says nothing of the values: there are secrets among them.
-impl fmt::Debug for Layer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
-impl Source for Layer {
-    fn clone_into_box(&self) -> Box<dyn Source + Send + std::marker::Sync> {
-        Box::new(self.clone())
-    }
-
-    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
-        Ok(self.0.clone())
-    }
+        [Some(source), None] => (PAIR[1], source),
+        [None, Some(source)] => (PAIR[0], source),
+        [None, None] => return,
+    };
+    layer.insert(replaced.to_owned(), Value::new(Some(&source), ""));
 }

@@ -1,98 +1,87 @@
-//! Reads merged values as the types they have to be. A value that will not do becomes a sentence, and reading
-//! goes on with a stand-in, so that one start shows every fault.
+//! Reads merged values as the types that the settings need. A bad value becomes a fault, and the reader returns a
+//! placeholder, so that one start reports every fault.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Display,
-    ops::RangeInclusive,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive, time::Duration};
 
 use config::{Value, ValueKind};
 
-/// Longer than anybody means, short enough that no sum of times overflows.
+use super::findings::Findings;
+use super::values::Values;
+
+/// Short enough that no sum of durations overflows.
 const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
 
 pub(super) struct Reader<'a> {
-    values: &'a BTreeMap<String, Value>,
-    faults: Vec<String>,
-    unsound: BTreeSet<&'static str>,
-    asked: BTreeSet<&'static str>,
+    values: &'a Values,
+    pub findings: Findings,
+    /// Each key that was read, and whether its value is valid.
+    valid: BTreeMap<&'static str, bool>,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(values: &'a BTreeMap<String, Value>, faults: Vec<String>) -> Self {
-        Self { values, faults, unsound: BTreeSet::new(), asked: BTreeSet::new() }
+    pub fn new(values: &'a Values, findings: Findings) -> Self {
+        Self { values, findings, valid: BTreeMap::new() }
     }
 
-    pub fn into_faults(self) -> Vec<String> {
-        self.faults
+    pub fn into_findings(self) -> Findings {
+        self.findings
     }
 
-    /// Every key that was read: the tests compare them with `config/default.toml`.
+    /// Every key that was read, for the test that compares them with `config/default.toml`.
     #[cfg(test)]
-    pub fn asked(&self) -> &BTreeSet<&'static str> {
-        &self.asked
+    pub fn keys(&self) -> Vec<&'static str> {
+        self.valid.keys().copied().collect()
     }
 
-    pub fn flag(&mut self, key: &'static str) -> bool {
-        self.read(key, |kind| match kind {
-            ValueKind::Boolean(flag) => Ok(*flag),
+    pub fn boolean(&mut self, key: &'static str) -> bool {
+        let read = self.read(key, |kind| match kind {
+            ValueKind::Boolean(boolean) => Ok(*boolean),
             _ => Err("give true or false".to_owned()),
-        })
-        .unwrap_or_default()
+        });
+        read.unwrap_or_default()
     }
 
-    pub fn whole(&mut self, key: &'static str, allowed: RangeInclusive<u32>) -> u32 {
+    pub fn integer(&mut self, key: &'static str, allowed: RangeInclusive<u32>) -> u32 {
         let (least, most) = (*allowed.start(), *allowed.end());
-        self.read(key, |kind| {
-            match kind {
-                ValueKind::I64(n) => u32::try_from(*n).ok().filter(|n| allowed.contains(n)).ok_or(()),
-                _ => Err(()),
-            }
-            .map_err(|()| format!("give a whole number from {least} to {most}"))
-        })
-        .unwrap_or(least)
+        let read = self.read(key, |kind| {
+            let number = if let ValueKind::I64(number) = kind { u32::try_from(*number).ok() } else { None };
+            let number = number.filter(|number| allowed.contains(number));
+            number.ok_or_else(|| format!("give a whole number from {least} to {most}"))
+        });
+        read.unwrap_or(least)
     }
 
-    /// A share of something, from 0 to 1.
+    /// A number from 0 to 1.
     pub fn fraction(&mut self, key: &'static str) -> f64 {
-        self.read(key, |kind| {
-            let fraction = match kind {
-                ValueKind::Float(fraction) => *fraction,
-                ValueKind::I64(0) => 0.0,
-                ValueKind::I64(1) => 1.0,
-                _ => f64::NAN,
-            };
-            (0.0..=1.0)
-                .contains(&fraction)
-                .then_some(fraction)
-                .ok_or_else(|| "give a number from 0 to 1".to_owned())
-        })
-        .unwrap_or_default()
+        let read = self.read(key, |kind| match kind {
+            ValueKind::Float(fraction) if (0.0..=1.0).contains(fraction) => Ok(*fraction),
+            ValueKind::I64(0) => Ok(0.0),
+            ValueKind::I64(1) => Ok(1.0),
+            _ => Err("give a number from 0 to 1".to_owned()),
+        });
+        read.unwrap_or_default()
     }
 
     pub fn duration(&mut self, key: &'static str, at_least: Duration) -> Duration {
         self.text(key, |text| duration(text, at_least)).unwrap_or(at_least)
     }
 
-    /// `None` where it is this word.
+    /// `None` if the value is `word`.
     pub fn duration_or(&mut self, key: &'static str, word: &str, at_least: Duration) -> Option<Duration> {
-        self.text(key, |text| {
-            if text == word {
-                return Ok(None);
-            }
-            duration(text, at_least).map(Some).map_err(|advice| format!("{advice}, or \"{word}\""))
-        })
-        .flatten()
+        let parse = |text: &str| match duration(text, at_least) {
+            _ if text == word => Ok(None),
+            Ok(duration) => Ok(Some(duration)),
+            Err(advice) => Err(format!("{advice}, or \"{word}\"")),
+        };
+        self.text(key, parse).flatten()
     }
 
-    /// Text that `parse` understands; its error says what to give instead.
+    /// Text that `parse` accepts. The error of `parse` says what to give instead.
     pub fn text<T>(&mut self, key: &'static str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         self.read(key, |kind| match kind {
             ValueKind::String(text) => parse(text),
             ValueKind::Table(_) | ValueKind::Array(_) => Err("give text in quotes".to_owned()),
-            // Shows `parse` what was written, for the advice it gives.
+            // If `parse` would accept the value as text, only the quotes are missing.
             other => Err(match parse(&other.to_string()) {
                 Ok(_) => format!("put it in quotes: \"{other}\""),
                 Err(advice) => advice,
@@ -100,43 +89,42 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Text that no sentence may repeat.
+    /// Text that no sentence may contain. `None` if it is empty.
     pub fn secret(&mut self, key: &'static str) -> Option<&'a str> {
-        self.asked.insert(key);
+        self.valid.insert(key, true);
         let value = self.values.get(key)?;
         if let ValueKind::String(text) = &value.kind {
-            return Some(text).filter(|text| !text.is_empty()).map(String::as_str);
+            return Some(text.as_str()).filter(|text| !text.is_empty());
         }
-        self.refuse(key, "must be text in quotes");
+        let fault = format!("{} must be text in quotes", self.name(key));
+        self.refuse(key, fault);
         None
     }
 
-    /// A sentence that was made elsewhere.
-    pub fn fault(&mut self, fault: String) {
-        self.faults.push(fault);
-    }
-
-    /// `key (from there) what`, without the value.
-    pub fn refuse(&mut self, key: &'static str, what: impl Display) {
-        self.unsound.insert(key);
-        self.faults.push(format!("{key} (from {}) {what}", self.source(key)));
-    }
-
-    /// `key is this (from there); advice`. For rules that span keys.
+    /// Refuses the value of `key`, and shows it. For rules that involve several keys.
     pub fn refuse_value(&mut self, key: &'static str, advice: impl Display) {
-        self.unsound.insert(key);
         let value = self.values.get(key).map(|value| shown(&value.kind)).unwrap_or_default();
-        self.faults.push(format!("{key} is {value} (from {}); {advice}", self.source(key)));
+        self.refuse(key, format!("{key} is {value} (from {}); {advice}", self.source(key)));
     }
 
-    /// False where one of `keys` was refused: no use in comparing stand-ins.
-    pub fn sound(&self, keys: &[&str]) -> bool {
-        keys.iter().all(|key| !self.unsound.contains(key))
+    /// Whether the values of all `keys` are valid. Comparing placeholders would report faults that do not exist.
+    pub fn all_valid(&self, keys: &[&str]) -> bool {
+        keys.iter().all(|key| self.valid.get(key) != Some(&false))
     }
 
-    /// Where the value of `key` came from, for sentences.
+    /// The source of the value of `key`, for sentences.
     pub fn source(&self, key: &str) -> &'a str {
-        self.values.get(key).and_then(Value::origin).unwrap_or("the built-in defaults")
+        self.values.get(key).and_then(Value::origin).unwrap_or("no source")
+    }
+
+    /// `key` with its source, for sentences.
+    pub fn name(&self, key: &str) -> String {
+        format!("{key} (from {})", self.source(key))
+    }
+
+    fn refuse(&mut self, key: &'static str, fault: String) {
+        self.valid.insert(key, false);
+        self.findings.fault(fault);
     }
 
     fn read<T>(
@@ -144,9 +132,9 @@ impl<'a> Reader<'a> {
         key: &'static str,
         read: impl FnOnce(&ValueKind) -> Result<T, String>,
     ) -> Option<T> {
-        self.asked.insert(key);
+        self.valid.insert(key, true);
         let Some(value) = self.values.get(key) else {
-            self.refuse(key, "is missing");
+            self.refuse(key, format!("{key} is missing in the built-in defaults"));
             return None;
         };
         read(&value.kind).map_err(|advice| self.refuse_value(key, advice)).ok()
@@ -164,11 +152,11 @@ fn duration(text: &str, at_least: Duration) -> Result<Duration, String> {
     }
 }
 
-/// A value as a sentence may repeat it. With an @ it may hold somebody's address or password.
+/// A value as a sentence may show it. Text with an @ may contain an e-mail address or a password.
 fn shown(kind: &ValueKind) -> String {
     match kind {
-        ValueKind::String(text) if text.contains('@') => "unusable text".to_owned(),
-        ValueKind::String(text) if text.chars().count() > 80 => "a long text".to_owned(),
+        ValueKind::String(text) if text.contains('@') => "text with an @ (not shown)".to_owned(),
+        ValueKind::String(text) if text.chars().count() > 80 => "text of more than 80 characters".to_owned(),
         ValueKind::String(text) => format!("{text:?}"),
         ValueKind::Table(_) => "a table".to_owned(),
         ValueKind::Array(_) => "a list".to_owned(),

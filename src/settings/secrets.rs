@@ -1,4 +1,4 @@
-//! Secrets that are mounted as files, and paths under `~`.
+//! Secrets in files and in quotes, and paths that begin with `~`.
 
 use std::{
     fs,
@@ -8,12 +8,14 @@ use std::{
 
 use secrecy::SecretString;
 
-/// The secret in the file `path`, which `key` names. Its error is a whole sentence.
+use super::findings::Findings;
+
+/// The secret in the file `path`. `key` names the file in sentences.
 pub(super) fn from_file(
     key: &str,
     path: &str,
     home: Option<&str>,
-    warnings: &mut Vec<String>,
+    findings: &mut Findings,
 ) -> Result<SecretString, String> {
     let shown = shown(path);
     let file = expanded(path, home).unwrap_or_else(|| PathBuf::from(path));
@@ -22,20 +24,20 @@ pub(super) fn from_file(
             "{key} names {shown}, which cannot be read: {error}; name a text file that this user may read"
         )
     })?;
-    // Editors and `echo` end a file with a newline that nobody means.
+    // Editors and `echo` end a file with a newline that is not part of the secret.
     let text = text.trim_end_matches(['\r', '\n']);
     let secret = bare(text);
     if secret.len() < text.len() {
-        warnings.push(format!("{key} names {shown}, which has {AROUND} the secret; {LEFT_OUT}"));
+        findings.warn(format!("{key} names {shown}, which has {AROUND} the secret; {LEFT_OUT}"));
     }
     if secret.is_empty() {
         return Err(format!("{key} names {shown}, which is empty; write the secret into it"));
     }
-    // No more than a warning: where secrets are mounted for one container, nobody else is there to read them. A group
-    // is how a pod's user gets at them.
-    if fs::metadata(&file).is_ok_and(|it| it.permissions().mode() & 0o004 != 0) {
-        warnings
-            .push(format!("{key} names {shown}, which every user of this machine may read: `chmod o= FILE`"));
+    // Only a warning: a container has no other users. A pod's user reads a mounted secret through its group.
+    if fs::metadata(&file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0) {
+        findings.warn(format!(
+            "{key} names {shown}, which every user of this machine may read; run `chmod o= FILE` on it"
+        ));
     }
     Ok(SecretString::from(secret))
 }
@@ -43,12 +45,12 @@ pub(super) fn from_file(
 const AROUND: &str = "quotes or white space around";
 const LEFT_OUT: &str = "rosterd leaves them out";
 
-/// Pairs of quotes, as shells and TOML have them and as word processors set them.
+/// Pairs of quotes, as shells, TOML and word processors write them.
 const QUOTES: [(char, char); 4] =
     [('"', '"'), ('\'', '\''), ('\u{201c}', '\u{201d}'), ('\u{2018}', '\u{2019}')];
 
-/// `text` without the white space and the pairs of quotes around it. `docker --env-file` passes quotes on, and files
-/// that were saved on Windows leave a carriage return.
+/// `text` without the white space and the pairs of quotes around it. `docker --env-file` keeps quotes, and files that
+/// were saved on Windows have a carriage return.
 fn bare(mut text: &str) -> &str {
     let is_blank = |c: char| c.is_whitespace() || c.is_control() || ['\u{feff}', '\u{200b}'].contains(&c);
     loop {
@@ -62,16 +64,16 @@ fn bare(mut text: &str) -> &str {
     }
 }
 
-/// The same for a value that sentences call `name`, with a warning if there was something around it.
-pub(super) fn cleaned<'t>(name: &str, text: &'t str, warnings: &mut Vec<String>) -> &'t str {
+/// [`bare`] for the value of `name`, with a warning if it removes anything.
+pub(super) fn cleaned<'t>(name: &str, text: &'t str, findings: &mut Findings) -> &'t str {
     let value = bare(text);
     if value.len() < text.len() {
-        warnings.push(format!("{name} has {AROUND} its value; {LEFT_OUT}"));
+        findings.warn(format!("{name} has {AROUND} its value; {LEFT_OUT}"));
     }
     value
 }
 
-/// `path` with `~` for `home`. None where there is a `~` and no home.
+/// `path` with `home` for a `~` at its start. `None` if it has a `~` and there is no home.
 pub(super) fn expanded(path: &str, home: Option<&str>) -> Option<PathBuf> {
     match path.strip_prefix('~') {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => {
@@ -81,14 +83,14 @@ pub(super) fn expanded(path: &str, home: Option<&str>) -> Option<PathBuf> {
     }
 }
 
-/// A path as a sentence may repeat it. Sooner or later somebody puts the secret itself where its file
-/// belongs, and neither a token nor a database's URL may then end up in a log.
+/// A path as a sentence may show it. A user may set the secret itself instead of its file, so text that does not look
+/// like a path is not shown.
 fn shown(path: &str) -> String {
-    let begins = ["/", "~/", "./", "../"].iter().any(|begins| path.starts_with(begins));
-    if begins && !path.contains('@') {
+    let is_path = ["/", "~/", "./", "../"].iter().any(|start| path.starts_with(start));
+    if is_path && !path.contains('@') {
         format!("the file {path}")
     } else {
-        "a file (not repeated here, as it does not look like a path)".to_owned()
+        "a file (not shown, because its name does not look like a path)".to_owned()
     }
 }
 
@@ -99,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn newline_quotes_and_white_space_around_the_secret_of_a_file_are_left_out() {
+    fn secret_file_with_quotes_or_white_space_gives_the_bare_secret() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path().to_str().unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -113,23 +115,23 @@ mod tests {
             ("\u{feff}\u{201c}abc\u{201d}", "abc", true),
         ] {
             fs::write(path, text).unwrap();
-            let mut warnings = Vec::new();
-            let read = from_file("KEY", path, None, &mut warnings).unwrap();
+            let mut findings = Findings::default();
+            let read = from_file("KEY", path, None, &mut findings).unwrap();
             assert_eq!(read.expose_secret(), secret);
             let sentence = format!(
                 "KEY names the file {path}, which has quotes or white space around the secret; \
                  rosterd leaves them out"
             );
-            assert_eq!(warnings, if warned { vec![sentence] } else { vec![] }, "{text:?}");
+            assert_eq!(findings.warnings, if warned { vec![sentence] } else { vec![] }, "{text:?}");
         }
     }
 
     #[test]
-    fn an_empty_file_and_a_missing_one_are_refused_by_key_and_path() {
+    fn secret_file_that_is_empty_or_absent_is_refused_with_key_and_path() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "\"\"\n").unwrap();
         let path = file.path().to_str().unwrap();
-        let empty = from_file("HARVEST_ACCESS_TOKEN_FILE", path, None, &mut Vec::new()).unwrap_err();
+        let empty = from_file("HARVEST_ACCESS_TOKEN_FILE", path, None, &mut Findings::default()).unwrap_err();
         assert_eq!(
             empty,
             format!(
@@ -137,7 +139,7 @@ mod tests {
             )
         );
         let missing =
-            from_file("HARVEST_ACCESS_TOKEN_FILE", "/not/there", None, &mut Vec::new()).unwrap_err();
+            from_file("HARVEST_ACCESS_TOKEN_FILE", "/not/there", None, &mut Findings::default()).unwrap_err();
         assert!(
             missing
                 .starts_with("HARVEST_ACCESS_TOKEN_FILE names the file /not/there, which cannot be read: ")
@@ -145,35 +147,32 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_given_as_its_own_file_is_not_repeated() {
+    fn secret_in_place_of_its_file_is_not_shown() {
         for secret in ["1234.pt.canary", "postgres://me:canary@db/roster", "can+ary/+canary="] {
-            let fault = from_file("KEY", secret, None, &mut Vec::new()).unwrap_err();
-            assert!(
-                fault.starts_with("KEY names a file (not repeated") && !fault.contains("canary"),
-                "{fault}"
-            );
+            let fault = from_file("KEY", secret, None, &mut Findings::default()).unwrap_err();
+            assert!(fault.starts_with("KEY names a file (not shown") && !fault.contains("canary"), "{fault}");
         }
     }
 
     #[test]
-    fn a_file_that_everybody_may_read_is_warned_of() {
+    fn secret_file_readable_by_all_users_is_warned_about() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "canary").unwrap();
         let path = file.path().to_str().unwrap();
         for (mode, warned) in [(0o600, false), (0o440, false), (0o644, true), (0o604, true)] {
             fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
-            let mut warnings = Vec::new();
-            from_file("HARVEST_ACCESS_TOKEN_FILE", path, None, &mut warnings).unwrap();
+            let mut findings = Findings::default();
+            from_file("HARVEST_ACCESS_TOKEN_FILE", path, None, &mut findings).unwrap();
             let sentence = format!(
-                "HARVEST_ACCESS_TOKEN_FILE names the file {path}, which every user of this machine may read: \
-                 `chmod o= FILE`"
+                "HARVEST_ACCESS_TOKEN_FILE names the file {path}, which every user of this machine may read; \
+                 run `chmod o= FILE` on it"
             );
-            assert_eq!(warnings, if warned { vec![sentence] } else { vec![] }, "{mode:o}");
+            assert_eq!(findings.warnings, if warned { vec![sentence] } else { vec![] }, "{mode:o}");
         }
     }
 
     #[test]
-    fn a_tilde_is_the_home_and_only_at_the_front() {
+    fn tilde_at_the_start_of_a_path_becomes_the_home() {
         assert_eq!(expanded("~/a/b", Some("/home/jo")), Some(PathBuf::from("/home/jo/a/b")));
         assert_eq!(expanded("~", Some("/home/jo")), Some(PathBuf::from("/home/jo/")));
         assert_eq!(expanded("/a/~/b", None), Some(PathBuf::from("/a/~/b")));

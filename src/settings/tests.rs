@@ -6,10 +6,16 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A settings file and the secrets beside it.
-struct Desk(TempDir);
+mod accounts;
+mod database;
+mod sources;
+mod unknown;
+mod values;
 
-impl Desk {
+/// A directory with a settings file and files that contain secrets.
+struct SettingsDir(TempDir);
+
+impl SettingsDir {
     fn new() -> Self {
         Self(TempDir::new().unwrap())
     }
@@ -27,25 +33,21 @@ fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 fn load(file: &str, env: &[(&str, &str)]) -> Result<Settings, SettingsError> {
-    let desk = Desk::new();
-    Settings::load(Some(&desk.write("roster.toml", file)), &variables(env))
+    let dir = SettingsDir::new();
+    Settings::load(Some(&dir.write("roster.toml", file)), &variables(env))
 }
 
-/// What is refused of `file` and `env`, with the file by its bare name.
+/// The faults of `file` and `env`, with the file's name without its directory.
 #[track_caller]
 fn faults(file: &str, env: &[(&str, &str)]) -> Vec<String> {
-    let desk = Desk::new();
-    let path = desk.write("roster.toml", file);
-    let folder = format!("{}/", desk.0.path().display());
-    let refused = Settings::load(Some(&path), &variables(env)).expect_err("this should be refused");
-    refused.faults().iter().map(|fault| fault.replace(&folder, "")).collect()
+    let dir = SettingsDir::new();
+    let path = dir.write("roster.toml", file);
+    let parent = format!("{}/", dir.0.path().display());
+    let error = Settings::load(Some(&path), &variables(env)).expect_err("these settings are not valid");
+    error.faults().iter().map(|fault| fault.replace(&parent, "")).collect()
 }
 
 #[track_caller]
-fn refused(file: &str, env: &[(&str, &str)], sentence: &str) {
-    assert_eq!(faults(file, env), [sentence]);
+fn assert_refused(file: &str, env: &[(&str, &str)], fault: &str) {
+    assert_eq!(faults(file, env), [fault]);
 }
-
-mod layers_and_names;
-mod values;
-mod who_gets_in;

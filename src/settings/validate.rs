@@ -1,65 +1,54 @@
-//! Each setting with its bounds, then the rules that span several.
+//! Each setting with its bounds, then the rules that involve several settings.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use secrecy::SecretString;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::{Host, Url};
 
-use super::{
+use super::model::{
     Account, Credential, Database, DeletionGuard, Harvest, Http, Lease, Log, LogFormat, Outbox, PollInterval,
-    RateLimit, Rates, Retention, Scope, Settings, Sync, database, reader::Reader, secrets,
+    RateLimit, Rates, Retention, Scope, Settings, Sync, Write, WriteMode,
 };
+use super::{database, reader::Reader, secrets};
 
-/// Below this a number of seconds can only be a slip.
+/// What `write.allow` can name; the same as `roster::write_policy::PERMISSIONS`, which a test compares.
+pub(crate) const PERMISSIONS: [&str; 9] =
+    ["create", "update", "deactivate", "reactivate", "assign", "unassign", "delete", "access_roles", "rates"];
+
 const SECOND: Duration = Duration::from_secs(1);
 const TENTH: Duration = Duration::from_millis(100);
 
-/// Reads every key. Where `reader` has faults in the end, the settings are made of stand-ins and to be
-/// dropped.
-pub(super) fn read(
+/// Reads every key. If `reader` has faults at the end, the settings contain placeholders and the caller drops them.
+pub(super) fn settings(
     reader: &mut Reader,
     env: &BTreeMap<String, String>,
-    accounts: (Vec<Account>, Option<Credential>),
-    mut warnings: Vec<String>,
+    (accounts, credential_without_account): (Vec<Account>, Option<Credential>),
 ) -> Settings {
-    let database = database(reader, env, &mut warnings);
-    let harvest = harvest(reader);
-    if reader.sound(&["harvest.base_url"]) && !harvest.base_url.path().ends_with("/v2") {
-        warnings.push(format!(
-            "harvest.base_url (from {}) does not end in /v2, below which Harvest's API answers; add /v2, unless a gateway \
-             does",
-            reader.source("harvest.base_url")
-        ));
-    }
     let settings = Settings {
-        database,
-        harvest,
+        database: database(reader, env),
+        harvest: harvest(reader),
         rate_limit: RateLimit {
-            requests: reader.whole("rate_limit.requests", 1..=1_000_000),
+            requests: reader.integer("rate_limit.requests", 1..=1_000_000),
             window: reader.duration("rate_limit.window", TENTH),
             scope: choice(reader, "rate_limit.scope", [("process", Scope::Process), ("token", Scope::Token)]),
-            reserve: reader.whole("rate_limit.reserve", 0..=1_000_000),
+            reserve: reader.integer("rate_limit.reserve", 0..=1_000_000),
         },
-        sync: Sync {
-            poll_interval: reader
-                .duration_or("sync.poll_interval", "auto", SECOND)
-                .map_or(PollInterval::AUTO, PollInterval::from),
-            skew_buffer: reader.duration("sync.skew_buffer", 2 * SECOND),
-            full_interval: reader.duration("sync.full_interval", SECOND),
-            count_probe: reader.flag("sync.count_probe"),
-            deletion_guard: DeletionGuard {
-                fraction: reader.fraction("sync.deletion_guard.fraction"),
-                at_least: reader.whole("sync.deletion_guard.at_least", 0..=u32::MAX),
-            },
-        },
+        sync: sync(reader),
         lease: Lease { ttl: reader.duration("lease.ttl", 3 * SECOND) },
-        rates: Rates { mirror: reader.flag("rates.mirror"), histories: reader.flag("rates.histories") },
+        rates: Rates { mirror: reader.boolean("rates.mirror"), histories: reader.boolean("rates.histories") },
         outbox: Outbox { retention: reader.duration("outbox.retention", SECOND) },
         retention: Retention {
             cycles: reader.duration("retention.cycles", SECOND),
             history: reader.duration_or("retention.history", "forever", SECOND),
+            writes: reader.duration("retention.writes", SECOND),
         },
+        write: write(reader),
         http: Http { listen: reader.text("http.listen", listen).flatten() },
         log: Log {
             format: choice(
@@ -69,54 +58,102 @@ pub(super) fn read(
             ),
             level: reader.text("log.level", level).unwrap_or_default(),
         },
-        warnings,
-        accounts: accounts.0,
-        unnumbered: accounts.1,
+        warnings: Vec::new(),
+        accounts,
+        credential_without_account,
     };
-    across(reader, &settings);
+    check_combinations(reader, &settings);
+    check_urls(reader, &settings.harvest);
     settings
 }
 
-/// The rules that span keys.
-fn across(reader: &mut Reader, settings: &Settings) {
-    let Settings { harvest, rate_limit, sync, rates, .. } = settings;
-    if reader.sound(&["rate_limit.requests", "rate_limit.reserve"])
-        && rate_limit.reserve >= rate_limit.requests
-    {
-        let (requests, source) = (rate_limit.requests, reader.source("rate_limit.requests"));
+fn sync(reader: &mut Reader) -> Sync {
+    let poll_interval = reader.duration_or("sync.poll_interval", "auto", SECOND);
+    Sync {
+        poll_interval: poll_interval.map_or(PollInterval::AUTO, PollInterval::from),
+        skew_buffer: reader.duration("sync.skew_buffer", 2 * SECOND),
+        full_interval: reader.duration("sync.full_interval", SECOND),
+        count_probe: reader.boolean("sync.count_probe"),
+        deletion_guard: DeletionGuard {
+            fraction: reader.fraction("sync.deletion_guard.fraction"),
+            at_least: reader.integer("sync.deletion_guard.at_least", 0..=u32::MAX),
+        },
+    }
+}
+
+fn write(reader: &mut Reader) -> Write {
+    let modes = [("off", WriteMode::Off), ("dry", WriteMode::Dry), ("on", WriteMode::On)];
+    Write {
+        mode: choice(reader, "write.mode", modes),
+        allow: reader.text("write.allow", permissions).unwrap_or_default(),
+        protected: reader.text("write.protected", |text| Ok(words(text))).unwrap_or_default(),
+        guard: DeletionGuard {
+            fraction: reader.fraction("write.guard.fraction"),
+            at_least: reader.integer("write.guard.at_least", 0..=u32::MAX),
+        },
+        guard_window: reader.duration("write.guard.within", SECOND),
+    }
+}
+
+/// The words of a list with commas, in lower case.
+fn words(text: &str) -> BTreeSet<String> {
+    let words = text.split(',').map(|word| word.trim().to_lowercase());
+    words.filter(|word| !word.is_empty()).collect()
+}
+
+fn permissions(text: &str) -> Result<BTreeSet<String>, String> {
+    let words = words(text);
+    match words.iter().find(|word| !PERMISSIONS.contains(&word.as_str())) {
+        Some(word) => Err(format!("{word:?} is none of {}", PERMISSIONS.join(", "))),
+        None => Ok(words),
+    }
+}
+
+fn check_combinations(reader: &mut Reader, settings: &Settings) {
+    let Settings { rate_limit: RateLimit { requests, reserve, .. }, sync, rates, .. } = settings;
+    if reader.all_valid(&["rate_limit.requests", "rate_limit.reserve"]) && reserve >= requests {
+        let source = reader.source("rate_limit.requests");
         reader.refuse_value(
             "rate_limit.reserve",
             format_args!("give less than rate_limit.requests, which is {requests} (from {source})"),
         );
     }
     let poll = sync.poll_interval;
-    if reader.sound(&["sync.poll_interval", "sync.full_interval"]) && sync.full_interval < poll.slowest {
+    if reader.all_valid(&["sync.poll_interval", "sync.full_interval"]) && sync.full_interval < poll.slowest {
         let source = reader.source("sync.poll_interval");
         reader.refuse_value(
             "sync.full_interval",
             format_args!("give at least sync.poll_interval, which is \"{poll}\" (from {source})"),
         );
     }
-    if reader.sound(&["rates.mirror", "rates.histories"]) && rates.histories && !rates.mirror {
+    if reader.all_valid(&["rates.mirror", "rates.histories"]) && rates.histories && !rates.mirror {
         let source = reader.source("rates.mirror");
         reader.refuse_value(
             "rates.histories",
             format_args!("it needs rates.mirror, which is false (from {source}); change one of them"),
         );
     }
-    for (key, url) in
-        [("harvest.base_url", &harvest.base_url), ("harvest.identity_url", &harvest.identity_url)]
-    {
-        let open = url.scheme() == "http" && !is_loopback(url) && !harvest.allow_plain_http;
-        if open && reader.sound(&[key, "harvest.allow_plain_http"]) {
-            reader.refuse_value(key, "plain http would show the token on the way; give an https URL");
+}
+
+fn check_urls(reader: &mut Reader, harvest: &Harvest) {
+    const BASE: &str = "harvest.base_url";
+    if reader.all_valid(&[BASE]) && !harvest.base_url.path().ends_with("/v2") {
+        let name = reader.name(BASE);
+        reader.findings.warn(format!(
+            "{name} does not end in /v2, the path of Harvest's API; add /v2 unless a gateway adds it"
+        ));
+    }
+    for (key, url) in [(BASE, &harvest.base_url), ("harvest.identity_url", &harvest.identity_url)] {
+        let unprotected = url.scheme() == "http" && !is_loopback(url) && !harvest.allow_plain_http;
+        if unprotected && reader.all_valid(&[key, "harvest.allow_plain_http"]) {
+            reader.refuse_value(key, "plain http would expose the token to the network; give an https URL");
         }
     }
 }
 
-fn database(reader: &mut Reader, env: &BTreeMap<String, String>, warnings: &mut Vec<String>) -> Database {
+fn database(reader: &mut Reader, env: &BTreeMap<String, String>) -> Database {
     let home = env.get("HOME").filter(|home| !home.is_empty()).map(String::as_str);
-    let url = database_url(reader, env, home, warnings);
+    let url = database_url(reader, env, home);
     let local = url.is_none();
     let data_dir = reader.text("database.data_dir", |path| match secrets::expanded(path, home) {
         Some(path) if !path.as_os_str().is_empty() => Ok(path),
@@ -127,62 +164,53 @@ fn database(reader: &mut Reader, env: &BTreeMap<String, String>, warnings: &mut 
     Database {
         url,
         data_dir: data_dir.unwrap_or_default(),
-        max_connections: reader.whole("database.max_connections", 2..=1000),
-        prepared_statements: reader.flag("database.prepared_statements"),
-        statement_timeout: reader.duration("database.statement_timeout", Duration::from_secs(1)),
-        migrate: reader.flag("database.migrate"),
+        max_connections: reader.integer("database.max_connections", 2..=1000),
+        prepared_statements: reader.boolean("database.prepared_statements"),
+        statement_timeout: reader.duration("database.statement_timeout", SECOND),
+        migrate: reader.boolean("database.migrate"),
     }
 }
 
+/// `None` if no URL is given. A URL that is given but refused is a placeholder, so that `data_dir` is not required.
 fn database_url(
     reader: &mut Reader,
     env: &BTreeMap<String, String>,
     home: Option<&str>,
-    warnings: &mut Vec<String>,
 ) -> Option<SecretString> {
-    let (plain, file) = (reader.secret("database.url"), reader.secret("database.url_file"));
-    let (key, given) = match (plain, file) {
-        (Some(url), _) => {
-            let key = "database.url";
-            let name = format!("{key} (from {})", reader.source(key));
-            (key, Ok(SecretString::from(secrets::cleaned(&name, url, warnings))))
-        }
-        (None, Some(path)) => {
-            let key = "database.url_file";
-            (key, secrets::from_file(&format!("{key} (from {})", reader.source(key)), path, home, warnings))
-        }
-        (None, None) => return None,
+    let plain = reader.secret("database.url");
+    let file = reader.secret("database.url_file");
+    let name = reader.name(if plain.is_some() { "database.url" } else { "database.url_file" });
+    let findings = &mut reader.findings;
+    let given = match plain {
+        Some(url) => Ok(SecretString::from(secrets::cleaned(&name, url, findings))),
+        None => secrets::from_file(&name, file?, home, findings),
     };
-    let name = format!("{key} (from {})", reader.source(key));
-    match given.and_then(|given| database::checked(&name, &given, env, warnings)) {
-        Ok(url) => Some(url),
-        Err(fault) => {
-            reader.fault(fault);
-            Some(SecretString::default())
-        }
-    }
+    let checked = given.and_then(|given| database::checked(&name, &given, env, findings));
+    Some(findings.ok(checked).unwrap_or_default())
 }
 
 fn harvest(reader: &mut Reader) -> Harvest {
+    let contact = |contact: &str| {
+        if contact.chars().all(|c| c == ' ' || c.is_ascii_graphic()) {
+            Ok(contact.trim().to_owned())
+        } else {
+            Err("give one line of plain ASCII".to_owned())
+        }
+    };
     Harvest {
         base_url: url(reader, "harvest.base_url"),
         identity_url: url(reader, "harvest.identity_url"),
         user_agent_contact: reader
-            .text("harvest.user_agent_contact", |contact| {
-                let plain = contact.chars().all(|c| c == ' ' || c.is_ascii_graphic());
-                plain
-                    .then(|| contact.trim().to_owned())
-                    .ok_or_else(|| "give one line of plain ASCII".to_owned())
-            })
+            .text("harvest.user_agent_contact", contact)
             .filter(|contact| !contact.is_empty())
             .map(SecretString::from),
-        per_page: reader.whole("harvest.per_page", 1..=2000),
+        per_page: reader.integer("harvest.per_page", 1..=2000),
         request_timeout: reader.duration("harvest.request_timeout", TENTH),
-        allow_plain_http: reader.flag("harvest.allow_plain_http"),
+        allow_plain_http: reader.boolean("harvest.allow_plain_http"),
     }
 }
 
-/// The address of an API: tokens go there and paths are appended to it.
+/// The base URL of an API. rosterd sends tokens to it and appends paths to it.
 fn url(reader: &mut Reader, key: &'static str) -> Url {
     let parse = |text: &str| {
         let url =
@@ -201,15 +229,14 @@ fn url(reader: &mut Reader, key: &'static str) -> Url {
         url.set_path(&path);
         Ok(url)
     };
-    reader.text(key, parse).unwrap_or_else(stand_in)
+    reader.text(key, parse).unwrap_or_else(placeholder)
 }
 
 #[expect(clippy::expect_used, reason = "the text is a URL")]
-fn stand_in() -> Url {
+fn placeholder() -> Url {
     Url::parse("https://localhost").expect("the text is a URL")
 }
 
-/// Whether requests to it stay on this machine.
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
@@ -228,8 +255,8 @@ fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
     })
 }
 
-/// A filter without the spaces that `EnvFilter` refuses. A bare word would pass as the name of a module, and
-/// `inof` would silence everything: only levels stand alone.
+/// A log filter without the spaces that `EnvFilter` refuses. A word alone must be a level: `EnvFilter` would take
+/// `inof` for the name of a module and turn all other logging off.
 fn level(text: &str) -> Result<String, String> {
     let directives: Vec<_> =
         text.split(',').map(str::trim).filter(|directive| !directive.is_empty()).collect();

@@ -2,37 +2,26 @@
 
 use std::collections::HashMap;
 
-use super::error::ensure_rows;
-use super::table::{Fingerprint, Table, to_json};
-use super::{Connections, Session, StoreError};
-use crate::roster::{AccountId, Assignment, Field, Mirrored, Write};
+use chrono::{DateTime, Utc};
 
-impl Table for Assignment {
-    async fn fingerprints(
-        pool: &Connections,
-        account: AccountId,
-        ids: &[i64],
-    ) -> Result<HashMap<i64, Fingerprint>, StoreError> {
-        let rows = sqlx::query!(
-            r#"SELECT id, content_hash, deleted_at IS NOT NULL AS "deleted!"
-                 FROM roster.user_assignments
-                WHERE account_id = $1 AND id = ANY($2)"#,
-            account.0,
-            ids,
-        )
-        .fetch_all(pool)
-        .await?;
-        Ok(rows
-            .into_iter()
-            .map(|r| (r.id, Fingerprint { hash: r.content_hash, deleted: r.deleted }))
-            .collect())
-    }
+use super::error::StoreError;
+use super::error::ensure_rows;
+use super::pool::Pool;
+use super::session::Session;
+use super::table::{MirrorTable, RowDigest, common_statements, to_json};
+use crate::roster::{AccountId, Assignment, Field, MirrorRow, RowWrite};
+
+impl MirrorTable for Assignment {
+    common_statements!(
+        "roster.user_assignments",
+        ", is_active = false, event_type = 'user_assignment.deleted', valid_from = $4, occurred_at = $4"
+    );
 
     async fn rows(
         connection: &mut Session,
         account: AccountId,
         ids: &[i64],
-    ) -> Result<HashMap<i64, Mirrored<Self>>, StoreError> {
+    ) -> Result<HashMap<i64, MirrorRow<Self>>, StoreError> {
         let rows = sqlx::query!(
             r#"SELECT id, user_id, project_id, is_active, is_project_manager, use_default_rates, hourly_rate,
                       budget, created_at, updated_at, version, content_hash, deleted_at IS NOT NULL AS "deleted!"
@@ -56,55 +45,62 @@ impl Table for Assignment {
                 created_at: r.created_at.into(),
                 updated_at: r.updated_at.into(),
             };
-            (r.id, Mirrored { record, version: r.version, hash: r.content_hash, deleted: r.deleted })
+            (r.id, MirrorRow { record, version: r.version, hash: r.content_hash, deleted: r.deleted })
         });
         Ok(mirrored.collect())
     }
 
-    async fn upsert(
+    async fn end_versions(
         connection: &mut Session,
         account: AccountId,
-        writes: &[Write<Self>],
+        ids: &[i64],
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        sqlx::query!(
+            "INSERT INTO roster.user_assignment_history
+                    (account_id, id, version, event_type, valid_from, valid_to, occurred_at,
+                     user_id, project_id, is_active, is_project_manager, use_default_rates, hourly_rate, budget,
+                     created_at)
+             SELECT account_id, id, version, event_type, valid_from, $3, occurred_at,
+                    user_id, project_id, is_active, is_project_manager, use_default_rates, hourly_rate, budget,
+                    created_at
+               FROM roster.user_assignments WHERE account_id = $1 AND id = ANY($2)",
+            account.0,
+            ids,
+            now,
+        )
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+
+    async fn update(
+        connection: &mut Session,
+        account: AccountId,
+        writes: &[&RowWrite<'_, Self>],
+        now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let written = sqlx::query!(
-            r#"INSERT INTO roster.user_assignments
-                      (account_id, id, user_id, project_id, is_active, is_project_manager, use_default_rates,
-                       hourly_rate, budget, created_at, updated_at, raw, version, content_hash, synced_at)
-               SELECT $1, id, user_id, project_id, is_active, is_project_manager, use_default_rates,
-                      hourly_rate, budget, created_at, updated_at, raw, version, content_hash, now()
-                 FROM json_populate_recordset(NULL::roster.user_assignments, $2::text::json)
-               ON CONFLICT (account_id, id) DO UPDATE SET
-                      (user_id, project_id, is_active, is_project_manager, use_default_rates, hourly_rate,
-                       budget, created_at, updated_at, raw, version, content_hash, synced_at, deleted_at) =
-                      (EXCLUDED.user_id, EXCLUDED.project_id, EXCLUDED.is_active, EXCLUDED.is_project_manager,
-                       EXCLUDED.use_default_rates, EXCLUDED.hourly_rate, EXCLUDED.budget, EXCLUDED.created_at,
-                       EXCLUDED.updated_at, EXCLUDED.raw, EXCLUDED.version, EXCLUDED.content_hash,
-                       EXCLUDED.synced_at, NULL)"#,
+            r#"UPDATE roster.user_assignments AS row
+                  SET (user_id, project_id, is_active, is_project_manager, use_default_rates, hourly_rate,
+                       budget, created_at, updated_at, raw, version, content_hash, synced_at, deleted_at,
+                       event_type, valid_from, occurred_at) =
+                      (it.user_id, it.project_id, it.is_active, it.is_project_manager, it.use_default_rates,
+                       it.hourly_rate, it.budget, it.created_at, it.updated_at, it.raw, it.version,
+                       it.content_hash, now(),
+                       NULL,
+                       -- A write without an event keeps the version.
+                       coalesce(it.event_type, row.event_type),
+                       CASE WHEN it.event_type IS NULL THEN row.valid_from ELSE $3 END,
+                       coalesce(it.occurred_at, row.occurred_at))
+                 FROM json_populate_recordset(NULL::roster.user_assignments, $2::text::json) AS it
+                WHERE row.account_id = $1 AND row.id = it.id"#,
             account.0,
-            to_json(writes),
+            to_json(writes, now),
+            now,
         )
         .execute(connection)
         .await?;
         ensure_rows("roster.user_assignments", writes.len(), written.rows_affected())
-    }
-
-    async fn bury(
-        connection: &mut Session,
-        account: AccountId,
-        ids: &[i64],
-        versions: &[i64],
-    ) -> Result<(), StoreError> {
-        let buried = sqlx::query!(
-            "UPDATE roster.user_assignments AS row
-                SET deleted_at = now(), is_active = false, version = gone.version, synced_at = now()
-               FROM UNNEST($2::bigint[], $3::bigint[]) AS gone (id, version)
-              WHERE row.account_id = $1 AND row.id = gone.id AND row.deleted_at IS NULL",
-            account.0,
-            ids,
-            versions,
-        )
-        .execute(connection)
-        .await?;
-        ensure_rows("roster.user_assignments", ids.len(), buried.rows_affected())
     }
 }

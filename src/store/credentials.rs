@@ -1,39 +1,40 @@
-//! OAuth2 tokens, sealed, and who may ask for new ones: one process at a time, since a renewal may end the tokens that
-//! everybody else would try with.
+//! OAuth2 tokens, encrypted. Only one process at a time may renew an account's tokens, because a renewal can invalidate
+//! the tokens that other processes would renew with.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::database::Store;
+use super::error::StoreError;
 use super::seal::Sealed;
-use super::{Store, StoreError};
 use crate::roster::AccountId;
 
-/// What is kept for an account.
+/// The stored credential of an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credential {
-    /// The tokens; `None` before the first.
+    /// The tokens; `None` before the first are stored.
     pub sealed: Option<Sealed>,
-    /// Of the first refresh token in the settings of whoever stored them: it is used up.
+    /// The hash of the settings' first refresh token, as the process that stored the tokens had it. That token is used
+    /// up.
     pub seed_hash: Option<Vec<u8>>,
-    /// Which tokens these are; `None` where there is no row.
+    /// When the tokens were stored, which identifies them; `None` without a row.
     pub stored_at: Option<DateTime<Utc>>,
 }
 
-/// Tokens to be kept.
+/// Tokens to be stored.
 #[derive(Clone, Debug)]
 pub struct Renewed {
-    /// The tokens.
     pub sealed: Sealed,
     /// See [`Credential::seed_hash`].
     pub seed_hash: Option<Vec<u8>>,
-    /// When the access token ends.
+    /// The end of the access token's validity.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
 impl Store {
-    /// What is kept for the account.
+    /// The stored credential of the account.
     pub async fn credential(&self, account: AccountId) -> Result<Credential, StoreError> {
         let row = sqlx::query!(
             "SELECT ciphertext, nonce, seed_hash, updated_at FROM roster.credentials WHERE account_id = $1",
@@ -51,9 +52,9 @@ impl Store {
         }))
     }
 
-    /// Makes this process the one that asks for new tokens in place of `known`. False where another one may be at it, dead
-    /// or alive (its request may be under way), or where there are newer ones already.
-    pub async fn claim_renewal(
+    /// Reserves the renewal of the tokens `known` for this process. False if another process has reserved it, even one
+    /// that died (its request may be in flight), or if newer tokens are stored.
+    pub(crate) async fn claim_renewal(
         &self,
         account: AccountId,
         known: &Credential,
@@ -77,15 +78,14 @@ impl Store {
         Ok(claimed.rows_affected() == 1)
     }
 
-    /// Keeps new tokens in place of `known`, and ends the claim. False where somebody has stored others meanwhile: those
-    /// are better.
-    pub async fn keep_renewed(
+    /// Replaces the tokens `known` and ends the reservation. False if other tokens have been stored since; those stay.
+    pub(crate) async fn save_renewed(
         &self,
         account: AccountId,
         known: &Credential,
         renewed: &Renewed,
     ) -> Result<bool, StoreError> {
-        let kept = sqlx::query!(
+        let updated = sqlx::query!(
             "UPDATE roster.credentials
                 SET ciphertext = $2, nonce = $3, expires_at = $4, seed_hash = $5, updated_at = clock_timestamp(),
                     claimed_by = NULL, claimed_until = NULL
@@ -99,11 +99,11 @@ impl Store {
         )
         .execute(&self.pool)
         .await?;
-        Ok(kept.rows_affected() == 1)
+        Ok(updated.rows_affected() == 1)
     }
 
-    /// Lets others try: nothing was renewed.
-    pub async fn drop_claim(&self, account: AccountId, replica: Uuid) -> Result<(), StoreError> {
+    /// Ends the reservation without new tokens, so that another process can try.
+    pub(crate) async fn release_claim(&self, account: AccountId, replica: Uuid) -> Result<(), StoreError> {
         sqlx::query!(
             "UPDATE roster.credentials SET claimed_by = NULL, claimed_until = NULL
               WHERE account_id = $1 AND claimed_by = $2",
@@ -115,8 +115,8 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps tokens that a person has just brought: whatever was there, these are the newest.
-    pub async fn keep_new(&self, account: AccountId, new: &Renewed) -> Result<(), StoreError> {
+    /// Stores tokens from a new authorization. They replace any other tokens.
+    pub(crate) async fn save_new(&self, account: AccountId, new: &Renewed) -> Result<(), StoreError> {
         sqlx::query!(
             "INSERT INTO roster.credentials (account_id, ciphertext, nonce, expires_at, seed_hash, updated_at)
              VALUES ($1, $2, $3, $4, $5, clock_timestamp())

@@ -1,53 +1,53 @@
-//! Why a row is as it is: its versions, what changed with each, in which cycle, by which request, and which events told of
-//! it.
+//! The versions of a record: what changed with each version, in which cycle and by which request, and its event.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Store, StoreError};
+use super::database::Store;
+use super::error::StoreError;
 use crate::roster::{AccountId, Resource};
 
 /// One version of a record.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the names are the words of `rosterd explain --json`")]
-pub struct Version {
+// The names of the fields are those of `rosterd explain --json`.
+pub struct RecordVersion {
     pub account_id: i64,
     pub version: i64,
     pub r#type: String,
-    /// When the mirror came to have it.
+    /// When the mirror stored the version.
     pub valid_from: DateTime<Utc>,
-    /// When it had another.
+    /// When the next version replaced it.
     pub valid_to: Option<DateTime<Utc>>,
     /// Harvest's time of the change.
     pub occurred_at: Option<DateTime<Utc>>,
-    /// Names of the fields; `None` where the event is no longer kept.
+    /// Names of the changed fields; `None` if the event is no longer kept.
     pub changed: Option<Vec<String>>,
     pub event_seq: Option<i64>,
     pub event_id: Option<Uuid>,
     pub cycle_id: Option<Uuid>,
     pub mode: Option<String>,
-    /// What Harvest was asked, as far as its event is kept.
+    /// The request to Harvest; `None` if the event is no longer kept.
     pub request: Option<String>,
     pub cycle_started_at: Option<DateTime<Utc>>,
     pub cycle_requests: Option<i64>,
 }
 
-/// What else is known of a record.
+/// A held deletion or a rejection of a record.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the names are the words of `rosterd explain --json`")]
-pub struct Trouble {
+// The names of the fields are those of `rosterd explain --json`.
+pub struct RecordProblem {
     pub account_id: i64,
     /// `held` or `rejected`.
     pub what: String,
     pub since: DateTime<Utc>,
-    /// The reason, or the error; names no person.
+    /// The reason or the error, without personal data.
     pub why: String,
 }
 
 impl Store {
-    /// Account and id of the users, deleted ones too, who have this e-mail address in the mirror, whatever its case.
-    pub async fn users_by_email(
+    /// Account and id of the users with this e-mail address in the mirror, including deleted users. Ignores case.
+    pub(crate) async fn users_by_email(
         &self,
         email: &str,
         only: Option<AccountId>,
@@ -63,15 +63,15 @@ impl Store {
         Ok(users.into_iter().map(|user| (AccountId(user.account_id), user.id)).collect())
     }
 
-    /// The versions of a record, oldest first, of every account or of one.
+    /// The versions of a record, oldest first, in all accounts or in `only`.
     pub async fn versions(
         &self,
         resource: Resource,
         id: i64,
         only: Option<AccountId>,
-    ) -> Result<Vec<Version>, StoreError> {
+    ) -> Result<Vec<RecordVersion>, StoreError> {
         let versions = sqlx::query_as!(
-            Version,
+            RecordVersion,
             r#"SELECT past.account_id AS "account_id!", past.version AS "version!", past.type AS "type!",
                       past.valid_from AS "valid_from!", past.valid_to, past.occurred_at,
                       CASE WHEN event.seq IS NOT NULL THEN
@@ -81,15 +81,17 @@ impl Store {
                       event.payload ->> 'request' AS request,
                       cycle.started_at AS "cycle_started_at?", cycle.requests AS "cycle_requests?"
                  FROM (SELECT 'user' AS aggregate, account_id, id, version, type, valid_from, valid_to, occurred_at
-                         FROM roster.user_history
+                         FROM directory.user_history
                        UNION ALL
                        SELECT 'user_assignment', account_id, id, version, type, valid_from, valid_to, occurred_at
-                         FROM roster.user_assignment_history) AS past
+                         FROM directory.assignment_history) AS past
                  LEFT JOIN roster.outbox AS event
-                        ON (event.account_id, event.aggregatetype, event.aggregateid, event.version)
-                         = (past.account_id, past.aggregate, past.account_id || '/' || past.id, past.version)
+                        ON (event.account_id, event.aggregatetype, event.record_id, event.version)
+                         = (past.account_id, past.aggregate, past.id, past.version)
                  LEFT JOIN roster.cycles AS cycle ON cycle.id = (event.payload ->> 'cycle_id')::uuid
-                WHERE past.aggregate = $1 AND past.id = $2 AND past.account_id = coalesce($3, past.account_id)
+                WHERE past.aggregate = $1 AND past.id = $2
+                  AND past.account_id = ANY (ARRAY (SELECT account_id FROM roster.accounts
+                                                     WHERE account_id = coalesce($3, account_id)))
                 ORDER BY past.account_id, past.version"#,
             resource.aggregate(),
             id,
@@ -98,15 +100,15 @@ impl Store {
         Ok(versions.fetch_all(&self.pool).await?)
     }
 
-    /// Deletions of it that are held back, and readings of it that failed.
-    pub async fn troubles(
+    /// The held deletions and rejections of a record.
+    pub(crate) async fn record_problems(
         &self,
         resource: Resource,
         id: i64,
         only: Option<AccountId>,
-    ) -> Result<Vec<Trouble>, StoreError> {
-        let troubles = sqlx::query_as!(
-            Trouble,
+    ) -> Result<Vec<RecordProblem>, StoreError> {
+        let problems = sqlx::query_as!(
+            RecordProblem,
             r#"SELECT account_id AS "account_id!", 'held' AS "what!", found_at AS "since!",
                       concat_ws(', ', reason, decision) AS "why!"
                  FROM roster.held_deletions
@@ -120,6 +122,6 @@ impl Store {
             id,
             only.map(|account| account.0),
         );
-        Ok(troubles.fetch_all(&self.pool).await?)
+        Ok(problems.fetch_all(&self.pool).await?)
     }
 }

@@ -1,48 +1,49 @@
-//! A private PostgreSQL for people who have none configured.
+//! A private PostgreSQL server, for users who have configured no database.
 //!
-//! The server's programs are found on this machine, a cluster is made once, and every rosterd that is given
-//! the same directory shares one running server: the first starts it, the last one out stops it. What a
-//! `kill -9` leaves behind, of us or of the server, is taken up by the next start.
+//! rosterd finds the server's programs on this machine and creates a cluster once. All rosterd processes with the same
+//! directory share one running server: the first process starts it, the last process stops it. After a `kill -9` of
+//! rosterd or of the server, the next start recovers.
 //!
 //! ```text
 //! data_dir/
-//!   turn         locked while somebody starts or stops the server
-//!   users        locked (shared) by everybody who uses it
-//!   pgpass       the password, as libpq reads it
-//!   server/      made whole under another name, then renamed
+//!   turn         locked while a process starts or stops the server
+//!   users        locked (shared) by each process that uses the server
+//!   pgpass       the password, in libpq's format
+//!   server/      created completely under another name, then renamed
 //!     data/      the cluster
-//!     log        what the server says
+//!     log        the server's log
 //! ```
 //!
-//! The server listens on loopback TCP alone and asks for a random password (SCRAM). A Unix socket would have
-//! to fit into 107 bytes (103 on macOS), which a data directory deep in somebody's home does not.
+//! The server listens only on loopback TCP and requires a random password (SCRAM). The path of a Unix socket is limited
+//! to 107 bytes (103 on macOS), which is too short for some data directories.
 
-mod binaries;
 mod cluster;
+mod data_dir;
 mod error;
 mod lock;
-mod place;
-mod programs;
+mod process;
 mod server;
+mod server_programs;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use self::data_dir::DataDir;
 pub use self::error::LocalError;
-use self::place::Place;
-use self::programs::RunAs;
-use self::server::{HOST, NAME, Server};
+use self::process::RunAs;
+use self::server::{HOST, NAME, PostgresServer};
 
-/// What kind of server to have, and where.
+/// The server's options and its directory.
 #[derive(Clone, Debug)]
 pub struct LocalOptions {
-    /// The directory that everything is kept in; it is made where it is missing.
+    /// The directory of all files; created if it does not exist.
     pub data_dir: PathBuf,
-    /// False for a server of tests: quick to make and to write to, worth nothing after a power cut.
+    /// False for tests: the server is created and written faster, and loses its data if the machine loses power.
     pub durable: bool,
-    /// How many sessions the server takes.
+    /// The server's limit of sessions.
     pub max_connections: u16,
 }
 
@@ -53,50 +54,59 @@ impl LocalOptions {
     }
 }
 
-/// A share in the running server. Giving up the last one, by [`stop`](Self::stop) or by dropping it, stops it.
+/// How long the end of a use may block.
+#[derive(Clone, Copy, Debug)]
+struct StopLimits {
+    /// The longest wait for the turn.
+    turn: Duration,
+    /// The longest wait for the server to stop. A server that takes longer stops later.
+    server: Duration,
+}
+
+impl StopLimits {
+    /// If another process is starting meanwhile, that process will stop the server later.
+    const FOR_STOP: Self = Self { turn: Duration::from_secs(5), server: Duration::from_secs(8) };
+    /// A drop blocks the thread of the async runtime.
+    const FOR_DROP: Self = Self { turn: Duration::from_millis(100), server: Duration::from_secs(1) };
+}
+
+/// A use of the running server. When the last use ends, by [`stop`](Self::stop) or by a drop, the server is stopped.
 #[derive(Debug)]
 pub struct LocalPostgres {
-    server: Server,
-    /// Our place among the users of the server; `None` once we have left.
+    server: PostgresServer,
+    /// The shared lock of this use; `None` after the use has ended.
     users: Option<File>,
     url: SecretString,
     port: u16,
     notes: Vec<String>,
 }
 
-/// How long giving up a share may block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Patience {
-    /// Until the server has stopped, for some seconds.
-    Stop,
-    /// A second, since a drop blocks the thread that everything else runs on: a server that takes longer stops later.
-    Drop,
-}
-
 impl LocalPostgres {
-    /// Starts the server of `data_dir`, or joins it where it is running already.
+    /// Starts the server of `data_dir`, or uses it if it is already running.
     pub async fn start(data_dir: &Path) -> Result<Self, LocalError> {
         Self::start_with(&LocalOptions::new(data_dir)).await
     }
 
-    /// As [`start`](Self::start), with everything spelled out.
+    /// As [`start`](Self::start), with all options.
     pub async fn start_with(options: &LocalOptions) -> Result<Self, LocalError> {
         let run_as = RunAs::choose()?;
-        let (place, note) = Place::choose(&options.data_dir, &run_as)?;
-        // Nothing is made on a machine that has no server to run in it.
-        let binaries = binaries::find(&binaries::Places::of_this_machine(), &run_as, &place).await?;
-        let place = place.create(&run_as)?;
+        let (data_dir, note) = DataDir::choose(&options.data_dir, &run_as)?;
+        // First, so that no directory is created on a machine without the server's programs.
+        let binaries =
+            server_programs::find(&server_programs::SearchPaths::of_this_machine(), &run_as, &data_dir)
+                .await?;
+        let data_dir = data_dir.create(&run_as)?;
 
-        let users = lock::open(&place.users())?;
-        let server = Server {
+        let users = lock::open(&data_dir.users())?;
+        let server = PostgresServer {
             binaries,
-            place,
+            data_dir,
             run_as,
             durable: options.durable,
             max_connections: options.max_connections,
         };
-        // Built before the server is started, so that a start given up half-way is stopped by `Drop`; the turn
-        // is declared after it, and so given back before `Drop` asks for it.
+        // Built before the server is started, so that `Drop` stops the server if the start is cancelled. The turn is
+        // declared later, so it is released before `Drop` waits for it.
         let mut local = Self {
             server,
             users: None,
@@ -104,80 +114,80 @@ impl LocalPostgres {
             port: 0,
             notes: note.into_iter().collect(),
         };
-        let _turn = lock::take_turn(&local.server.place).await?;
-        lock::join(&users, &local.server.place)?;
+        let _turn = lock::take_turn(&local.server.data_dir).await?;
+        lock::join(&users, &local.server.data_dir)?;
         local.users = Some(users);
 
         let password = cluster::ensure(&local.server).await?;
         local.port = local.server.ensure_running(&password).await?;
-        // The password is alphanumeric: nothing in it needs escaping.
+        // The password is alphanumeric and needs no escaping.
         local.url =
             format!("postgres://{NAME}:{}@{HOST}:{}/{NAME}", password.expose_secret(), local.port).into();
         Ok(local)
     }
 
-    /// The connection URL, password included.
+    /// The connection URL with the password.
     pub fn url(&self) -> &SecretString {
         &self.url
     }
 
-    /// The directory of the server, which is not that of the options if the server's user cannot enter that.
+    /// The server's directory. It differs from the options' directory if the server's user cannot enter that one.
     pub fn data_dir(&self) -> &Path {
-        self.server.place.dir()
+        self.server.data_dir.dir()
     }
 
-    /// A line for a person's shell that opens psql on this database. It names the password file, not the
-    /// password, which would stay in the shell's history.
+    /// A shell command that opens psql on this database. It names the password file instead of the password, which
+    /// would stay in the shell's history.
     pub fn psql_hint(&self) -> String {
         format!(
             "PGPASSFILE={} {} -h {HOST} -p {} -U {NAME} {NAME}",
-            shell_word(&self.server.place.pgpass()),
+            shell_word(&self.server.data_dir.pgpass()),
             shell_word(&self.server.binaries.psql()),
             self.port,
         )
     }
 
-    /// The psql program that fits the server.
+    /// The psql program of the server's version.
     pub fn psql(&self) -> PathBuf {
         self.server.binaries.psql()
     }
 
-    /// What the person who asked for the server should know, a sentence each.
+    /// Sentences for the administrator, such as that another directory is used.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Gives up our share; the server is stopped when it was the last.
+    /// Ends this use, and stops the server if this was the last use.
     pub async fn stop(mut self) -> Result<(), LocalError> {
-        let dir = self.server.place.dir().to_owned();
-        let stopping = tokio::task::spawn_blocking(move || self.leave(Patience::Stop));
+        let dir = self.server.data_dir.dir().to_owned();
+        let stopping = tokio::task::spawn_blocking(move || self.leave(StopLimits::FOR_STOP));
         stopping
             .await
             .unwrap_or_else(|error| Err(LocalError::files("stop the server in", &dir, error.into())))
     }
 
-    /// Blocking, because `Drop` has no other way; bounded by `patience`.
-    fn leave(&mut self, patience: Patience) -> Result<(), LocalError> {
+    /// Ends this use. Blocks, because `Drop` cannot wait otherwise; `limits` are the limits.
+    fn leave(&mut self, limits: StopLimits) -> Result<(), LocalError> {
         let Some(users) = self.users.take() else { return Ok(()) };
-        let place = &self.server.place;
-        let _turn = lock::take_turn_to_stop(place, patience)?;
-        if lock::leave_last(&users, place)? { self.server.stop(patience) } else { Ok(()) }
+        let data_dir = &self.server.data_dir;
+        let _turn = lock::take_turn_to_stop(data_dir, limits.turn)?;
+        if lock::leave_last(&users, data_dir)? { self.server.stop(limits.server) } else { Ok(()) }
     }
 }
 
 impl Drop for LocalPostgres {
     fn drop(&mut self) {
-        if let Err(error) = self.leave(Patience::Drop) {
-            // The next start adopts what is left running.
+        if let Err(error) = self.leave(StopLimits::FOR_DROP) {
+            // The next start uses the running server.
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "the private PostgreSQL was not stopped"
+                "the private PostgreSQL server was not stopped; the next start of rosterd uses it"
             );
         }
     }
 }
 
-/// `path` as one word of a POSIX shell.
+/// The path, quoted as one word of a POSIX shell.
 fn shell_word(path: &Path) -> String {
     let path = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-@+".contains(c);
@@ -189,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_with_spaces_and_quotes_is_one_word_of_the_shell() {
+    fn shell_word_with_spaces_and_quotes_is_quoted() {
         assert_eq!(shell_word(Path::new("/var/lib/postgresql@17/pgpass")), "/var/lib/postgresql@17/pgpass");
         assert_eq!(shell_word(Path::new("/Jane's Data/pgpass")), r"'/Jane'\''s Data/pgpass'");
     }

@@ -1,64 +1,49 @@
-//! Brings the schema up to date, beside a daemon and readers that go on working.
+//! Applies migrations while a daemon and readers are running.
 //!
-//! Each migration is one transaction: it is applied as a whole or not at all. A migration waits for a lock for at most
-//! `LOCK_WAIT`, because other sessions queue behind a strong lock that is waited for. If it does not get the lock, it
-//! rolls back, lets the others through and tries again. Indexes of tables that hold rows are built before the migration's
-//! transaction, `CONCURRENTLY`, so that no build keeps a strong lock (see `text`).
+//! Each migration is one transaction: it is applied completely or not at all. A migration waits at most
+//! `run::LOCK_WAIT` for a lock, because other sessions queue behind a strong lock that is waited for. If it
+//! does not get the lock, it rolls back, lets the others go first and tries again. Indexes of tables that hold rows are
+//! built before the migration's transaction, `CONCURRENTLY`, so that no build keeps a strong lock (see `statements`).
 //!
-//! sqlx's own lock is a *session* lock and its table is in `public`. Neither works through a pooler in transaction mode or
-//! on a PostgreSQL 15 that denies CREATE there. So the lock is a transaction's, and the table is in a schema of rosterd's.
+//! sqlx's own lock is a *session* lock and its table is in `public`. Neither works through a pooler in transaction mode
+//! or on a PostgreSQL 15 that denies CREATE there. So rosterd uses a transaction's lock and a table in its own schema.
 
+mod migrator;
 mod run;
-mod text;
+mod statements;
 
 use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migration, Migrator};
-
+use self::migrator::{migrator, pending};
 use self::run::Run;
-use super::{Session, Store, StoreError, ownership};
+use super::database::Store;
+use super::error::StoreError;
+use super::ownership;
 
-/// Where it is written which migrations have been applied.
-const TABLE: &str = "rosterd_internal.migrations";
+/// The longest wait for locks in one run of the migrations.
+const LOCK_WAIT_OF_A_RUN: Duration = Duration::from_secs(30);
 
-/// How long a migration may wait for one lock, as a PostgreSQL setting.
-const LOCK_WAIT: &str = "500ms";
-/// How long all waiting for locks may take together.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn migrator() -> Migrator {
-    prepared(sqlx::migrate!("./migrations"))
-}
-
-/// With what is the same of every run.
-fn prepared(mut migrator: Migrator) -> Migrator {
-    migrator.dangerous_set_table_name(TABLE);
-    // An older rosterd runs on a newer schema of its major version: changes are additions only.
-    migrator.set_ignore_missing(true).set_locking(false);
-    migrator
-}
-
-/// How far the schema is.
+/// How many migrations the database has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SchemaState {
-    /// Migrations of this rosterd that the database has.
+    /// Migrations of this rosterd that are applied.
     pub applied: usize,
-    /// Those that it lacks.
+    /// Migrations of this rosterd that are not applied yet.
     pub pending: usize,
 }
 
 impl Store {
-    /// Applies the pending migrations and returns how many there were. Two processes at once wait for each other.
+    /// Applies the pending migrations and returns how many there were. Only one process at a time applies migrations.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] if a lock could not be had in time. Migrations before that one stay applied.
+    /// [`StoreError::Locked`] if a lock was not available in time. The migrations before that one stay applied.
     pub async fn migrate(&self) -> Result<usize, StoreError> {
-        self.migrate_within(PATIENCE).await
+        self.migrate_within(LOCK_WAIT_OF_A_RUN).await
     }
 
-    /// As [`migrate`](Self::migrate), with another bound on the time that is spent waiting for locks.
-    pub async fn migrate_within(&self, patience: Duration) -> Result<usize, StoreError> {
-        let mut run = Run::begin(self, patience).await?;
+    /// As [`migrate`](Self::migrate), with another limit for the time that is spent waiting for locks.
+    pub async fn migrate_within(&self, lock_wait: Duration) -> Result<usize, StoreError> {
+        let mut run = Run::begin(self, lock_wait).await?;
         let migrator = migrator();
         let pending = pending(&migrator, &mut run.guard).await?;
         if !pending.is_empty() {
@@ -71,10 +56,10 @@ impl Store {
         Ok(pending.len())
     }
 
-    /// Compares the database with this rosterd's migrations, writing nothing.
+    /// Compares the database with this rosterd's migrations. Writes nothing.
     ///
     /// # Errors
-    /// [`StoreError::Migrate`] when a migration was applied in another wording.
+    /// [`StoreError::Migrate`] if an applied migration had another text.
     pub async fn schema_state(&self) -> Result<SchemaState, StoreError> {
         let mut transaction = self.reserved.begin().await?;
         let migrator = migrator();
@@ -82,44 +67,9 @@ impl Store {
         Ok(SchemaState { applied: migrator.iter().count() - pending, pending })
     }
 
-    /// Whether the database has all of this rosterd's migrations, asked on the connection for probes.
-    pub async fn has_schema(&self) -> Result<bool, StoreError> {
-        let mut transaction = self.probe().await?;
+    /// Whether the database has all of this rosterd's migrations. Uses the connection for probes.
+    pub(crate) async fn has_schema(&self) -> Result<bool, StoreError> {
+        let mut transaction = self.probe_snapshot().await?;
         Ok(pending(&migrator(), &mut transaction).await?.is_empty())
     }
-}
-
-/// The migrations that the database lacks, oldest first.
-async fn pending<'m>(
-    migrator: &'m Migrator,
-    connection: &mut Session,
-) -> Result<Vec<&'m Migration>, StoreError> {
-    let applied = applied(connection).await?;
-    let mut pending = Vec::new();
-    for migration in migrator.iter() {
-        match applied.iter().find(|(version, _)| *version == migration.version) {
-            Some((_, checksum)) if *checksum == *migration.checksum => {}
-            Some(_) => return Err(MigrateError::VersionMismatch(migration.version).into()),
-            None => pending.push(migration),
-        }
-    }
-    Ok(pending)
-}
-
-/// Versions and checksums, oldest first; none where there is no table yet.
-async fn applied(connection: &mut Session) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
-    let known = sqlx::query!(r#"SELECT to_regclass($1) IS NOT NULL AS "known!""#, TABLE)
-        .fetch_one(&mut *connection)
-        .await?
-        .known;
-    if !known {
-        return Ok(Vec::new());
-    }
-    // Not checked at compile time: the table is the migrator's and is not there before the first run.
-    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
-        "SELECT version, checksum FROM rosterd_internal.migrations WHERE success ORDER BY version",
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows)
 }

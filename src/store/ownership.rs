@@ -1,21 +1,23 @@
-//! Whether the schemas and tables that the migrations make or change are this role's.
+//! Whether this role owns the schemas and tables that the migrations create or change.
 
-use super::{Session, Store, StoreError};
+use super::database::Store;
+use super::error::StoreError;
+use super::session::Session;
 
 impl Store {
-    /// Makes sure that the migrations that are pending can create and change what they must.
+    /// Returns an error if the pending migrations may not create or change their objects.
     ///
     /// # Errors
     /// [`StoreError::Owner`] and [`StoreError::Taken`].
-    pub async fn require_ownership(&self, has_migrations: bool) -> Result<(), StoreError> {
+    pub(crate) async fn require_ownership(&self, has_migrations: bool) -> Result<(), StoreError> {
         let mut transaction = self.reserved.begin().await?;
         require(&mut transaction, has_migrations).await
     }
 }
 
-/// A superuser, and a member of the owner, may change what another role owns. Where no migration was applied, a relation
-/// with one of rosterd's names is in the way, whatever role owns it. Relations of other names are not looked at: an
-/// administrator may have added them.
+/// Superusers and members of the owning role may change an object too. If no migration was applied, a relation with one
+/// of rosterd's names is a conflict, whatever role owns it. Relations with other names are ignored: an administrator
+/// may have added them.
 pub(super) async fn require(connection: &mut Session, has_migrations: bool) -> Result<(), StoreError> {
     let found = sqlx::query!(
         r#"WITH ours AS (

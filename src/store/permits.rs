@@ -1,85 +1,47 @@
-//! The row of each process, and the budget of requests that all processes share.
+//! The row of each process, and the request budgets that all processes share.
 //!
-//! `roster.permits` holds chunks of permits. **A chunk counts for as long as its row is there**: a taker
-//! first deletes the rows whose `free_at` has passed and then takes what the remaining rows leave, under a
-//! lock of the budget. Whoever finds its row at a heartbeat therefore still owns the chunk, however late it
-//! comes: nobody can have counted it as free. Only taking adds rows, so only taking needs the lock.
+//! `roster.rate_permits` has one row for each request that may count at Harvest. **A row counts until its `free_at`**, so
+//! a process that died keeps only the permits of its last requests. [`take`] counts and inserts rows under the lock of
+//! the budget. It is an advisory lock, because a lock of a row would be written to the WAL. The rows are not written to
+//! it either: after a crash of the server the table is empty, and then its marker row makes all processes wait until no
+//! lost row could count.
 //!
-//! Every function is one short transaction and uses nothing of a session: all works through a pooler that
-//! gives each transaction another connection. A function that is cancelled, or whose COMMIT is in doubt,
-//! leaves at worst a chunk that nobody prolongs and that frees itself.
+//! Each function is one short transaction without session state, so it works behind a pooler in transaction mode. If
+//! [`take`] is cancelled, or its COMMIT has no answer, at worst some rows remain until their `free_at`.
 //!
-//! Spans are measured by the database's clock. It may be slewed but not set: one that jumps ahead frees the
-//! chunks of a process that died a moment ago too early.
+//! Durations are measured by the database's clock. That clock may be slewed but must not jump: a jump ahead would free
+//! permits too early.
 
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Connections, Store, StoreError};
-
-/// Under this name a budget's pause is kept: as a chunk that is all of the budget.
-const NOBODY: Uuid = Uuid::nil();
+use super::database::Store;
+use super::error::StoreError;
+use super::pool::Pool;
+use super::session::Transaction;
+use crate::roster::permits::{PermitRequest, Returned, Taken};
 
 /// A running process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replica {
-    /// Made anew by each process.
+    /// Random, new in each process.
     pub id: Uuid,
-    /// Host and process id, for people.
+    /// Host and process id, for messages.
     pub name: String,
 }
 
-/// Permits of a budget that a process holds together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chunk {
-    /// Its row.
-    pub id: i64,
-    /// How many.
-    pub permits: u32,
-}
-
-/// What a heartbeat found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Beat {
-    /// False when the process was unknown or counted as dead: it is registered (anew) and may have lost
-    /// what it held.
-    pub was_alive: bool,
-    /// The chunks that are still its own, by id.
-    pub kept: Vec<i64>,
-}
-
-/// A wish for permits.
-#[derive(Clone, Copy, Debug)]
-pub struct Ask<'a> {
-    /// Of which budget.
-    pub budget: &'a str,
-    /// For which process.
-    pub replica: Uuid,
-    /// At most so many.
-    pub permits: u32,
-    /// What the whole budget amounts to.
-    pub of: u32,
-    /// How long the chunk is kept for a process that is never heard of again.
-    pub hold: Duration,
-}
-
 impl Store {
-    /// What the names of budgets are salted with: the same for all processes behind this database, another elsewhere.
+    /// The salt of the budgets' names: the same for all processes of this database, different in other databases.
     pub async fn budget_salt(&self) -> Result<Uuid, StoreError> {
         let row = sqlx::query!("SELECT salt FROM roster.budget_salt").fetch_one(&self.pool).await?;
         Ok(row.salt)
     }
 }
 
-/// Says that the process lives, for `ttl`, and prolongs its `chunks` by `hold`: one statement, one write.
-pub async fn beat(
-    pool: &Connections,
-    replica: &Replica,
-    ttl: Duration,
-    hold: Duration,
-    chunks: &[i64],
-) -> sqlx::Result<Beat> {
+/// Keeps the process alive for `ttl`. Returns false if the process was unknown or its row had expired. Then it is
+/// registered again, and may have lost its leases.
+pub async fn heartbeat(pool: &Pool, replica: &Replica, ttl: Duration) -> sqlx::Result<bool> {
     let mut tx = pool.begin().await?;
     let row = sqlx::query!(
         r#"
@@ -89,94 +51,39 @@ pub async fn beat(
             INSERT INTO roster.replicas (id, name, started_at, expires_at)
             VALUES ($1, $2, clock_timestamp(), clock_timestamp() + make_interval(secs => $3))
             ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at
-        ), prolonged AS (
-            UPDATE roster.permits SET free_at = clock_timestamp() + make_interval(secs => $4)
-             WHERE id = ANY ($5)
-            RETURNING id
-        ), swept AS ( -- the rows of processes that ended without a farewell
-            DELETE FROM roster.replicas
-             WHERE expires_at < clock_timestamp() - interval '1 day' AND id <> $1
+        ), dead_replicas AS (
+            DELETE FROM roster.replicas WHERE expires_at < now() - interval '1 day' AND id <> $1
+        ), unused_budgets AS ( -- such as the budget of an old token
+            DELETE FROM roster.rate_budgets WHERE paused_until < now() - interval '1 day'
         )
-        SELECT coalesce((SELECT alive FROM before), false) AS "was_alive!",
-               ARRAY (SELECT id FROM prolonged)            AS "kept!"
+        SELECT coalesce((SELECT alive FROM before), false) AS "was_alive!"
         "#,
         replica.id,
         replica.name,
         ttl.as_secs_f64(),
-        hold.as_secs_f64(),
-        chunks,
     )
     .fetch_one(&mut *tx)
     .await?;
     tx.commit().await?;
-    Ok(Beat { was_alive: row.was_alive, kept: row.kept })
+    Ok(row.was_alive)
 }
 
-/// What a process should know of a budget.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct News {
-    /// Which.
-    pub budget: String,
-    /// For how long Harvest wants silence yet.
-    pub pause: Duration,
-    /// How many others share it, where one of them waits for permits; 0 where nobody does.
-    pub sharers: u32,
-}
-
-/// What there is to know of these budgets: silence, and others who wait. Writes nothing.
-pub async fn news(pool: &Connections, replica: Uuid, budgets: &[&str]) -> sqlx::Result<Vec<News>> {
-    let rows = sqlx::query!(
-        r#"SELECT budget,
-                  coalesce(extract(epoch FROM max(free_at) FILTER (WHERE replica = $1) - clock_timestamp()), 0)::float8
-                      AS "secs!",
-                  CASE WHEN bool_or(permits = 0 AND replica <> $2)
-                       THEN count(DISTINCT replica) FILTER (WHERE replica NOT IN ($1, $2)) ELSE 0 END AS "sharers!"
-             FROM roster.permits
-            WHERE budget = ANY ($3) AND free_at > clock_timestamp()
-            GROUP BY budget"#,
-        NOBODY,
-        replica,
-        budgets as &[&str],
-    )
-    .fetch_all(pool)
-    .await?;
-    let span = |secs| Duration::try_from_secs_f64(secs).unwrap_or_default();
-    let news = rows.into_iter().map(|row| News {
-        budget: row.budget,
-        pause: span(row.secs),
-        sharers: u32::try_from(row.sharers).unwrap_or(u32::MAX),
-    });
-    Ok(news.collect())
-}
-
-/// Says farewell. What the process held of any budget is free after `rest`, or when it would have been
-/// anyway.
-pub async fn leave(pool: &Connections, replica: Uuid, rest: Duration) -> sqlx::Result<()> {
+/// Deletes the process's row.
+pub async fn unregister(pool: &Pool, replica: Uuid) -> sqlx::Result<()> {
     let mut tx = pool.begin().await?;
-    sqlx::query!(
-        r#"
-        WITH gone AS (DELETE FROM roster.replicas WHERE id = $1)
-        UPDATE roster.permits
-           SET free_at = least(free_at, clock_timestamp() + make_interval(secs => $2))
-         WHERE replica = $1
-        "#,
-        replica,
-        rest.as_secs_f64(),
-    )
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query!("DELETE FROM roster.replicas WHERE id = $1", replica).execute(&mut *tx).await?;
     tx.commit().await
 }
 
-/// Takes a chunk of a budget: what was asked for, or what there is. None when there is nothing.
-pub async fn take(pool: &Connections, ask: Ask<'_>) -> sqlx::Result<Option<Chunk>> {
-    let Ask { budget, replica, permits, of, hold } = ask;
+/// Takes as many permits as requested, or all that are free. Long reads leave permits to polls while this process polls
+/// soon, or another one holds a lease.
+pub async fn take(pool: &Pool, replica: Uuid, budget: &str, request: &PermitRequest) -> sqlx::Result<Taken> {
     let mut tx = pool.begin().await?;
-    // A statement sees what was committed before it began: the sum must be a statement after the lock.
-    // Everybody waits for this lock, so a process that stalls while it holds it is cut off.
+    // A statement sees what was committed before it began, so the count must be a separate statement after the lock.
+    // All processes wait for this lock, so the server ends the transaction of a process that stalls.
     sqlx::query!(
         r#"
-        SELECT set_config('lock_timeout', '5s', true)                        AS "lock_timeout!",
+        SELECT set_config('lock_timeout', '2s', true)                        AS "lock_timeout!",
                set_config('idle_in_transaction_session_timeout', '5s', true) AS "idle_timeout!",
                pg_advisory_xact_lock(hashtextextended('rosterd.permits/' || $1, 0)) AS "locked: ()"
         "#,
@@ -184,78 +91,99 @@ pub async fn take(pool: &Connections, ask: Ask<'_>) -> sqlx::Result<Option<Chunk
     )
     .fetch_one(&mut *tx)
     .await?;
-    // A row that is locked is being prolonged or given back, and counts. The rows of a budget that no process takes from any
-    // more, such as that of an old token, go after a day.
-    sqlx::query!(
+    apply(&mut tx, &request.returned).await?;
+    let row = sqlx::query!(
         r#"
-        DELETE FROM roster.permits
-         WHERE id IN (SELECT id FROM roster.permits
-                       WHERE budget = $1 AND free_at <= clock_timestamp()
-                          OR free_at < clock_timestamp() - interval '1 day'
-                         FOR UPDATE SKIP LOCKED)
+        WITH free AS (
+            DELETE FROM roster.rate_permits WHERE budget = $1 AND free_at <= statement_timestamp()
+        ), used AS (
+            SELECT count(*) AS permits, count(*) FILTER (WHERE background) AS background, min(free_at) AS next
+              FROM roster.rate_permits WHERE budget = $1 AND free_at > statement_timestamp()
+        ), pause AS ( -- no row without the marker
+            SELECT greatest(free_at, (SELECT paused_until FROM roster.rate_budgets WHERE name = $1)) AS until
+              FROM roster.rate_permits WHERE id = '00000000-0000-0000-0000-000000000000'
+        ), taken AS (
+            INSERT INTO roster.rate_permits (id, budget, free_at, background)
+            SELECT id, $1, statement_timestamp() + make_interval(secs => $2), $3::bigint IS NOT NULL
+              FROM used, pause, unnest($4::uuid[]) WITH ORDINALITY AS new (id, nth)
+             WHERE until <= statement_timestamp() AND nth <= $5 - permits
+               AND ($3 IS NULL OR nth <= $3 - background OR NOT ($6 OR EXISTS (
+                        SELECT FROM roster.accounts JOIN roster.replicas ON replicas.id = holder
+                         WHERE holder <> $7 AND expires_at > statement_timestamp())))
+            RETURNING id
+        )
+        SELECT (SELECT count(*) FROM taken)                                   AS "permits!",
+               extract(epoch FROM until - statement_timestamp())::float8      AS pause,
+               extract(epoch FROM used.next - statement_timestamp())::float8  AS next
+          FROM used LEFT JOIN pause ON true
         "#,
         budget,
-    )
-    .execute(&mut *tx)
-    .await?;
-    let chunk = sqlx::query!(
-        r#"
-        INSERT INTO roster.permits (budget, replica, permits, free_at)
-        SELECT $1, $2, least($3::bigint, $4 - coalesce(sum(permits), 0)),
-               clock_timestamp() + make_interval(secs => $5)
-          FROM roster.permits
-         WHERE budget = $1
-        HAVING least($3::bigint, $4 - coalesce(sum(permits), 0)) > 0
-        RETURNING id, permits
-        "#,
-        budget,
+        request.hold.as_secs_f64(),
+        request.background.map(i64::from),
+        &request.ids,
+        i64::from(request.of),
+        request.polls_soon,
         replica,
-        i64::from(permits),
-        i64::from(of),
-        hold.as_secs_f64(),
     )
-    .fetch_optional(&mut *tx)
+    .fetch_one(&mut *tx)
     .await?;
-    if chunk.is_none() {
-        // A wish, for those who have more than their share: a chunk of nothing, for as long as it is repeated.
+    if row.pause.is_none() {
         sqlx::query!(
-            r#"
-            INSERT INTO roster.permits (budget, replica, permits, free_at)
-            SELECT $1, $2, 0, clock_timestamp() + interval '3 s'
-             WHERE NOT EXISTS (SELECT FROM roster.permits
-                                WHERE budget = $1 AND replica = $2 AND permits = 0
-                                  AND free_at > clock_timestamp() + interval '1 s')
-            "#,
-            budget,
-            replica,
+            "INSERT INTO roster.rate_permits (id, budget, free_at, background)
+             VALUES ($1, '', clock_timestamp() + make_interval(secs => $2), false) ON CONFLICT DO NOTHING",
+            Uuid::nil(),
+            request.hold.as_secs_f64(),
         )
         .execute(&mut *tx)
         .await?;
     }
     tx.commit().await?;
-    Ok(chunk.map(|row| Chunk { id: row.id, permits: row.permits.unsigned_abs() }))
+    let span = |secs| Duration::try_from_secs_f64(secs).unwrap_or_default();
+    let permits = usize::try_from(row.permits).unwrap_or_default();
+    Ok(Taken { permits, pause: row.pause.map_or(request.hold, span), next_free: row.next.map(span) })
 }
 
-/// Gives back chunks that nothing was sent with for a window.
-pub async fn give_back(pool: &Connections, chunks: &[i64]) -> sqlx::Result<()> {
+/// Records that permits were returned, and deletes those of budgets that are not used any more. The heartbeat cannot do
+/// that: a standby server would report the unlogged table instead of being read-only.
+pub async fn give_back(pool: &Pool, returned: &Returned) -> sqlx::Result<()> {
     let mut tx = pool.begin().await?;
-    sqlx::query!("DELETE FROM roster.permits WHERE id = ANY ($1)", chunks).execute(&mut *tx).await?;
+    apply(&mut tx, returned).await?;
+    sqlx::query!(
+        "DELETE FROM roster.rate_permits WHERE free_at < now() - interval '1 day' AND id <> $1",
+        Uuid::nil()
+    )
+    .execute(&mut *tx)
+    .await?;
     tx.commit().await
 }
 
-/// Tells all processes that Harvest wants silence for `pause`: until then the budget (`of` permits) is
-/// taken by nobody, and each learns of it when it next looks ([`news`]).
-pub async fn pause(pool: &Connections, budget: &str, of: u32, pause: Duration) -> sqlx::Result<()> {
-    let of = i32::try_from(of).unwrap_or(i32::MAX);
-    let mut tx = pool.begin().await?;
+async fn apply(tx: &mut Transaction, returned: &Returned) -> sqlx::Result<()> {
+    if returned.answered.is_empty() && returned.unused.is_empty() {
+        return Ok(());
+    }
     sqlx::query!(
         r#"
-        INSERT INTO roster.permits (budget, replica, permits, free_at)
-        VALUES ($1, $2, $3, clock_timestamp() + make_interval(secs => $4))
+        WITH unused AS (DELETE FROM roster.rate_permits WHERE id = ANY ($1))
+        UPDATE roster.rate_permits SET free_at = clock_timestamp() + make_interval(secs => free_in)
+          FROM unnest($2::uuid[], $3::float8[]) AS answered (answered_id, free_in) WHERE id = answered_id
         "#,
+        &returned.unused,
+        &returned.answered,
+        &returned.free_in,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Pauses the budget for all processes after a 429.
+pub async fn pause(pool: &Pool, budget: &str, pause: Duration) -> sqlx::Result<()> {
+    let mut tx = pool.begin().await?;
+    sqlx::query!(
+        "INSERT INTO roster.rate_budgets AS budget (name, paused_until)
+         VALUES ($1, clock_timestamp() + make_interval(secs => $2))
+         ON CONFLICT (name) DO UPDATE SET paused_until = greatest(budget.paused_until, excluded.paused_until)",
         budget,
-        NOBODY,
-        of,
         pause.as_secs_f64(),
     )
     .execute(&mut *tx)

@@ -1,38 +1,41 @@
-//! `roster.projects`: names learned from the references inside assignments.
+//! `roster.projects`: the names and codes that assignments contain.
 
 use std::collections::HashMap;
 
-use super::error::ensure_rows;
-use super::{Connections, Session, StoreError};
+use super::database::Store;
+use super::error::{StoreError, ensure_rows};
+use super::session::Session;
 use crate::roster::{AccountId, Field, Project};
 
-/// Those of the projects whose name or code the mirror does not have so; what is not said is kept.
-pub(super) async fn news(
-    pool: &Connections,
-    account: AccountId,
-    projects: Vec<Project>,
-) -> Result<Vec<Project>, StoreError> {
-    let ids: Vec<i64> = projects.iter().map(|project| project.id).collect();
-    let rows = sqlx::query!(
-        "SELECT id, name, code FROM roster.projects WHERE account_id = $1 AND id = ANY($2)",
-        account.0,
-        &ids,
-    )
-    .fetch_all(pool)
-    .await?;
-    let known: HashMap<i64, (Field<String>, Field<String>)> =
-        rows.into_iter().map(|row| (row.id, (row.name.into(), row.code.into()))).collect();
-    let news = projects.into_iter().filter_map(|Project { id, name, code }| match known.get(&id) {
-        None => Some(Project { id, name, code }),
-        Some((old_name, old_code)) => {
-            let (name, code) = (name.or_known(old_name), code.or_known(old_code));
-            (name != *old_name || code != *old_code).then_some(Project { id, name, code })
-        }
-    });
-    Ok(news.collect())
+impl Store {
+    /// Those of the projects whose name or code differs from the mirror's. A missing name or code is not a difference.
+    pub(crate) async fn changed_projects(
+        &self,
+        account: AccountId,
+        projects: Vec<Project>,
+    ) -> Result<Vec<Project>, StoreError> {
+        let ids: Vec<i64> = projects.iter().map(|project| project.id).collect();
+        let rows = sqlx::query!(
+            "SELECT id, name, code FROM roster.projects WHERE account_id = $1 AND id = ANY($2)",
+            account.0,
+            &ids,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let known: HashMap<i64, (Field<String>, Field<String>)> =
+            rows.into_iter().map(|row| (row.id, (row.name.into(), row.code.into()))).collect();
+        let changed = projects.into_iter().filter_map(|Project { id, name, code }| match known.get(&id) {
+            None => Some(Project { id, name, code }),
+            Some((old_name, old_code)) => {
+                let (name, code) = (name.or_known(old_name), code.or_known(old_code));
+                (name != *old_name || code != *old_code).then_some(Project { id, name, code })
+            }
+        });
+        Ok(changed.collect())
+    }
 }
 
-/// Writes names and codes; one project each id.
+/// Writes names and codes. Ids must be unique.
 pub(super) async fn upsert(
     connection: &mut Session,
     account: AccountId,

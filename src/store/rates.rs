@@ -1,37 +1,43 @@
-//! `roster.billable_rates`, `roster.cost_rates`, and whose are due to be read: those of a person who is new, has
-//! changed since, or was not asked for since the last full read (a rate moves nobody's `updated_at`).
+//! `roster.billable_rates`, `roster.cost_rates`, and the users whose rates are due.
+//!
+//! A user's rates are due if the user's row was written, or a full read ended, after they were last read. A changed
+//! rate does not change the user's `updated_at`.
 
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::database::Store;
+use super::error::StoreError;
 use super::error::ensure_rows;
-use super::table::{Fingerprint, Table, to_json};
-use super::{Connections, Session, Store, StoreError};
-use crate::roster::{AccountId, BillableRate, Candidate, CostRate, Mirrored, Resource, Standing, Write};
+use super::pool::Pool;
+use super::session::Session;
+use super::table::{MirrorTable, RowDigest, common_statements, to_json};
+use crate::roster::{
+    AbsentRecord, AbsentState, AccountId, BillableRate, CostRate, MirrorRow, Resource, RowWrite,
+};
 
-/// The same for both tables; `query!` wants each statement to the letter.
-macro_rules! rates {
-    ($record:ident, $table:literal, $fingerprints:literal, $rows:literal, $upsert:literal, $bury:literal) => {
-        impl Table for $record {
-            async fn fingerprints(
-                pool: &Connections,
-                account: AccountId,
-                ids: &[i64],
-            ) -> Result<HashMap<i64, Fingerprint>, StoreError> {
-                let rows = sqlx::query!($fingerprints, account.0, ids).fetch_all(pool).await?;
-                let known = rows
-                    .into_iter()
-                    .map(|r| (r.id, Fingerprint { hash: r.content_hash, deleted: r.deleted }));
-                Ok(known.collect())
-            }
+/// The implementation for both tables; `query!` needs each statement as literals.
+macro_rules! rates_table {
+    ($record:ident, $table:literal) => {
+        impl MirrorTable for $record {
+            common_statements!($table, "");
 
             async fn rows(
                 connection: &mut Session,
                 account: AccountId,
                 ids: &[i64],
-            ) -> Result<HashMap<i64, Mirrored<Self>>, StoreError> {
-                let rows = sqlx::query!($rows, account.0, ids).fetch_all(connection).await?;
+            ) -> Result<HashMap<i64, MirrorRow<Self>>, StoreError> {
+                let rows = sqlx::query!(
+                    r#"SELECT id, user_id, amount, start_date, end_date, created_at, updated_at, version,
+                              content_hash, deleted_at IS NOT NULL AS "deleted!" FROM "#
+                        + $table
+                        + " WHERE account_id = $1 AND id = ANY($2)",
+                    account.0,
+                    ids,
+                )
+                .fetch_all(connection)
+                .await?;
                 let mirrored = rows.into_iter().map(|r| {
                     let record = Self {
                         id: r.id,
@@ -42,84 +48,44 @@ macro_rules! rates {
                         created_at: r.created_at.into(),
                         updated_at: r.updated_at.into(),
                     };
-                    (r.id, Mirrored { record, version: r.version, hash: r.content_hash, deleted: r.deleted })
+                    (r.id, MirrorRow { record, version: r.version, hash: r.content_hash, deleted: r.deleted })
                 });
                 Ok(mirrored.collect())
             }
 
-            async fn upsert(
+            async fn update(
                 connection: &mut Session,
                 account: AccountId,
-                writes: &[Write<Self>],
+                writes: &[&RowWrite<'_, Self>],
+                now: DateTime<Utc>,
             ) -> Result<(), StoreError> {
-                let written = sqlx::query!($upsert, account.0, to_json(writes)).execute(connection).await?;
+                let written = sqlx::query!(
+                    "UPDATE "
+                        + $table
+                        + " AS row
+                              SET (user_id, amount, start_date, end_date, created_at, updated_at, raw, version,
+                                   content_hash, synced_at, deleted_at) =
+                                  (it.user_id, it.amount, it.start_date, it.end_date, it.created_at, it.updated_at,
+                                   it.raw, it.version, it.content_hash, now(), NULL)
+                             FROM json_populate_recordset(NULL::"
+                        + $table
+                        + ", $2::text::json) AS it
+                            WHERE row.account_id = $1 AND row.id = it.id",
+                    account.0,
+                    to_json(writes, now),
+                )
+                .execute(connection)
+                .await?;
                 ensure_rows($table, writes.len(), written.rows_affected())
-            }
-
-            async fn bury(
-                connection: &mut Session,
-                account: AccountId,
-                ids: &[i64],
-                versions: &[i64],
-            ) -> Result<(), StoreError> {
-                let buried = sqlx::query!($bury, account.0, ids, versions).execute(connection).await?;
-                ensure_rows($table, ids.len(), buried.rows_affected())
             }
         }
     };
 }
 
-rates!(
-    BillableRate,
-    "roster.billable_rates",
-    r#"SELECT id, content_hash, deleted_at IS NOT NULL AS "deleted!"
-         FROM roster.billable_rates WHERE account_id = $1 AND id = ANY($2)"#,
-    r#"SELECT id, user_id, amount, start_date, end_date, created_at, updated_at, version, content_hash,
-              deleted_at IS NOT NULL AS "deleted!"
-         FROM roster.billable_rates WHERE account_id = $1 AND id = ANY($2)"#,
-    "INSERT INTO roster.billable_rates
-            (account_id, id, user_id, amount, start_date, end_date, created_at, updated_at, raw, version,
-             content_hash, synced_at)
-     SELECT $1, id, user_id, amount, start_date, end_date, created_at, updated_at, raw, version, content_hash,
-            now()
-       FROM json_populate_recordset(NULL::roster.billable_rates, $2::text::json)
-     ON CONFLICT (account_id, id) DO UPDATE SET
-            (user_id, amount, start_date, end_date, created_at, updated_at, raw, version, content_hash,
-             synced_at, deleted_at) =
-            (EXCLUDED.user_id, EXCLUDED.amount, EXCLUDED.start_date, EXCLUDED.end_date, EXCLUDED.created_at,
-             EXCLUDED.updated_at, EXCLUDED.raw, EXCLUDED.version, EXCLUDED.content_hash, EXCLUDED.synced_at,
-             NULL)",
-    "UPDATE roster.billable_rates AS row SET deleted_at = now(), version = gone.version, synced_at = now()
-       FROM UNNEST($2::bigint[], $3::bigint[]) AS gone (id, version)
-      WHERE row.account_id = $1 AND row.id = gone.id AND row.deleted_at IS NULL"
-);
+rates_table!(BillableRate, "roster.billable_rates");
+rates_table!(CostRate, "roster.cost_rates");
 
-rates!(
-    CostRate,
-    "roster.cost_rates",
-    r#"SELECT id, content_hash, deleted_at IS NOT NULL AS "deleted!"
-         FROM roster.cost_rates WHERE account_id = $1 AND id = ANY($2)"#,
-    r#"SELECT id, user_id, amount, start_date, end_date, created_at, updated_at, version, content_hash,
-              deleted_at IS NOT NULL AS "deleted!"
-         FROM roster.cost_rates WHERE account_id = $1 AND id = ANY($2)"#,
-    "INSERT INTO roster.cost_rates
-            (account_id, id, user_id, amount, start_date, end_date, created_at, updated_at, raw, version,
-             content_hash, synced_at)
-     SELECT $1, id, user_id, amount, start_date, end_date, created_at, updated_at, raw, version, content_hash,
-            now()
-       FROM json_populate_recordset(NULL::roster.cost_rates, $2::text::json)
-     ON CONFLICT (account_id, id) DO UPDATE SET
-            (user_id, amount, start_date, end_date, created_at, updated_at, raw, version, content_hash,
-             synced_at, deleted_at) =
-            (EXCLUDED.user_id, EXCLUDED.amount, EXCLUDED.start_date, EXCLUDED.end_date, EXCLUDED.created_at,
-             EXCLUDED.updated_at, EXCLUDED.raw, EXCLUDED.version, EXCLUDED.content_hash, EXCLUDED.synced_at,
-             NULL)",
-    "UPDATE roster.cost_rates AS row SET deleted_at = now(), version = gone.version, synced_at = now()
-       FROM UNNEST($2::bigint[], $3::bigint[]) AS gone (id, version)
-      WHERE row.account_id = $1 AND row.id = gone.id AND row.deleted_at IS NULL"
-);
-
-/// Ids of the live rates of some people.
+/// Ids of live rates.
 #[derive(Clone, Debug, Default)]
 pub struct RateIds {
     /// In `roster.billable_rates`.
@@ -128,32 +94,32 @@ pub struct RateIds {
     pub cost: Vec<i64>,
 }
 
-/// Live rates of one kind that are on record as absent from their users' lists.
+/// Live rates of one kind that are absent from their users' lists according to the database.
 #[derive(Clone, Debug, Default)]
 pub struct AbsentRates {
-    /// Those that may be asked for.
-    pub candidates: Vec<Candidate>,
-    /// How many wait for no person's decision, those that may not be asked for yet included.
+    /// Those that may be looked up.
+    pub candidates: Vec<AbsentRecord>,
+    /// How many absent rates have no decision, including those that may not be looked up yet.
     pub undecided: usize,
-    /// Live rates of the kind.
+    /// All live rates of the kind.
     pub live: u64,
 }
 
-/// Whose rates are due, and as of when.
+/// Users whose rates are due.
 #[derive(Clone, Debug)]
 pub struct RatesDue {
-    /// The people, by id.
+    /// Ids of the users, at most as many as requested.
     pub users: Vec<i64>,
-    /// When the rates that were not read for the longest time were read; `None` if no user is due.
+    /// When the oldest of them were read; the Unix epoch if they were never read, `None` if no user is due.
     pub oldest_read: Option<DateTime<Utc>>,
-    /// How many there are in all.
+    /// How many users are due in all.
     pub all: u64,
-    /// The database's clock: what is read from here on counts as read then.
+    /// The time by the database's clock, to be passed to [`Store::record_rates_read`].
     pub as_of: DateTime<Utc>,
 }
 
-/// The live rates of these people.
-pub(super) async fn of(
+/// The live rates of these users.
+pub(super) async fn live_ids(
     connection: &mut Session,
     account: AccountId,
     users: &[i64],
@@ -175,32 +141,32 @@ pub(super) async fn of(
 }
 
 impl Store {
-    /// The live rates of these people.
-    pub async fn rates_of(&self, account: AccountId, users: &[i64]) -> Result<RateIds, StoreError> {
-        of(&mut *self.pool.begin().await?, account, users).await
+    /// The live rates of these users.
+    pub(crate) async fn rates_of(&self, account: AccountId, users: &[i64]) -> Result<RateIds, StoreError> {
+        live_ids(&mut *self.pool.begin().await?, account, users).await
     }
 
-    /// People whose rates are due, but for some, those never asked for first.
-    pub async fn rates_due(
+    /// At most `limit` users whose rates are due, without those in `except`. Users whose rates were never read come first.
+    pub(crate) async fn rates_due(
         &self,
         account: AccountId,
-        but: &[i64],
-        most: i64,
+        except: &[i64],
+        limit: i64,
     ) -> Result<RatesDue, StoreError> {
         let rows = sqlx::query!(
-            r#"SELECT person.id, had.read_at AS "read_at?", count(*) OVER () AS "all!", now() AS "as_of!"
-                 FROM roster.users AS person
+            r#"SELECT owner.id, had.read_at AS "read_at?", count(*) OVER () AS "all!", now() AS "as_of!"
+                 FROM roster.users AS owner
                  LEFT JOIN roster.rate_reads AS had
-                   ON (had.account_id, had.user_id) = (person.account_id, person.id)
+                   ON (had.account_id, had.user_id) = (owner.account_id, owner.id)
                  LEFT JOIN roster.watermarks AS list
-                   ON (list.account_id, list.resource) = (person.account_id, 'users')
-                WHERE person.account_id = $1 AND person.deleted_at IS NULL AND person.id <> ALL($3)
-                  AND (had.read_at IS NULL OR had.read_at < greatest(person.synced_at, list.last_full_at))
-                ORDER BY had.read_at NULLS FIRST, person.id
+                   ON (list.account_id, list.resource) = (owner.account_id, 'users')
+                WHERE owner.account_id = $1 AND owner.deleted_at IS NULL AND owner.id <> ALL($3)
+                  AND (had.read_at IS NULL OR had.read_at < greatest(owner.synced_at, list.last_full_at))
+                ORDER BY had.read_at NULLS FIRST, owner.id
                 LIMIT $2"#,
             account.0,
-            most,
-            but,
+            limit,
+            except,
         )
         .fetch_all(&self.pool)
         .await?;
@@ -212,8 +178,8 @@ impl Store {
         })
     }
 
-    /// What is on record as absent, by kind. `before`: only what was found absent before then may be asked for, as a
-    /// person may accept at any time.
+    /// The absent rates by kind. `before`: only rates that were found absent before then may be looked up, or whose
+    /// deletion was accepted.
     pub async fn absent_rates(
         &self,
         account: AccountId,
@@ -237,24 +203,25 @@ impl Store {
         .await?;
         let mut absent = HashMap::new();
         for resource in Resource::RATES {
-            let on_record = || rows.iter().filter(|row| row.resource == resource.name());
-            let ids: Vec<i64> = on_record().map(|row| row.id).collect();
-            let ripe: HashSet<i64> = on_record().filter(|row| row.ripe).map(|row| row.id).collect();
+            let of_kind = || rows.iter().filter(|row| row.resource == resource.name());
+            let ids: Vec<i64> = of_kind().map(|row| row.id).collect();
+            let ripe: HashSet<i64> = of_kind().filter(|row| row.ripe).map(|row| row.id).collect();
             let mut candidates = self.candidates(account, resource, &ids, again_after).await?;
             if candidates.is_empty() {
                 continue;
             }
-            let is_undecided = |it: &&Candidate| matches!(it.standing, Standing::Free | Standing::Held(_));
+            let is_undecided =
+                |it: &&AbsentRecord| matches!(it.state, AbsentState::Undecided | AbsentState::Held(_));
             let undecided = candidates.iter().filter(is_undecided).count();
-            candidates.retain(|it| it.standing == Standing::Accepted || ripe.contains(&it.id));
+            candidates.retain(|it| it.state == AbsentState::Accepted || ripe.contains(&it.id));
             let live = self.live_rates(account, resource).await?;
             absent.insert(resource, AbsentRates { candidates, undecided, live });
         }
         Ok(absent)
     }
 
-    /// How many live rates of a kind there are.
-    pub async fn live_rates(&self, account: AccountId, resource: Resource) -> Result<u64, StoreError> {
+    /// The number of live rates of a kind.
+    pub(crate) async fn live_rates(&self, account: AccountId, resource: Resource) -> Result<u64, StoreError> {
         let row = sqlx::query!(
             r#"SELECT (SELECT count(*) FROM roster.billable_rates WHERE account_id = $1 AND deleted_at IS NULL)
                           AS "billable!",
@@ -267,8 +234,8 @@ impl Store {
         Ok(if resource == Resource::CostRates { row.cost } else { row.billable }.unsigned_abs())
     }
 
-    /// Notes that a person's rates have been read.
-    pub async fn rates_read(
+    /// Records that a user's rates have been read.
+    pub(crate) async fn record_rates_read(
         &self,
         account: AccountId,
         user: i64,

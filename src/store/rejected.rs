@@ -1,35 +1,38 @@
-//! `roster.rejected_records`: what could not be read, kept for a person to look at.
+//! `roster.rejected_records`: records that could not be read or stored, kept for an administrator.
 
 use std::collections::HashSet;
 
-use super::{Fence, Session, Store, StoreError};
+use super::database::Store;
+use super::error::StoreError;
+use super::session::Session;
 use crate::roster::{AccountId, Resource};
 
-/// Longest text that is kept of a record that could not be read.
-const MOST_KEPT: usize = 64 << 10;
+/// Bytes that are kept of a record that could not be read.
+const MAX_RAW_BYTES: usize = 64 << 10;
 
 /// A record that could not be read, or that PostgreSQL refused.
 #[derive(Clone)]
-pub struct Rejection {
-    /// Its id, where that can be read.
+pub struct RejectedRecord {
+    /// Its id, if that can be read.
     pub id: Option<i64>,
-    /// The user it belongs to, where that can be read.
+    /// The user it belongs to, if that can be read.
     pub user_id: Option<i64>,
-    /// Its text.
+    /// Its text as received.
     pub raw: String,
-    /// Why, by field names.
+    /// The error: names of fields, no values.
     pub reason: String,
-    /// Whether PostgreSQL refused it: it is kept whole, to be tried again.
+    /// Whether PostgreSQL refused it. Such a record is kept whole, so that it can be tried again.
     pub refused_by_database: bool,
 }
 
-impl Rejection {
+impl RejectedRecord {
     fn fingerprint(&self) -> String {
         fingerprint(self.id, &self.raw)
     }
 }
 
-/// The id where it can be read, so that there is one row a record; else a hash of the text.
+/// The key of a rejected record: its id if that can be read, so that there is one row per record; otherwise a hash of
+/// the text.
 pub fn fingerprint(id: Option<i64>, raw: &str) -> String {
     id.map_or_else(
         || format!("xxh3:{:016x}", xxhash_rust::xxh3::xxh3_64(raw.as_bytes())),
@@ -37,9 +40,9 @@ pub fn fingerprint(id: Option<i64>, raw: &str) -> String {
     )
 }
 
-/// Which records of a page are on record as bad or as missing.
+/// Which records of a page are rejected or absent according to the database.
 #[derive(Clone, Debug, Default)]
-pub struct OnRecord {
+pub struct KnownProblems {
     /// In `roster.rejected_records`.
     pub rejected: HashSet<i64>,
     /// In `roster.held_deletions` or `roster.missed_records`.
@@ -47,13 +50,13 @@ pub struct OnRecord {
 }
 
 impl Store {
-    /// Which of these records are on record; nearly always none.
-    pub async fn on_record(
+    /// Which of these records are rejected or absent according to the database; nearly always none.
+    pub(crate) async fn known_problems(
         &self,
         account: AccountId,
         resource: Resource,
         ids: &[i64],
-    ) -> Result<OnRecord, StoreError> {
+    ) -> Result<KnownProblems, StoreError> {
         let fingerprints: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let rows = sqlx::query!(
             r#"SELECT true AS "rejected!", record_id AS "id!" FROM roster.rejected_records
@@ -71,64 +74,51 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        let mut on_record = OnRecord::default();
+        let mut known = KnownProblems::default();
         for row in rows {
-            if row.rejected { &mut on_record.rejected } else { &mut on_record.missing }.insert(row.id);
+            if row.rejected { &mut known.rejected } else { &mut known.missing }.insert(row.id);
         }
-        Ok(on_record)
+        Ok(known)
     }
 
-    /// Forgets the rejected records of a list that a full read did not show any more: `shown` says which it did, by id
-    /// and by fingerprint.
-    pub async fn forget_rejections(
-        &self,
-        fence: &Fence,
-        resource: Resource,
-        shown: impl Fn(Option<i64>, &str) -> bool,
-    ) -> Result<(), StoreError> {
-        let rows = sqlx::query!(
-            "SELECT record_id, fingerprint FROM roster.rejected_records WHERE account_id = $1 AND resource = $2",
-            fence.account.0,
-            resource.name(),
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        let gone: Vec<String> = rows
-            .into_iter()
-            .filter(|row| !shown(row.record_id, &row.fingerprint))
-            .map(|row| row.fingerprint)
-            .collect();
-        if gone.is_empty() {
-            return Ok(());
-        }
-        let mut page = self.begin(fence).await?;
-        page.forget_rejections(resource, &gone).await?;
-        page.commit().await
-    }
-
-    /// The texts of up to `most` records that PostgreSQL refused, chosen at random.
-    pub async fn refused(
+    /// Id and fingerprint of each rejected record of a list.
+    pub(super) async fn rejection_keys(
         &self,
         account: AccountId,
         resource: Resource,
-        most: i64,
+    ) -> Result<Vec<(Option<i64>, String)>, StoreError> {
+        let rows = sqlx::query!(
+            "SELECT record_id, fingerprint FROM roster.rejected_records WHERE account_id = $1 AND resource = $2",
+            account.0,
+            resource.name(),
+        );
+        let rows = rows.fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().map(|row| (row.record_id, row.fingerprint)).collect())
+    }
+
+    /// The texts of up to `limit` records that PostgreSQL refused, chosen at random.
+    pub(crate) async fn refused_records(
+        &self,
+        account: AccountId,
+        resource: Resource,
+        limit: i64,
     ) -> Result<Vec<Vec<u8>>, StoreError> {
         let texts = sqlx::query_scalar!(
             "SELECT raw FROM roster.rejected_records
               WHERE account_id = $1 AND resource = $2 AND refused_by_database ORDER BY random() LIMIT $3",
             account.0,
             resource.name(),
-            most,
+            limit,
         );
         Ok(texts.fetch_all(&self.pool).await?)
     }
 
-    /// The live row of this list that was written last, except these: its id and its `raw`.
-    pub async fn known_good(
+    /// The id and `raw` of the live row of this list that was written last, without the rows in `except`.
+    pub(crate) async fn latest_row(
         &self,
         account: AccountId,
         resource: Resource,
-        but: &[i64],
+        except: &[i64],
     ) -> Result<Option<(i64, String)>, StoreError> {
         let row = sqlx::query!(
             r#"SELECT id AS "id!", raw::text AS "raw!"
@@ -147,20 +137,20 @@ impl Store {
                         ORDER BY synced_at DESC LIMIT 1) AS known"#,
             account.0,
             resource.name(),
-            but,
+            except,
         );
         Ok(row.fetch_optional(&self.pool).await?.map(|row| (row.id, row.raw)))
     }
 
-    /// Those of the rejections that are not on record as this rosterd's, or not seen for an hour: a bad record that comes with each
-    /// poll is not written with each poll.
-    pub async fn rejection_news(
+    /// Those of the rejections that must be written: this version of rosterd has not recorded them, or not within an
+    /// hour. So a bad record that each poll returns is not written at each poll.
+    pub(crate) async fn new_rejections(
         &self,
         account: AccountId,
         resource: Resource,
-        mut rejections: Vec<Rejection>,
-    ) -> Result<Vec<Rejection>, StoreError> {
-        let fingerprints: Vec<String> = rejections.iter().map(Rejection::fingerprint).collect();
+        mut rejections: Vec<RejectedRecord>,
+    ) -> Result<Vec<RejectedRecord>, StoreError> {
+        let fingerprints: Vec<String> = rejections.iter().map(RejectedRecord::fingerprint).collect();
         let recent = sqlx::query!(
             "SELECT fingerprint, error FROM roster.rejected_records
               WHERE account_id = $1 AND resource = $2 AND fingerprint = ANY($3) AND rosterd_version = $4
@@ -179,11 +169,11 @@ impl Store {
     }
 }
 
-pub(super) async fn put(
+pub(super) async fn upsert(
     connection: &mut Session,
     account: AccountId,
     resource: Resource,
-    rejections: &[Rejection],
+    rejections: &[RejectedRecord],
 ) -> Result<(), StoreError> {
     for rejection in rejections {
         let raw = rejection.raw.as_bytes();
@@ -200,7 +190,7 @@ pub(super) async fn put(
             resource.name(),
             rejection.fingerprint(),
             rejection.id,
-            &raw[..if rejection.refused_by_database { raw.len() } else { raw.len().min(MOST_KEPT) }],
+            &raw[..if rejection.refused_by_database { raw.len() } else { raw.len().min(MAX_RAW_BYTES) }],
             i64::try_from(raw.len()).unwrap_or(i64::MAX),
             rejection.reason,
             env!("CARGO_PKG_VERSION"),
@@ -213,7 +203,8 @@ pub(super) async fn put(
     Ok(())
 }
 
-pub(super) async fn forget(
+/// Deletes rejected records by their fingerprints.
+pub(super) async fn delete(
     connection: &mut Session,
     account: AccountId,
     resource: Resource,

@@ -1,5 +1,5 @@
-//! What is secret even from whoever reads the database: AES-256-GCM under a key that is derived from a secret in the
-//! settings.
+//! Encryption of credentials, so that reading the database does not reveal them: AES-256-GCM with a key derived from a
+//! secret in the settings.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Salt};
@@ -8,10 +8,10 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::roster::AccountId;
 
-/// Another purpose would have another salt, and so another key.
+/// The salt of the key. Data for another purpose would need another salt.
 const PURPOSE: &[u8] = b"rosterd.credentials.v1";
 
-/// Seals and opens. Its nonces are random: a key lasts for 2³² of them, and there is one every few days.
+/// Encrypts and decrypts. Nonces are random: a key is safe for 2³² of them, and rosterd uses one every few days.
 pub struct Seal {
     key: LessSafeKey,
     hash: hmac::Key,
@@ -20,20 +20,20 @@ pub struct Seal {
 /// Ciphertext and nonce.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {
-    /// With its tag at the end.
+    /// Ends with the authentication tag.
     pub ciphertext: Vec<u8>,
-    /// Never used twice.
+    /// Random; never reused.
     pub nonce: [u8; NONCE_LEN],
 }
 
-/// The cipher refused. Says nothing of why, on purpose.
+/// Encryption failed. The library gives no cause, so that none can leak.
 #[derive(Debug, thiserror::Error)]
-#[error("the cipher failed")]
+#[error("AES-256-GCM failed")]
 pub struct SealError;
 
 impl Seal {
     /// # Errors
-    /// Never with a sane library.
+    /// Only if the cryptographic library fails.
     pub fn new(secret: &SecretString) -> Result<Self, SealError> {
         let derived = Salt::new(HKDF_SHA256, PURPOSE).extract(secret.expose_secret().as_bytes());
         let key: UnboundKey = derived.expand(&[b"seal"], &AES_256_GCM).map_err(|_| SealError)?.into();
@@ -41,10 +41,10 @@ impl Seal {
         Ok(Self { key: LessSafeKey::new(key), hash })
     }
 
-    /// Opens for this account only.
+    /// Encrypts for this account. The result cannot be decrypted for another account.
     ///
     /// # Errors
-    /// Never with a sane library.
+    /// Only if the cryptographic library fails.
     pub fn seal(&self, account: AccountId, plain: &[u8]) -> Result<Sealed, SealError> {
         let nonce: [u8; NONCE_LEN] = rand::random();
         let mut ciphertext = plain.to_vec();
@@ -58,7 +58,7 @@ impl Seal {
         Ok(Sealed { ciphertext, nonce })
     }
 
-    /// What was sealed; `None` with another secret, for another account, or where somebody changed it.
+    /// Decrypts; `None` with another secret, for another account, or if the data was changed.
     pub fn open(&self, account: AccountId, sealed: &Sealed) -> Option<Vec<u8>> {
         let mut plain = sealed.ciphertext.clone();
         let nonce = Nonce::assume_unique_for_key(sealed.nonce);
@@ -68,7 +68,7 @@ impl Seal {
         Some(plain)
     }
 
-    /// Tells whether two secrets are the same to nobody but the owner of the key.
+    /// A keyed hash, by which two secrets can be compared. Without the key, no guess can be tested against it.
     pub fn hash(&self, secret: &SecretString) -> Vec<u8> {
         hmac::sign(&self.hash, secret.expose_secret().as_bytes()).as_ref().to_vec()
     }
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sealed_opens_again_and_nothing_else_does() {
+    fn sealed_data_opens_only_with_its_secret_account_and_bytes() {
         let sealed = seal("secret").seal(ACCOUNT, b"tokens").unwrap();
         assert_eq!(seal("secret").open(ACCOUNT, &sealed).unwrap(), b"tokens");
         assert!(!sealed.ciphertext.windows(6).any(|window| window == b"tokens"));
@@ -94,11 +94,11 @@ mod tests {
         let mut touched = sealed.clone();
         touched.ciphertext[0] ^= 1;
         assert_eq!(seal("secret").open(ACCOUNT, &touched), None);
-        assert_ne!(seal("secret").seal(ACCOUNT, b"tokens").unwrap(), sealed, "no nonce comes twice");
+        assert_ne!(seal("secret").seal(ACCOUNT, b"tokens").unwrap(), sealed, "each nonce is new");
     }
 
     #[test]
-    fn a_hash_is_worth_nothing_without_the_key() {
+    fn hash_of_a_secret_depends_on_the_key() {
         let token = SecretString::from("refresh");
         assert_eq!(seal("secret").hash(&token), seal("secret").hash(&token));
         assert_ne!(seal("secret").hash(&token), seal("other").hash(&token));

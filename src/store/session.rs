@@ -1,8 +1,8 @@
 //! A connection in use, and a transaction on it. Each wait for the server has a limit.
 //!
-//! sqlx waits without one, and a connection whose packets are lost says nothing for a quarter of an hour or for ever. It
-//! also tests each connection before its pool takes it back, again without a limit. So a connection whose statement did
-//! not end is closed and never given back, and the test of any other has a limit too.
+//! sqlx waits without a limit, and a connection whose packets are lost reports no error for a quarter of an hour or for
+//! ever. sqlx also tests each connection without a limit before it returns to its pool. So a connection whose statement
+//! did not end is closed instead of returned, and the test of any other connection has a limit too.
 
 use std::io;
 use std::time::Duration;
@@ -20,24 +20,36 @@ use tokio::time::timeout;
 
 use crate::progress::Progress;
 
-/// How long a pool may take to test a connection that it gets back: one round trip, and a rollback where one is due.
-const RELEASE: Duration = Duration::from_secs(5);
+/// The longest wait for the test of a returned connection: one round trip, and a rollback if one is pending.
+const RETURN_LIMIT: Duration = Duration::from_secs(5);
 
-/// Ends each wait for the server.
+/// The limit of each wait for the server.
 #[derive(Clone, Debug)]
 pub(super) struct Bounds {
-    /// For each answer: the next row, or the end of a statement.
+    /// The limit for each answer: the next row, or the end of a statement.
     pub limit: Duration,
-    /// Where answers count as progress.
+    /// Where answers are reported.
     pub progress: Progress,
 }
 
 impl Bounds {
-    /// The answer, or an error that names the limit.
+    /// Waits for the answer, or returns an error that names the limit.
     pub async fn within<T>(&self, answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
         let answer = timeout(self.limit, answer).await.unwrap_or_else(|_| Err(self.no_answer()));
         self.progress.made();
         answer
+    }
+
+    /// As [`within`](Self::within). `is_busy` stays true until the server has reported the end of the statement.
+    async fn execute<T>(
+        &self,
+        is_busy: &mut bool,
+        answer: impl Future<Output = sqlx::Result<T>>,
+    ) -> sqlx::Result<T> {
+        *is_busy = true;
+        let ended = self.within(answer).await;
+        *is_busy = !has_ended(&ended);
+        ended
     }
 
     fn no_answer(&self) -> sqlx::Error {
@@ -55,25 +67,45 @@ impl Bounds {
 pub struct Session {
     connection: PoolConnection<Postgres>,
     bounds: Bounds,
-    /// A statement has begun and not ended: the connection is of no more use if this stays so.
+    /// Whether a statement has begun and not ended. If the session is dropped then, the connection is closed.
     is_busy: bool,
 }
 
 impl Session {
-    pub(super) async fn of(pool: &PgPool, bounds: Bounds) -> sqlx::Result<Self> {
+    pub(super) async fn acquire(pool: &PgPool, bounds: Bounds) -> sqlx::Result<Self> {
         let connection = pool.acquire().await?;
         bounds.progress.made();
         Ok(Self { connection, bounds, is_busy: false })
     }
 
-    /// The connection itself, for what cannot be bounded statement by statement.
+    /// Executes `COPY … FROM STDIN` with these messages, and returns the number of rows.
+    pub(super) async fn copy_in(
+        &mut self,
+        sql: &str,
+        messages: impl Iterator<Item = sqlx::Result<Vec<u8>>>,
+    ) -> sqlx::Result<u64> {
+        let Session { connection, bounds, is_busy } = self;
+        let copied = async {
+            let mut copy = bounds.within(connection.copy_in_raw(sql)).await?;
+            for message in messages {
+                bounds.within(copy.send(message?)).await?;
+            }
+            bounds.within(copy.finish()).await
+        };
+        *is_busy = true;
+        let ended = copied.await;
+        *is_busy = !has_ended(&ended);
+        ended
+    }
+
+    /// The connection itself, for code that executes several statements. Its caller sets the limit.
     pub fn raw(&mut self) -> &mut PgConnection {
         &mut self.connection
     }
 }
 
-/// Whether the server has said how the statement ended.
-fn is_over<T>(ended: &sqlx::Result<T>) -> bool {
+/// Whether the server has reported the end of the statement.
+fn has_ended<T>(ended: &sqlx::Result<T>) -> bool {
     matches!(ended, Ok(_) | Err(sqlx::Error::Database(_)))
 }
 
@@ -83,7 +115,7 @@ impl Drop for Session {
             self.connection.close_on_drop();
             return;
         }
-        let release = timeout(RELEASE, self.connection.return_to_pool());
+        let release = timeout(RETURN_LIMIT, self.connection.return_to_pool());
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(release);
         }
@@ -111,7 +143,7 @@ impl<'c> Executor<'c> for &'c mut Session {
                     }
                 }
             };
-            *is_busy = !is_over(&ended);
+            *is_busy = !has_ended(&ended);
             ended?;
         }
         .boxed()
@@ -122,12 +154,8 @@ impl<'c> Executor<'c> for &'c mut Session {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        Box::pin(async move {
-            self.is_busy = true;
-            let row = self.bounds.within(self.connection.fetch_optional(query)).await;
-            self.is_busy = !is_over(&row);
-            row
-        })
+        let Session { connection, bounds, is_busy } = self;
+        Box::pin(async move { bounds.execute(is_busy, connection.fetch_optional(query)).await })
     }
 
     fn prepare_with<'e>(
@@ -138,29 +166,21 @@ impl<'c> Executor<'c> for &'c mut Session {
     where
         'c: 'e,
     {
-        Box::pin(async move {
-            self.is_busy = true;
-            let prepared = self.bounds.within(self.connection.prepare_with(sql, parameters)).await;
-            self.is_busy = !is_over(&prepared);
-            prepared
-        })
+        let Session { connection, bounds, is_busy } = self;
+        Box::pin(async move { bounds.execute(is_busy, connection.prepare_with(sql, parameters)).await })
     }
 
     fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, sqlx::Result<Describe<Postgres>>>
     where
         'c: 'e,
     {
-        Box::pin(async move {
-            self.is_busy = true;
-            let described = self.bounds.within(self.connection.describe(sql)).await;
-            self.is_busy = !is_over(&described);
-            described
-        })
+        let Session { connection, bounds, is_busy } = self;
+        Box::pin(async move { bounds.execute(is_busy, connection.describe(sql)).await })
     }
 }
 
-/// A transaction. Dropped without [`commit`](Self::commit), it rolls back. sqlx's own gives its connection back without a
-/// limit.
+/// A transaction. If it is dropped without [`commit`](Self::commit), it rolls back. sqlx's `Transaction` is not used,
+/// because it returns its connection without a limit.
 #[derive(Debug)]
 pub struct Transaction {
     session: Session,
@@ -169,29 +189,23 @@ pub struct Transaction {
 
 impl Transaction {
     pub(super) async fn begin(mut session: Session, sql: SqlStr) -> sqlx::Result<Self> {
-        session.is_busy = true;
-        let begun =
-            session.bounds.within(PgTransactionManager::begin(&mut session.connection, Some(sql))).await;
-        session.is_busy = !is_over(&begun);
-        begun.map(|()| Self { session, is_open: true })
+        let Session { connection, bounds, is_busy } = &mut session;
+        bounds.execute(is_busy, PgTransactionManager::begin(connection, Some(sql))).await?;
+        Ok(Self { session, is_open: true })
     }
 
-    /// Commits. After an error it is not known whether the server has done so.
+    /// Commits. After an error it is unknown whether the server committed.
     pub async fn commit(mut self) -> sqlx::Result<()> {
         let Session { connection, bounds, is_busy } = &mut self.session;
-        *is_busy = true;
-        let committed = bounds.within(PgTransactionManager::commit(connection)).await;
-        *is_busy = !is_over(&committed);
+        let committed = bounds.execute(is_busy, PgTransactionManager::commit(connection)).await;
         self.is_open = committed.is_err();
         committed
     }
 
-    /// Rolls back, and waits until the server has done so.
+    /// Rolls back, and waits for the server's answer.
     pub async fn rollback(mut self) -> sqlx::Result<()> {
         let Session { connection, bounds, is_busy } = &mut self.session;
-        *is_busy = true;
-        let ended = bounds.within(PgTransactionManager::rollback(connection)).await;
-        *is_busy = !is_over(&ended);
+        let ended = bounds.execute(is_busy, PgTransactionManager::rollback(connection)).await;
         self.is_open = ended.is_err();
         ended
     }

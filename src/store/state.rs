@@ -1,11 +1,14 @@
-//! What the daemon remembers between cycles: accounts, watermarks, cycles.
+//! What the daemon keeps between cycles: accounts, watermarks, cycles.
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::{Fence, Session, Store, StoreError};
+use super::database::Store;
+use super::error::StoreError;
+use super::lease::Fence;
+use super::session::Session;
 use crate::roster::watermark::Watermark;
 use crate::roster::{ADMINISTRATOR, AccountId, Company, Resource};
 
@@ -14,66 +17,65 @@ use crate::roster::{ADMINISTRATOR, AccountId, Company, Resource};
 pub struct ListState {
     /// `None` before the first complete read.
     pub watermark: Option<Watermark>,
-    /// End of the last complete read, as recorded.
+    /// End of the last complete read.
     pub last_success_at: Option<DateTime<Utc>>,
-    /// When everything is due to be read again.
+    /// When the next full read is due.
     pub next_full_at: Option<DateTime<Utc>>,
-    /// Harvest's total and the mirror's count that the last full read left unexplained.
+    /// Harvest's total and the expected total, if the last full read could not explain their difference.
     pub unexplained: Option<(u64, u64)>,
-    /// Another rosterd than this one could not read some records; this one perhaps can.
+    /// Another version of rosterd rejected some records. This version may be able to read them.
     pub has_old_rejections: bool,
-    /// PostgreSQL refused some records; it perhaps takes them now.
+    /// PostgreSQL refused some records. It may accept them now.
     pub has_refused: bool,
 }
 
-/// What is known of an account before it is read.
+/// The state of an account before a cycle.
 #[derive(Clone, Debug, Default)]
 pub struct AccountState {
-    /// How far each list has been read.
+    /// The state of each list.
     pub lists: HashMap<Resource, ListState>,
-    /// The token's owner at the last good full read.
+    /// The token's owner at the last successful full read.
     pub owner: Option<Owner>,
-    /// The company at the last good full read.
+    /// The company at the last successful full read.
     pub company: Company,
 }
 
 impl AccountState {
-    /// How far this list has been read.
+    /// The state of this list; the default before its first read.
     pub fn list(&self, resource: Resource) -> ListState {
         self.lists.get(&resource).copied().unwrap_or_default()
     }
 
-    /// Whether the token was an administrator's at the last good full read.
-    pub fn is_administrator(&self) -> bool {
+    /// Whether the token's owner was an administrator at the last successful full read.
+    pub(crate) fn is_administrator(&self) -> bool {
         self.owner.as_ref().is_some_and(|owner| owner.access_roles.iter().any(|role| role == ADMINISTRATOR))
     }
 }
 
-/// Whose token it is.
+/// The user whose token it is.
 #[derive(Clone, Debug)]
 pub struct Owner {
-    /// Their id in this account.
+    /// The user's id in this account.
     pub id: i64,
-    /// What they may see.
+    /// Harvest's access roles, which decide what the token can read.
     pub access_roles: Vec<String>,
 }
 
-/// What a complete read leaves behind.
+/// What the end of a complete read changes at its list.
 #[derive(Clone, Copy, Debug)]
-pub struct Mark {
-    /// The new watermark.
+pub struct WatermarkUpdate {
     pub watermark: Watermark,
-    /// When the read began, by our clock.
+    /// When the read began, by this machine's clock.
     pub attempted_at: DateTime<Utc>,
-    /// When it ended.
+    /// When the read ended, by this machine's clock.
     pub finished_at: DateTime<Utc>,
-    /// Reads that found nothing since the last mark.
+    /// Reads without a change since the last update.
     pub idle_polls: i64,
 }
 
-/// A cycle as `roster.cycles` has it.
+/// A row of `roster.cycles`.
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the fields are the columns, which carry their comments in the migrations")]
+// The fields are the columns, which have comments in the migrations.
 pub struct CycleRow {
     pub id: Uuid,
     pub mode: &'static str,
@@ -89,23 +91,23 @@ pub struct CycleRow {
     pub error: Option<String>,
 }
 
-/// What the end of a cycle says of its account.
+/// What the end of a cycle changes at its account.
 #[derive(Clone, Debug, Default)]
-pub struct AccountEnd {
-    /// Whether it was good.
+pub struct AccountUpdate {
+    /// The cycle's error; `None` if the cycle succeeded.
     pub error: Option<String>,
-    /// When the next full read is due, where that changes: after one that was good, or at once.
+    /// When the next full read is due; `None` for no change.
     pub next_full_at: Option<DateTime<Utc>>,
-    /// Whether everything was read and all that was missing is settled.
+    /// Whether a full read ended and no absent record is left to look up.
     pub full: bool,
-    /// The token's owner, where asked.
+    /// The token's owner, if the cycle read it.
     pub owner: Option<Owner>,
-    /// The company, where asked.
+    /// The company, if the cycle read it.
     pub company: Company,
 }
 
 impl Store {
-    /// What is known of the account.
+    /// The state of the account.
     pub async fn account_state(&self, account: AccountId) -> Result<AccountState, StoreError> {
         let rows = sqlx::query!(
             r#"SELECT list.resource, list.watermark, list.clock_offset_ms, list.last_success_at, list.next_full_at,
@@ -123,14 +125,14 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         let row = sqlx::query!(
-            "SELECT user_id, access_roles, name, base_uri FROM roster.accounts WHERE account_id = $1",
+            "SELECT token_user_id, access_roles, name, base_uri FROM roster.accounts WHERE account_id = $1",
             account.0
         )
         .fetch_optional(&self.pool)
         .await?;
         let (owner, company) = row.map_or_else(Default::default, |row| {
             let access_roles = row.access_roles.unwrap_or_default();
-            let owner = row.user_id.map(|id| Owner { id, access_roles });
+            let owner = row.token_user_id.map(|id| Owner { id, access_roles });
             (owner, Company { name: row.name, base_uri: row.base_uri })
         });
         let by_name = |name: &str| Resource::LISTS.into_iter().find(|resource| resource.name() == name);
@@ -152,8 +154,8 @@ impl Store {
         Ok(AccountState { lists: lists.collect(), owner, company })
     }
 
-    /// Remembers, or forgets, a total that a full read could not explain.
-    pub async fn set_unexplained(
+    /// Stores, or clears, a total that a full read could not explain.
+    pub(crate) async fn set_unexplained(
         &self,
         fence: &Fence,
         resource: Resource,
@@ -178,9 +180,9 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets the last cycle's error after a good one that had nothing else to write; writes nothing where there
-    /// is none.
-    pub async fn clear_error(&self, fence: &Fence) -> Result<(), StoreError> {
+    /// Clears the last cycle's error after a successful cycle that has nothing else to write. Writes nothing if there
+    /// is no error.
+    pub(crate) async fn clear_error(&self, fence: &Fence) -> Result<(), StoreError> {
         sqlx::query!(
             "UPDATE roster.accounts SET last_error = NULL
               WHERE account_id = $1 AND epoch = $2 AND last_error IS NOT NULL",
@@ -192,8 +194,8 @@ impl Store {
         Ok(())
     }
 
-    /// Whether anybody's pay is in the mirror.
-    pub async fn holds_pay(&self) -> Result<bool, StoreError> {
+    /// Whether the mirror or its history holds pay data.
+    pub async fn has_pay_data(&self) -> Result<bool, StoreError> {
         let row = sqlx::query!(
             r#"SELECT EXISTS (SELECT FROM roster.users
                                WHERE default_hourly_rate IS NOT NULL OR cost_rate IS NOT NULL)
@@ -212,11 +214,11 @@ impl Store {
     }
 }
 
-pub(super) async fn mark(
+pub(super) async fn set_watermark(
     connection: &mut Session,
     account: AccountId,
     resource: Resource,
-    mark: &Mark,
+    update: &WatermarkUpdate,
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "INSERT INTO roster.watermarks AS w
@@ -228,18 +230,18 @@ pub(super) async fn mark(
                  EXCLUDED.last_success_at, w.idle_polls + EXCLUDED.idle_polls)",
         account.0,
         resource.name(),
-        mark.watermark.at,
-        mark.watermark.offset.map(|offset| offset.num_milliseconds()),
-        mark.attempted_at,
-        mark.finished_at,
-        mark.idle_polls,
+        update.watermark.at,
+        update.watermark.offset.map(|offset| offset.num_milliseconds()),
+        update.attempted_at,
+        update.finished_at,
+        update.idle_polls,
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-pub(super) async fn put_cycle(
+pub(super) async fn upsert_cycle(
     connection: &mut Session,
     account: AccountId,
     cycle: &CycleRow,
@@ -274,10 +276,10 @@ pub(super) async fn put_cycle(
     Ok(())
 }
 
-pub(super) async fn end_account(
+pub(super) async fn record_cycle_end(
     connection: &mut Session,
     account: AccountId,
-    end: &AccountEnd,
+    end: &AccountUpdate,
 ) -> Result<(), StoreError> {
     let (owner, access_roles) = end.owner.clone().map(|owner| (owner.id, owner.access_roles)).unzip();
     if end.next_full_at.is_some() {
@@ -297,11 +299,11 @@ pub(super) async fn end_account(
             SET last_error = $2,
                 last_success_at = CASE WHEN $2::text IS NULL THEN now() ELSE last_success_at END,
                 last_full_at = CASE WHEN $2::text IS NULL AND $3 THEN now() ELSE last_full_at END,
-                -- The history knows everybody from the end of the first full read on.
+                -- From the end of the first full read on, the history is complete.
                 first_full_at = coalesce(first_full_at, first.read_at),
                 history_since = CASE WHEN first_full_at IS NULL THEN coalesce(first.read_at, history_since)
                                      ELSE history_since END,
-                user_id = coalesce($4, user_id),
+                token_user_id = coalesce($4, token_user_id),
                 access_roles = coalesce($5, access_roles),
                 name = coalesce($6, name),
                 base_uri = coalesce($7, base_uri)

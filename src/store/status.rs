@@ -1,53 +1,68 @@
-//! What the mirror holds and how fresh it is, for `rosterd status`.
+//! What the mirror holds and how current it is, for `rosterd status`, `rosterd check` and `/metrics`.
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::census::Counted;
-use super::{Store, StoreError, Transaction};
+use super::database::Store;
+use super::error::StoreError;
+use super::row_counts::count_rows;
+use super::session::{Session, Transaction};
 use crate::roster::AccountId;
 
 /// One account.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the names are the words of `rosterd status --json`")]
+// The names of the fields are those of `rosterd status --json`.
 pub struct AccountStatus {
     pub account_id: i64,
     pub name: Option<String>,
-    /// The living process that writes it.
+    /// The running process that holds the account's lease: host and process id.
     pub holder: Option<String>,
     pub last_full_at: Option<DateTime<Utc>>,
     pub last_error: Option<String>,
     pub rejected_records: i64,
     pub held_deletions: Vec<HeldCount>,
+    pub open_writes: OpenWrites,
     pub resources: Vec<ResourceStatus>,
+}
+
+/// Writes to Harvest that are not finished.
+#[derive(Clone, Debug, Default, Serialize)]
+// The names of the fields are those of `rosterd status --json`.
+pub struct OpenWrites {
+    /// Not sent, or sent within the last minute.
+    pub waiting: i64,
+    /// Held until a person accepts or rejects them.
+    pub held: i64,
+    /// Sent more than a minute ago, and without a result.
+    pub in_doubt: i64,
 }
 
 /// One list of an account.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the names are the words of `rosterd status --json`")]
+// The names of the fields are those of `rosterd status --json`.
 pub struct ResourceStatus {
     #[serde(skip)]
     pub account_id: i64,
     pub resource: String,
     pub last_success_at: Option<DateTime<Utc>>,
-    /// Since the last recorded good read, in seconds, by the database's clock.
+    /// Seconds since the end of the last complete read, by the database's clock.
     pub lag_seconds: Option<i64>,
     pub watermark: Option<DateTime<Utc>>,
     pub next_full_at: Option<DateTime<Utc>>,
     pub active: i64,
     pub inactive: i64,
     pub deleted: i64,
-    /// Harvest's total, where a full read did not explain it.
+    /// Harvest's total, if the last full read did not explain it.
     pub unexplained_total: Option<i64>,
-    /// What it should have been.
+    /// The total that the mirror expected then.
     pub unexplained_expected: Option<i64>,
 }
 
-/// Held deletions of one account that are alike.
+/// Held deletions of one account with the same resource, reason and decision.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the names are the columns of roster.held_deletions")]
+// The names of the fields are the columns of roster.held_deletions.
 pub struct HeldCount {
     #[serde(skip)]
     pub account_id: i64,
@@ -57,48 +72,47 @@ pub struct HeldCount {
     pub count: i64,
 }
 
-/// The outbox.
+/// The first and the last event of the outbox.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the names are the columns of roster.outbox_head")]
+// The names of the fields are the columns of roster.outbox_head.
 pub struct OutboxStatus {
     pub seq: i64,
     pub floor_seq: i64,
     pub stream_id: uuid::Uuid,
 }
 
-/// Who follows the outbox.
+/// A consumer of the outbox.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the names are the words of `rosterd status --json`")]
+// The names of the fields are those of `rosterd status --json`.
 pub struct ConsumerStatus {
     pub name: String,
     pub acked_seq: i64,
-    /// Events since.
+    /// Events after `acked_seq`.
     pub behind: i64,
 }
 
-/// All of it.
+/// The state of all accounts, of the outbox and of its consumers.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the names say it")]
 pub struct Status {
     pub accounts: Vec<AccountStatus>,
     pub outbox: OutboxStatus,
     pub consumers: Vec<ConsumerStatus>,
 }
 
-/// The server, as `rosterd check` sees it.
+/// The server's version and this user's privileges, for `rosterd check`.
 #[derive(Clone, Debug)]
-pub struct Server {
+pub struct ServerFacts {
     /// Such as `17.2`.
     pub version: String,
     /// Whether this user may create schemas in the database.
     pub may_create: bool,
-    /// A table of the mirror that is there and that this user may not write.
+    /// A table of the mirror that exists, but that this user may not read or write.
     pub missing_privilege: Option<String>,
 }
 
 impl Store {
-    /// Asks the server for its version and for what this user may do.
-    pub async fn server(&self) -> Result<Server, StoreError> {
+    /// Reads the server's version and this user's privileges.
+    pub async fn server(&self) -> Result<ServerFacts, StoreError> {
         let row = sqlx::query!(
             r#"SELECT current_setting('server_version') AS "version!",
                       has_database_privilege(current_database(), 'CREATE') AS "may_create!",
@@ -110,7 +124,7 @@ impl Store {
         )
         .fetch_one(&self.pool)
         .await?;
-        Ok(Server { version: row.version, may_create: row.may_create, missing_privilege: row.missing })
+        Ok(ServerFacts { version: row.version, may_create: row.may_create, missing_privilege: row.missing })
     }
 
     /// The server's clock.
@@ -118,20 +132,20 @@ impl Store {
         Ok(sqlx::query!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(&self.pool).await?.now)
     }
 
-    /// Reads the state of everything in one snapshot.
+    /// The state in one snapshot.
     pub async fn status(&self) -> Result<Status, StoreError> {
         self.status_in(self.pool.snapshot().await?, false).await
     }
 
-    /// The same for `/metrics`, on the connection for probes. Counts are those of the last poll. Where this process polls
-    /// no account, they are up to ten minutes old.
-    pub async fn glance(&self) -> Result<Status, StoreError> {
-        self.status_in(self.probe().await?, true).await
+    /// The same for `/metrics`, on the connection for probes. The row counts are those of the last poll, or at most ten
+    /// minutes old if this process does not poll the account.
+    pub(crate) async fn status_for_metrics(&self) -> Result<Status, StoreError> {
+        self.status_in(self.probe_snapshot().await?, true).await
     }
 
-    /// A snapshot on the connection for probes. The next probe needs that connection too, so that no statement may wait
-    /// there for a lock.
-    pub(super) async fn probe(&self) -> Result<Transaction, StoreError> {
+    /// A snapshot on the connection for probes. Each statement is limited to 1 s, because a statement that waits for a
+    /// lock would keep the connection from the next probe.
+    pub(super) async fn probe_snapshot(&self) -> Result<Transaction, StoreError> {
         let mut transaction = self.probes.snapshot().await?;
         sqlx::query!("SET LOCAL statement_timeout = '1s'").execute(&mut *transaction).await?;
         Ok(transaction)
@@ -140,44 +154,12 @@ impl Store {
     async fn status_in(
         &self,
         mut transaction: Transaction,
-        may_be_counted: bool,
+        uses_last_counts: bool,
     ) -> Result<Status, StoreError> {
-        let mut resources = sqlx::query_as!(
-            ResourceStatus,
-            r#"SELECT account.account_id, list.resource AS "resource!", mark.last_success_at AS "last_success_at?",
-                      extract(epoch FROM now() - mark.last_success_at)::bigint AS lag_seconds,
-                      mark.watermark AS "watermark?", mark.next_full_at AS "next_full_at?",
-                      0::bigint AS "active!", 0::bigint AS "inactive!", 0::bigint AS "deleted!",
-                      mark.unexplained_total AS "unexplained_total?",
-                      mark.unexplained_expected AS "unexplained_expected?"
-                 FROM roster.accounts AS account
-                CROSS JOIN (VALUES ('users', 1), ('user_assignments', 2)) AS list (resource, place)
-                 LEFT JOIN roster.watermarks AS mark USING (account_id, resource)
-                ORDER BY account.account_id, list.place"#
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
-        let accounts = sqlx::query!(
-            r#"SELECT account.account_id, account.name, replica.name AS "holder?", account.last_error,
-                      (SELECT min(last_full_at) FROM roster.watermarks AS mark
-                        WHERE mark.account_id = account.account_id) AS last_full_at,
-                      (SELECT count(*) FROM roster.rejected_records AS rejected
-                        WHERE rejected.account_id = account.account_id) AS "rejected!"
-                 FROM roster.accounts AS account
-                 LEFT JOIN roster.replicas AS replica ON replica.id = holder AND expires_at > clock_timestamp()
-                ORDER BY account.account_id"#
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
-        let held = sqlx::query_as!(
-            HeldCount,
-            r#"SELECT account_id, resource, reason, decision, count(*) AS "count!"
-                 FROM roster.held_deletions
-                GROUP BY account_id, resource, reason, decision
-                ORDER BY account_id, resource DESC, reason, decision"#
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
+        let mut resources = lists(&mut transaction).await?;
+        let mut accounts = accounts(&mut transaction).await?;
+        let held = held_counts(&mut transaction).await?;
+        let mut writes = open_writes(&mut transaction).await?;
         let outbox =
             sqlx::query_as!(OutboxStatus, "SELECT seq, floor_seq, stream_id FROM roster.outbox_head")
                 .fetch_one(&mut *transaction)
@@ -188,61 +170,112 @@ impl Store {
         )
         .fetch_all(&mut *transaction)
         .await?;
-        let ids = accounts.iter().map(|account| account.account_id);
-        let known = |id| self.recently_counted(AccountId(id)).map(|counted| (id, counted));
-        let mut known: HashMap<_, _> = ids.clone().filter(|_| may_be_counted).filter_map(known).collect();
-        let uncounted: Vec<_> = ids.filter(|id| !known.contains_key(id)).collect();
-        let counts = sqlx::query!(
-            r#"SELECT account_id AS "account_id!",
-                      (SELECT ARRAY[count(*) FILTER (WHERE is_active),
-                                    count(*) FILTER (WHERE NOT is_active AND deleted_at IS NULL),
-                                    count(*) FILTER (WHERE deleted_at IS NOT NULL)]
-                         FROM roster.users WHERE users.account_id = listed.account_id) AS "users!",
-                      (SELECT ARRAY[count(*) FILTER (WHERE is_active),
-                                    count(*) FILTER (WHERE NOT is_active AND deleted_at IS NULL),
-                                    count(*) FILTER (WHERE deleted_at IS NOT NULL)]
-                         FROM roster.user_assignments AS assignments
-                        WHERE assignments.account_id = listed.account_id) AS "assignments!"
-                 FROM unnest($1::bigint[]) AS listed (account_id)"#,
-            &uncounted
-        );
-        let counts = if uncounted.is_empty() {
+        let ids = accounts.iter().map(|account| AccountId(account.account_id));
+        let last = |id| self.row_count_cache.recent(id).filter(|_| uses_last_counts).map(|rows| (id, rows));
+        let mut counts: HashMap<_, _> = ids.clone().filter_map(last).collect();
+        let uncounted: Vec<_> = ids.filter(|id| !counts.contains_key(id)).map(|id| id.0).collect();
+        let counted = if uncounted.is_empty() {
             transaction.commit().await?;
-            Vec::new()
-        } else if may_be_counted {
+            HashMap::new()
+        } else if uses_last_counts {
             // Counting millions of rows takes longer than a statement may on the connection for probes. If events are
             // emitted meanwhile, the next poll counts again.
             transaction.commit().await?;
-            counts.fetch_all(&self.pool).await?
+            count_rows(&self.pool, &uncounted).await?
         } else {
-            let counts = counts.fetch_all(&mut *transaction).await?;
+            let counted = count_rows(&mut *transaction, &uncounted).await?;
             transaction.commit().await?;
-            counts
+            counted
         };
-        for row in counts {
-            let (users, assignments) = (row.users.into(), row.assignments.into());
-            let counted = Counted::now(outbox.stream_id, outbox.seq, users, assignments);
-            self.count(AccountId(row.account_id), counted);
-            known.insert(row.account_id, counted);
+        for (id, rows) in &counted {
+            self.row_count_cache.set(*id, outbox.stream_id, outbox.seq, *rows);
         }
+        counts.extend(counted);
         for list in &mut resources {
-            let Some(counted) = known.get(&list.account_id) else { continue };
+            let Some(counted) = counts.get(&AccountId(list.account_id)) else { continue };
             let rows = if list.resource == "users" { counted.users } else { counted.assignments };
             (list.active, list.inactive, list.deleted) = (rows.active, rows.inactive, rows.deleted);
         }
-        let accounts = accounts.into_iter().map(|row| {
-            let own = resources.iter().take_while(|list| list.account_id == row.account_id).count();
-            AccountStatus {
-                account_id: row.account_id,
-                name: row.name,
-                holder: row.holder,
-                last_full_at: row.last_full_at,
-                last_error: row.last_error,
-                rejected_records: row.rejected,
-                held_deletions: held.iter().filter(|it| it.account_id == row.account_id).cloned().collect(),
-                resources: resources.drain(..own).collect(),
-            }
-        });
-        Ok(Status { accounts: accounts.collect(), outbox, consumers })
+        for account in &mut accounts {
+            let id = account.account_id;
+            account.held_deletions = held.iter().filter(|held| held.account_id == id).cloned().collect();
+            account.open_writes = writes.remove(&id).unwrap_or_default();
+            account.resources = resources.extract_if(.., |list| list.account_id == id).collect();
+        }
+        Ok(Status { accounts, outbox, consumers })
     }
+}
+
+/// The lists of all accounts, users first, without their row counts.
+async fn lists(connection: &mut Session) -> Result<Vec<ResourceStatus>, StoreError> {
+    let lists = sqlx::query_as!(
+        ResourceStatus,
+        r#"SELECT account.account_id, list.resource AS "resource!", mark.last_success_at AS "last_success_at?",
+                      extract(epoch FROM now() - mark.last_success_at)::bigint AS lag_seconds,
+                      mark.watermark AS "watermark?", mark.next_full_at AS "next_full_at?",
+                      0::bigint AS "active!", 0::bigint AS "inactive!", 0::bigint AS "deleted!",
+                      mark.unexplained_total AS "unexplained_total?",
+                      mark.unexplained_expected AS "unexplained_expected?"
+                 FROM roster.accounts AS account
+                CROSS JOIN (VALUES ('users', 1), ('user_assignments', 2)) AS list (resource, place)
+                 LEFT JOIN roster.watermarks AS mark USING (account_id, resource)
+                ORDER BY account.account_id, list.place"#
+    );
+    Ok(lists.fetch_all(connection).await?)
+}
+
+/// All accounts, without their lists, held deletions and open writes.
+async fn accounts(connection: &mut Session) -> Result<Vec<AccountStatus>, StoreError> {
+    let rows = sqlx::query!(
+            r#"SELECT account.account_id, account.name, replica.name AS "holder?", account.last_error,
+                      (SELECT min(last_full_at) FROM roster.watermarks AS mark
+                        WHERE mark.account_id = account.account_id) AS last_full_at,
+                      (SELECT count(*) FROM roster.rejected_records AS rejected
+                        WHERE rejected.account_id = account.account_id) AS "rejected!"
+                 FROM roster.accounts AS account
+                 LEFT JOIN roster.replicas AS replica ON replica.id = holder AND expires_at > clock_timestamp()
+                ORDER BY account.account_id"#
+        )
+    .fetch_all(connection)
+    .await?;
+    let accounts = rows.into_iter().map(|row| AccountStatus {
+        account_id: row.account_id,
+        name: row.name,
+        holder: row.holder,
+        last_full_at: row.last_full_at,
+        last_error: row.last_error,
+        rejected_records: row.rejected,
+        held_deletions: Vec::new(),
+        open_writes: OpenWrites::default(),
+        resources: Vec::new(),
+    });
+    Ok(accounts.collect())
+}
+
+async fn held_counts(connection: &mut Session) -> Result<Vec<HeldCount>, StoreError> {
+    let held = sqlx::query_as!(
+        HeldCount,
+        r#"SELECT account_id, resource, reason, decision, count(*) AS "count!"
+                 FROM roster.held_deletions
+                GROUP BY account_id, resource, reason, decision
+                ORDER BY account_id, resource DESC, reason, decision"#
+    );
+    Ok(held.fetch_all(connection).await?)
+}
+
+/// The open writes by account. The index `writes_open` has no finished write.
+async fn open_writes(connection: &mut Session) -> Result<HashMap<i64, OpenWrites>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT account_id, count(*) AS "open!",
+                  count(*) FILTER (WHERE held_at IS NOT NULL AND accepted_at IS NULL) AS "held!",
+                  count(*) FILTER (WHERE sent_at < clock_timestamp() - interval '1 minute') AS "in_doubt!"
+             FROM roster.writes WHERE done_at IS NULL GROUP BY account_id"#
+    )
+    .fetch_all(connection)
+    .await?;
+    let open = rows.into_iter().map(|row| {
+        let waiting = row.open - row.held - row.in_doubt;
+        (row.account_id, OpenWrites { waiting, held: row.held, in_doubt: row.in_doubt })
+    });
+    Ok(open.collect())
 }

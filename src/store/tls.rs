@@ -1,4 +1,4 @@
-//! What is wrong with the files and the certificates of a TLS connection, in plain sentences.
+//! Problems of TLS connections: the files that the settings name, and the server's certificate.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -10,40 +10,38 @@ use rustls::{CertificateError, RootCertStore};
 use sqlx::postgres::PgSslMode;
 use url::Url;
 
-use super::diagnosis::Target;
-
-/// Why no TLS connection comes about, and what to do.
+/// Why a TLS connection fails, and what to do.
 #[derive(Debug)]
-pub struct Problem(String);
+pub struct TlsProblem(String);
 
-impl std::fmt::Display for Problem {
+impl std::fmt::Display for TlsProblem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-/// The files that sqlx reads for such a connection. It reads each only if the sslmode makes use of it.
+/// The files that sqlx reads for a TLS connection. sqlx reads only those that the sslmode needs.
 #[derive(Clone, Debug)]
-pub(super) struct Files {
-    root: Option<Pem>,
-    certificate: Option<Pem>,
-    key: Option<Pem>,
+pub(super) struct TlsFiles {
+    root: Option<PemSource>,
+    certificate: Option<PemSource>,
+    key: Option<PemSource>,
 }
 
-/// A file that the URL or a variable names, or a text in PEM form in the variable.
+/// A file that the URL or an environment variable names, or a text in PEM form in the variable.
 #[derive(Clone)]
-struct Pem {
+struct PemSource {
     setting: &'static str,
     value: String,
 }
 
-impl std::fmt::Debug for Pem {
+impl std::fmt::Debug for PemSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.name())
     }
 }
 
-impl Pem {
+impl PemSource {
     fn find(url: Option<&Url>, names: [&'static str; 3], variable: &'static str) -> Option<Self> {
         let given = url.and_then(|url| url.query_pairs().filter(|(key, _)| names.contains(&&**key)).last());
         match given {
@@ -52,7 +50,7 @@ impl Pem {
         }
     }
 
-    /// The file, if it is one: sqlx takes a variable's text for the PEM itself if it looks like that.
+    /// The file; `None` if the value is itself a text in PEM form, by the same test as sqlx's.
     fn file(&self) -> Option<PathBuf> {
         let text = self.value.trim();
         let is_inline = text.starts_with("-----BEGIN") && text.ends_with("-----");
@@ -66,35 +64,35 @@ impl Pem {
         }
     }
 
-    /// The content, if `is_valid` has nothing to say against it.
-    fn problem(&self, kind: &str, is_valid: impl Fn(&[u8]) -> bool) -> Option<Problem> {
+    /// Why the content cannot be used: it cannot be read, or `is_valid` rejects it.
+    fn problem(&self, kind: &str, is_valid: impl Fn(&[u8]) -> bool) -> Option<TlsProblem> {
         let content = match self.file() {
             None => Cow::Borrowed(self.value.as_bytes()),
             Some(file) => match fs::read(file) {
                 Ok(content) => content.into(),
                 Err(error) => {
                     let name = self.name();
-                    return Some(Problem(format!(
+                    return Some(TlsProblem(format!(
                         "cannot read the {kind} {name}: {error}; correct the path, or let rosterd's user read the file"
                     )));
                 }
             },
         };
         (!is_valid(&content)).then(|| {
-            Problem(format!(
-                "the {kind} {} is not in PEM form, or not valid; give the right file",
+            TlsProblem(format!(
+                "the {kind} {} is not in PEM form, or not valid; name a valid file",
                 self.name()
             ))
         })
     }
 }
 
-impl Files {
+impl TlsFiles {
     pub(super) fn new(url: Option<&Url>, mode: PgSslMode) -> Self {
         let verifies = matches!(mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull);
         let is_tls = verifies || matches!(mode, PgSslMode::Require);
         let find =
-            |is_read: bool, names, variable| is_read.then(|| Pem::find(url, names, variable)).flatten();
+            |is_read: bool, names, variable| is_read.then(|| PemSource::find(url, names, variable)).flatten();
         Self {
             root: find(verifies, ["sslrootcert", "ssl-root-cert", "ssl-ca"], "PGSSLROOTCERT"),
             certificate: find(is_tls, ["sslcert", "ssl-cert", "sslcert"], "PGSSLCERT"),
@@ -102,8 +100,8 @@ impl Files {
         }
     }
 
-    /// What is wrong with them, if anything.
-    pub(super) fn problem(&self) -> Option<Problem> {
+    /// The first problem of these files.
+    pub(super) fn problem(&self) -> Option<TlsProblem> {
         let is_root = |content: &[u8]| {
             let mut store = RootCertStore::empty();
             let mut certificates = CertificateDer::pem_slice_iter(content);
@@ -115,64 +113,68 @@ impl Files {
         let certificate = || self.certificate.as_ref()?.problem("client certificate", is_certificate);
         let key = || self.key.as_ref()?.problem("client key", is_key);
         let pair = || {
-            let advice = "sslcert and sslkey need each other; set both in database.url, or neither";
-            (self.certificate.is_some() != self.key.is_some()).then(|| Problem(advice.to_owned()))
+            let text = "only one of sslcert and sslkey is set; set both in database.url, or neither";
+            (self.certificate.is_some() != self.key.is_some()).then(|| TlsProblem(text.to_owned()))
         };
         root().or_else(pair).or_else(certificate).or_else(key)
     }
 }
 
-impl Problem {
-    /// What is wrong with the server's certificate or the handshake; none if the error is of another kind.
-    pub(super) fn of(error: &sqlx::Error, target: &Target) -> Option<Self> {
-        let error = handshake(error)?;
+impl TlsProblem {
+    /// The problem of the server's certificate or of the handshake; `None` if the error is of another kind.
+    pub(super) fn of(error: &sqlx::Error, host: &str) -> Option<Self> {
+        let error = handshake_error(error)?;
         let rustls::Error::InvalidCertificate(refused) = error else {
             return Some(Self(format!("the TLS handshake failed: {error}; check the server's TLS settings")));
         };
-        let host = target.host();
-        let kind = if host.parse::<std::net::IpAddr>().is_ok() { "IP" } else { "DNS" };
-        let name = format!("subjectAltName={kind}:{host}");
-        Some(Self(match refused {
-            CertificateError::UnknownIssuer => {
-                "the server's certificate is not signed by a trusted authority; set sslrootcert in database.url to the \
-                 file of the CA certificate that signed it (if it is self-signed: of that certificate)"
-                    .to_owned()
-            }
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                let names = match refused {
-                    CertificateError::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
-                        format!("is for {}, not for {host}", presented.join(", "))
-                    }
-                    _ => format!("has no subjectAltName for {host} (its common name does not count)"),
-                };
-                format!(
-                    "the server's certificate {names}; set the host in database.url to a name in the certificate, give the \
-                     server a certificate with {name}, or, without checking the name, set sslmode=verify-ca"
-                )
-            }
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                "the server's certificate has expired; renew it".to_owned()
-            }
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                "the server's certificate is not valid yet; check the clocks of the server and of this machine".to_owned()
-            }
-            CertificateError::Other(other) if other.0.to_string() == "CaUsedAsEndEntity" => format!(
-                "the server's certificate is a CA certificate, as `openssl req -x509` makes by default; make it again with \
-                 -addext basicConstraints=critical,CA:FALSE -addext {name}, and set sslrootcert in database.url to a copy \
-                 of it, or sign a certificate for the server with a CA of your own"
-            ),
-            CertificateError::Other(other) if other.0.to_string().starts_with("UnsupportedCertVersion") => format!(
-                "the server's certificate has X.509 version 1; make it again with extensions, which gives it version 3 \
-                 (`openssl x509 -req … -extfile FILE`, with {name} in FILE)"
-            ),
-            CertificateError::Other(other) => format!("the server's certificate is not valid: {}", other.0),
-            other => format!("the server's certificate is not valid: {other}"),
-        }))
+        Some(Self(certificate_problem(refused, host)))
     }
 }
 
-/// The error of a TLS handshake, which sqlx hands on as one of the connection.
-pub(super) fn handshake(error: &sqlx::Error) -> Option<&rustls::Error> {
+/// Why the server's certificate is refused, and what to do.
+fn certificate_problem(refused: &CertificateError, host: &str) -> String {
+    let kind = if host.parse::<std::net::IpAddr>().is_ok() { "IP" } else { "DNS" };
+    let name = format!("subjectAltName={kind}:{host}");
+    match refused {
+        CertificateError::UnknownIssuer => {
+            "the server's certificate is not signed by a trusted authority; set sslrootcert in database.url to the file of \
+             the CA certificate that signed it (if it is self-signed: to the file of that certificate)"
+                .to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            let names = match refused {
+                CertificateError::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
+                    format!("is for {}, not for {host}", presented.join(", "))
+                }
+                _ => format!("has no subjectAltName for {host} (its common name does not count)"),
+            };
+            format!(
+                "the server's certificate {names}; set the host in database.url to a name in the certificate, give the \
+                 server a certificate with {name}, or, without checking the name, set sslmode=verify-ca"
+            )
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the server's certificate has expired; renew it".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "the server's certificate is not valid yet; check the clocks of the server and of this machine".to_owned()
+        }
+        CertificateError::Other(other) if other.0.to_string() == "CaUsedAsEndEntity" => format!(
+            "the server's certificate is a CA certificate, as `openssl req -x509` makes by default; make it again with \
+             -addext basicConstraints=critical,CA:FALSE -addext {name}, and set sslrootcert in database.url to a copy of \
+             it, or sign a certificate for the server with your own CA"
+        ),
+        CertificateError::Other(other) if other.0.to_string().starts_with("UnsupportedCertVersion") => format!(
+            "the server's certificate has X.509 version 1; make it again with extensions, which gives it version 3 \
+             (`openssl x509 -req … -extfile FILE`, with {name} in FILE)"
+        ),
+        CertificateError::Other(other) => format!("the server's certificate is not valid: {}", other.0),
+        other => format!("the server's certificate is not valid: {other}"),
+    }
+}
+
+/// The error of a TLS handshake, which sqlx wraps in an error of the connection.
+pub(super) fn handshake_error(error: &sqlx::Error) -> Option<&rustls::Error> {
     match error {
         sqlx::Error::Io(error) => error.get_ref()?.downcast_ref(),
         sqlx::Error::Tls(error) => error.downcast_ref(),

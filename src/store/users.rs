@@ -2,37 +2,27 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::error::ensure_rows;
-use super::table::{Fingerprint, Table, to_json};
-use super::{Connections, Session, Store, StoreError};
-use crate::roster::{AccountId, Field, Mirrored, User, Write};
+use chrono::{DateTime, Utc};
 
-impl Table for User {
-    async fn fingerprints(
-        pool: &Connections,
-        account: AccountId,
-        ids: &[i64],
-    ) -> Result<HashMap<i64, Fingerprint>, StoreError> {
-        let rows = sqlx::query!(
-            r#"SELECT id, content_hash, deleted_at IS NOT NULL AS "deleted!"
-                 FROM roster.users
-                WHERE account_id = $1 AND id = ANY($2)"#,
-            account.0,
-            ids,
-        )
-        .fetch_all(pool)
-        .await?;
-        Ok(rows
-            .into_iter()
-            .map(|r| (r.id, Fingerprint { hash: r.content_hash, deleted: r.deleted }))
-            .collect())
-    }
+use super::database::Store;
+use super::error::StoreError;
+use super::error::ensure_rows;
+use super::pool::Pool;
+use super::session::Session;
+use super::table::{MirrorTable, RowDigest, common_statements, to_json};
+use crate::roster::{AccountId, Field, MirrorRow, RowWrite, User};
+
+impl MirrorTable for User {
+    common_statements!(
+        "roster.users",
+        ", is_active = false, event_type = 'user.deleted', valid_from = $4, occurred_at = $4"
+    );
 
     async fn rows(
         connection: &mut Session,
         account: AccountId,
         ids: &[i64],
-    ) -> Result<HashMap<i64, Mirrored<Self>>, StoreError> {
+    ) -> Result<HashMap<i64, MirrorRow<Self>>, StoreError> {
         let rows = sqlx::query!(
             r#"SELECT id, first_name, last_name, email, telephone, timezone, weekly_capacity,
                       has_access_to_all_future_projects, is_contractor, is_active, roles, access_roles,
@@ -76,81 +66,87 @@ impl Table for User {
                 created_at: r.created_at.into(),
                 updated_at: r.updated_at.into(),
             };
-            (r.id, Mirrored { record, version: r.version, hash: r.content_hash, deleted: r.deleted })
+            (r.id, MirrorRow { record, version: r.version, hash: r.content_hash, deleted: r.deleted })
         });
         Ok(mirrored.collect())
     }
 
-    async fn upsert(
+    async fn end_versions(
         connection: &mut Session,
         account: AccountId,
-        writes: &[Write<Self>],
+        ids: &[i64],
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        sqlx::query!(
+            "INSERT INTO roster.user_history
+                    (account_id, id, version, event_type, valid_from, valid_to, occurred_at,
+                     first_name, last_name, email, telephone, timezone, weekly_capacity,
+                     has_access_to_all_future_projects, is_contractor, is_active, roles, access_roles, permissions_claims,
+                     is_admin, is_project_manager, can_see_rates, can_create_projects, can_create_invoices,
+                     calendar_integration_enabled, calendar_integration_source, employee_id, default_hourly_rate,
+                     cost_rate, created_at)
+             SELECT account_id, id, version, event_type, valid_from, $3, occurred_at,
+                    first_name, last_name, email, telephone, timezone, weekly_capacity,
+                    has_access_to_all_future_projects, is_contractor, is_active, roles, access_roles, permissions_claims,
+                    is_admin, is_project_manager, can_see_rates, can_create_projects, can_create_invoices,
+                    calendar_integration_enabled, calendar_integration_source, employee_id, default_hourly_rate,
+                    cost_rate, created_at
+               FROM roster.users WHERE account_id = $1 AND id = ANY($2)",
+            account.0,
+            ids,
+            now,
+        )
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+
+    async fn update(
+        connection: &mut Session,
+        account: AccountId,
+        writes: &[&RowWrite<'_, Self>],
+        now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let written = sqlx::query!(
-            r#"INSERT INTO roster.users
-                      (account_id, id, first_name, last_name, email, telephone, timezone, weekly_capacity,
+            r#"UPDATE roster.users AS row
+                  SET (first_name, last_name, email, telephone, timezone, weekly_capacity,
                        has_access_to_all_future_projects, is_contractor, is_active, roles, access_roles,
                        permissions_claims, is_admin, is_project_manager, can_see_rates, can_create_projects,
                        can_create_invoices, calendar_integration_enabled, calendar_integration_source,
-                       employee_id, default_hourly_rate, cost_rate, avatar_url, created_at, updated_at,
-                       raw, version, content_hash, synced_at)
-               SELECT $1, id, first_name, last_name, email, telephone, timezone, weekly_capacity,
-                      has_access_to_all_future_projects, is_contractor, is_active, roles, access_roles,
-                      permissions_claims, is_admin, is_project_manager, can_see_rates, can_create_projects,
-                      can_create_invoices, calendar_integration_enabled, calendar_integration_source,
-                      employee_id, default_hourly_rate, cost_rate, avatar_url, created_at, updated_at,
-                      raw, version, content_hash, now()
-                 FROM json_populate_recordset(NULL::roster.users, $2::text::json)
-               ON CONFLICT (account_id, id) DO UPDATE SET
-                      (first_name, last_name, email, telephone, timezone, weekly_capacity,
-                       has_access_to_all_future_projects, is_contractor, is_active, roles, access_roles,
-                       permissions_claims, is_admin, is_project_manager, can_see_rates, can_create_projects,
-                       can_create_invoices, calendar_integration_enabled, calendar_integration_source,
-                       employee_id, default_hourly_rate, cost_rate, avatar_url, created_at, updated_at,
-                       raw, version, content_hash, synced_at, deleted_at) =
-                      (EXCLUDED.first_name, EXCLUDED.last_name, EXCLUDED.email, EXCLUDED.telephone,
-                       EXCLUDED.timezone, EXCLUDED.weekly_capacity,
-                       EXCLUDED.has_access_to_all_future_projects, EXCLUDED.is_contractor, EXCLUDED.is_active,
-                       EXCLUDED.roles, EXCLUDED.access_roles, EXCLUDED.permissions_claims, EXCLUDED.is_admin,
-                       EXCLUDED.is_project_manager, EXCLUDED.can_see_rates, EXCLUDED.can_create_projects,
-                       EXCLUDED.can_create_invoices, EXCLUDED.calendar_integration_enabled,
-                       EXCLUDED.calendar_integration_source, EXCLUDED.employee_id,
-                       EXCLUDED.default_hourly_rate, EXCLUDED.cost_rate, EXCLUDED.avatar_url,
-                       EXCLUDED.created_at, EXCLUDED.updated_at, EXCLUDED.raw, EXCLUDED.version,
-                       EXCLUDED.content_hash, EXCLUDED.synced_at, NULL)"#,
+                       employee_id, default_hourly_rate, cost_rate, avatar_url, created_at, updated_at, raw,
+                       version, content_hash, synced_at, deleted_at, event_type, valid_from, occurred_at) =
+                      (it.first_name, it.last_name, it.email, it.telephone, it.timezone, it.weekly_capacity,
+                       it.has_access_to_all_future_projects, it.is_contractor, it.is_active, it.roles,
+                       it.access_roles, it.permissions_claims, it.is_admin, it.is_project_manager,
+                       it.can_see_rates, it.can_create_projects, it.can_create_invoices,
+                       it.calendar_integration_enabled, it.calendar_integration_source, it.employee_id,
+                       it.default_hourly_rate, it.cost_rate, it.avatar_url, it.created_at, it.updated_at,
+                       it.raw, it.version, it.content_hash, now(),
+                       NULL,
+                       -- A write without an event keeps the version.
+                       coalesce(it.event_type, row.event_type),
+                       CASE WHEN it.event_type IS NULL THEN row.valid_from ELSE $3 END,
+                       coalesce(it.occurred_at, row.occurred_at))
+                 FROM json_populate_recordset(NULL::roster.users, $2::text::json) AS it
+                WHERE row.account_id = $1 AND row.id = it.id"#,
             account.0,
-            to_json(writes),
+            to_json(writes, now),
+            now,
         )
         .execute(connection)
         .await?;
         ensure_rows("roster.users", writes.len(), written.rows_affected())
     }
-
-    async fn bury(
-        connection: &mut Session,
-        account: AccountId,
-        ids: &[i64],
-        versions: &[i64],
-    ) -> Result<(), StoreError> {
-        let buried = sqlx::query!(
-            "UPDATE roster.users AS row
-                SET deleted_at = now(), is_active = false, version = gone.version, synced_at = now()
-               FROM UNNEST($2::bigint[], $3::bigint[]) AS gone (id, version)
-              WHERE row.account_id = $1 AND row.id = gone.id AND row.deleted_at IS NULL",
-            account.0,
-            ids,
-            versions,
-        )
-        .execute(connection)
-        .await?;
-        ensure_rows("roster.users", ids.len(), buried.rows_affected())
-    }
 }
 
 impl Store {
-    /// Leaves those ids that neither a row of `roster.users` nor one of `roster.user_assignments` has.
-    pub async fn retain_new_users(&self, account: AccountId, ids: &mut Vec<i64>) -> Result<(), StoreError> {
-        let known = self.fingerprints::<User>(account, ids).await?;
+    /// Retains the ids that occur neither in `roster.users` nor as `user_id` in `roster.user_assignments`.
+    pub(crate) async fn retain_new_users(
+        &self,
+        account: AccountId,
+        ids: &mut Vec<i64>,
+    ) -> Result<(), StoreError> {
+        let known = self.row_digests::<User>(account, ids).await?;
         ids.retain(|id| !known.contains_key(id));
         if ids.is_empty() {
             return Ok(());
@@ -164,5 +160,16 @@ impl Store {
         let named: HashSet<i64> = named.fetch_all(&self.pool).await?.into_iter().collect();
         ids.retain(|id| !named.contains(id));
         Ok(())
+    }
+
+    /// All users of the account without deleted ones.
+    pub async fn live_users(&self, account: AccountId) -> Result<Vec<User>, StoreError> {
+        let ids = sqlx::query_scalar!(
+            "SELECT id FROM roster.users WHERE account_id = $1 AND deleted_at IS NULL ORDER BY id",
+            account.0
+        );
+        let ids = ids.fetch_all(&self.pool).await?;
+        let rows = self.rows::<User>(account, &ids).await?;
+        Ok(rows.into_values().filter(|row| !row.deleted).map(|row| row.record).collect())
     }
 }

@@ -1,28 +1,22 @@
-//! The only place that knows both sides: what Harvest says and what the database holds.
+//! One sync cycle: the only module that knows both what Harvest lists and what the database holds.
+//!
+//! Imports point one way: `run → {rates, user, deletions} → confirm → {read_list, count_check} → cycle → mirror → report →
+//! error`.
 
-pub mod apply;
-pub mod budget;
+pub mod absent_rates;
 pub mod cycle;
-pub mod dry_run;
-pub mod finding;
-pub mod health;
-pub mod polls;
-pub mod probe;
+pub mod error;
+pub mod mirror;
+pub mod rates;
 pub mod report;
-pub mod retention;
-pub mod schedule;
-pub mod sink;
-pub mod tokens;
+pub mod user;
 pub mod verify;
-pub mod worker;
+pub mod wake;
 
-mod absent_rates;
 mod company;
+mod confirm;
+mod count_check;
 mod deletions;
-mod histories;
-mod judge;
-mod person;
-mod refused;
-mod requests;
-mod walk;
-mod writer;
+mod lookups;
+pub(crate) mod read_list;
+mod run;

@@ -1,4 +1,4 @@
-//! What a cycle did, and its one log line.
+//! The result of a cycle, and its log line.
 
 use std::time::Duration;
 
@@ -7,40 +7,98 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::cycle::CycleError;
-use super::schedule::Mode;
+use super::error::CycleError;
 use crate::roster::{AccountId, Resource};
 use crate::store::state::CycleRow;
-use crate::telemetry::{count, meters};
+use crate::telemetry::{count, instruments};
 
-/// What was read and changed of one list.
+/// The extent of a cycle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CycleMode {
+    /// Reads what changed since the watermark.
+    Incremental,
+    /// Reads everything.
+    Full,
+    /// Stores the answer to a write to Harvest.
+    Write,
+}
+
+impl CycleMode {
+    /// The name in tables, events and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Incremental => "incremental",
+            Self::Full => "full",
+            Self::Write => "write",
+        }
+    }
+}
+
+/// Numbers of records of one list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// Records read.
+    /// Records read from Harvest.
     pub seen: u64,
-    /// Records that made an event.
+    /// Records with an event.
     pub changed: u64,
-    /// Rows refreshed without one.
+    /// Rows updated without an event.
     pub refreshed: u64,
     /// Records that cannot be read, or that PostgreSQL refused.
     pub rejected: u64,
-    /// Those that PostgreSQL refused.
+    /// Records that PostgreSQL refused.
     pub refused: u64,
     /// Deletions among the changes.
     pub deleted: u64,
-    /// Deletions that this cycle found and holds for a person.
+    /// Deletions that this cycle held for review.
     pub held: u64,
 }
 
-/// What a cycle did.
+/// Logs a successful cycle. `tracing` needs the level and the message as literals.
+macro_rules! finished {
+    ($level:ident, $report:ident, $next:ident, $($message:tt)+) => {
+        tracing::$level!(
+            event = "cycle.finished",
+            account_id = $report.account.0,
+            cycle_id = %$report.id,
+            mode = $report.mode.name(),
+            requests = $report.requests,
+            users_seen = $report.users.seen,
+            users_changed = $report.users.changed,
+            assignments_seen = $report.assignments.seen,
+            assignments_changed = $report.assignments.changed,
+            events = $report.events(),
+            duration_ms = $report.duration_ms(),
+            interval_ms = $next,
+            $($message)+
+        )
+    };
+}
+/// Logs a failed cycle.
+macro_rules! failed {
+    ($level:ident, $event:literal, $report:ident, $next:ident, $error:ident, $message:literal) => {
+        tracing::$level!(
+            event = $event,
+            account_id = $report.account.0,
+            cycle_id = %$report.id,
+            mode = $report.mode.name(),
+            error = %crate::telemetry::chain($error),
+            retry_in_ms = $next,
+            requests = $report.requests,
+            duration_ms = $report.duration_ms(),
+            $message
+        )
+    };
+}
+
+/// The result of a cycle.
 #[derive(Debug)]
-pub struct Report {
-    /// Names the cycle in events, tables and logs.
+pub struct CycleReport {
+    /// The cycle's id in events, tables and logs.
     pub id: Uuid,
     /// The account.
     pub account: AccountId,
-    /// How much was read: an incremental cycle may have turned into a full one.
-    pub mode: Mode,
+    /// The mode at the end: an incremental cycle can turn into a full one.
+    pub mode: CycleMode,
     /// When it began.
     pub started_at: DateTime<Utc>,
     /// When it ended.
@@ -53,13 +111,13 @@ pub struct Report {
     pub assignments: Counts,
     /// Billable and cost rates.
     pub rates: Counts,
-    /// Whether it was good, once it has ended.
+    /// The outcome, once the cycle has ended.
     pub outcome: Result<(), CycleError>,
 }
 
-impl Report {
-    /// A cycle that begins.
-    pub fn new(account: AccountId, mode: Mode, started_at: DateTime<Utc>) -> Self {
+impl CycleReport {
+    /// The report of a cycle that starts.
+    pub fn new(account: AccountId, mode: CycleMode, started_at: DateTime<Utc>) -> Self {
         Self {
             id: Uuid::new_v4(),
             account,
@@ -88,7 +146,7 @@ impl Report {
         self.users.changed + self.assignments.changed + self.rates.changed
     }
 
-    /// Deletions that this cycle holds for a person.
+    /// Deletions that this cycle held for review.
     pub fn held(&self) -> u64 {
         self.users.held + self.assignments.held + self.rates.held
     }
@@ -107,14 +165,14 @@ impl Report {
         }
     }
 
-    /// Counts the cycle, for `/metrics`.
+    /// Records the cycle in `/metrics`.
     pub fn count(&self) {
         let took = u64::try_from(self.duration_ms()).map(Duration::from_millis).unwrap_or_default();
         let ended_at = self.finished_at.unwrap_or(self.started_at).timestamp();
-        meters::cycle(self.account.0, self.mode.name(), self.outcome_name(), took, ended_at);
+        instruments::cycle(self.account.0, self.mode.name(), self.outcome_name(), took, ended_at);
     }
 
-    /// As `roster.cycles` has it.
+    /// The row of `roster.cycles`.
     pub(super) fn row(&self) -> CycleRow {
         let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let outcome = self.finished_at.map(|_| self.outcome_name());
@@ -149,11 +207,11 @@ impl Report {
         })
     }
 
-    /// For whoever asked for it.
+    /// The summary that `rosterd sync` prints.
     pub fn summary(&self) -> String {
         let what = match self.mode {
-            Mode::Full => "everything",
-            Mode::Incremental => "what changed",
+            CycleMode::Full => "everything",
+            CycleMode::Incremental | CycleMode::Write => "what changed",
         };
         let deleted = match self.users.deleted + self.assignments.deleted {
             0 => String::new(),
@@ -183,69 +241,39 @@ impl Report {
         self.finished_at.map_or(0, |end| (end - self.started_at).num_milliseconds())
     }
 
-    /// Says it once, with the interval to the next poll, or the wait until the next try: `info` when something changed or
-    /// everything was read (or it is time for a heartbeat), `debug` when idle, `warn` when it failed and will be tried
-    /// again, `error` when only a person can help. Tells whether it was said louder than `debug`.
+    /// Logs the cycle. `next` is the time to the next poll, or to the next attempt after a failure. The level is `info` if
+    /// anything changed, after a full read, or for the hourly heartbeat; `debug` if idle; `warn` if the cycle failed and will be
+    /// tried again; `error` if only an administrator can fix the cause. Returns whether the level was above `debug`.
     pub fn log(&self, next: Option<Duration>, heartbeat: bool) -> bool {
         let next = next.map(|next| u64::try_from(next.as_millis()).unwrap_or(u64::MAX));
-        macro_rules! finished {
-            ($level:ident, $($message:tt)+) => {
-                tracing::$level!(
-                    event = "cycle.finished",
-                    account_id = self.account.0,
-                    cycle_id = %self.id,
-                    mode = self.mode.name(),
-                    requests = self.requests,
-                    users_seen = self.users.seen,
-                    users_changed = self.users.changed,
-                    assignments_seen = self.assignments.seen,
-                    assignments_changed = self.assignments.changed,
-                    events = self.events(),
-                    duration_ms = self.duration_ms(),
-                    interval_ms = next,
-                    $($message)+
-                )
-            };
-        }
-        macro_rules! failed {
-            ($level:ident, $event:literal, $error:ident, $message:literal) => {
-                tracing::$level!(
-                    event = $event,
-                    account_id = self.account.0,
-                    cycle_id = %self.id,
-                    mode = self.mode.name(),
-                    error = %crate::telemetry::chain($error),
-                    retry_in_ms = next,
-                    requests = self.requests,
-                    duration_ms = self.duration_ms(),
-                    $message
-                )
-            };
-        }
         match &self.outcome {
-            Ok(()) if self.wrote() || heartbeat || self.mode == Mode::Full => finished!(
+            Ok(()) if self.wrote() || heartbeat || self.mode == CycleMode::Full => finished!(
                 info,
+                self,
+                next,
                 "cycle finished: {} and {} changed, {} of them deleted",
                 count(self.users.changed, "user"),
                 count(self.assignments.changed, "assignment"),
                 self.users.deleted + self.assignments.deleted
             ),
             Ok(()) => {
-                finished!(debug, "cycle finished: nothing changed");
+                finished!(debug, self, next, "cycle finished: nothing changed");
                 return false;
             }
             Err(CycleError::Stopped) => tracing::info!(
                 account_id = self.account.0,
                 cycle_id = %self.id,
-                "cycle left off at a page's end: stopping"
+                "cycle stopped after a page: the process is stopping"
             ),
             Err(error) if error.is_credentials() => failed!(
                 error,
                 "credentials.refused",
+                self,
+                next,
                 error,
-                "cycle failed until an administrator acts: `rosterd check` says how"
+                "cycle failed; an administrator must act: run `rosterd check`"
             ),
-            Err(error) => failed!(warn, "cycle.failed", error, "cycle failed: trying again"),
+            Err(error) => failed!(warn, "cycle.failed", self, next, error, "cycle failed; trying again"),
         }
         true
     }

@@ -1,4 +1,4 @@
-# Stands in for gcr.io/distroless/cc-debian12:nonroot where no registry has it; see tests/images/make.
+# Stand-in for gcr.io/distroless/cc-debian12:nonroot if no registry has it; see tests/images/make.
 FROM scratch
 ADD root.tar /
 ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin

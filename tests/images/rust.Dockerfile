@@ -1,4 +1,4 @@
-# Stands in for rust:…-slim-bookworm where no registry has it; see tests/images/make.
+# Stand-in for rust:…-slim-bookworm if no registry has it; see tests/images/make.
 FROM scratch
 ADD root.tar /
 ENV CARGO_HOME=/usr/local/cargo

@@ -1,4 +1,4 @@
-//! The program itself: what a person types, what comes back, and how it ends.
+//! The `rosterd` program: its commands, their output, exit codes and signals.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ async fn number(url: &str, query: &'static str) -> i64 {
 }
 
 #[tokio::test]
-async fn an_empty_database_and_a_token_are_all_it_takes() {
+async fn sync_needs_only_an_empty_database_and_a_token() {
     let (sim, database) = (sim().await, TestDatabase::blank().await);
     let program = Program::new(&sim, database.url());
     program.call(&["check"]).await.expect(0);
@@ -44,7 +44,7 @@ async fn an_empty_database_and_a_token_are_all_it_takes() {
 }
 
 #[tokio::test]
-async fn a_dry_run_prints_the_plan_and_writes_nothing() {
+async fn dry_run_prints_the_plan_and_writes_nothing() {
     let (sim, database) = (sim().await, TestDatabase::blank().await);
     let program = Program::new(&sim, database.url());
     let plan = program.call(&["sync", "--dry-run"]).await;
@@ -67,14 +67,14 @@ async fn a_dry_run_prints_the_plan_and_writes_nothing() {
 }
 
 #[tokio::test]
-async fn each_failure_has_its_code_and_one_sentence_without_a_secret() {
+async fn each_failure_has_an_exit_code_and_one_sentence_without_secrets() {
     let (sim, database) = (sim().await, TestDatabase::new().await);
-    let nobody = "postgres://rosterd:hunter2@127.0.0.1:1/roster";
+    let unreachable = "postgres://rosterd:hunter2@127.0.0.1:1/roster";
     let secret = "987654.pt.wrong-token-canary";
     let cases: [(&str, &str, &str, i32, &str); 9] = [
         ("a wrong token", "HARVEST_ACCESS_TOKEN", secret, 77, "refused the token"),
         ("a wrong account", "HARVEST_ACCOUNT_ID", "999999", 77, "does not know account 999999"),
-        ("no database", "DATABASE_URL", nobody, 69, "cannot connect to PostgreSQL at 127.0.0.1:1 "),
+        ("no database", "DATABASE_URL", unreachable, 69, "cannot connect to PostgreSQL at 127.0.0.1:1 "),
         ("no Harvest", "HARVEST_BASE_URL", "http://127.0.0.1:1/v2", 69, "no answer from Harvest"),
         ("a nonsense setting", "ROSTERD__SYNC__POLL_INTERVAL", "banana", 78, "sync.poll_interval"),
         ("an unknown setting", "ROSTERD__SYNC__POL_INTERVAL", "60s", 78, "did you mean"),
@@ -82,23 +82,23 @@ async fn each_failure_has_its_code_and_one_sentence_without_a_secret() {
         ("a nonsense database", "DATABASE_URL", "mysql://root:hunter2@db/x", 78, "postgres://"),
         ("a base URL in clear", "HARVEST_BASE_URL", "http://api.example.com/v2", 78, "https"),
     ];
-    for (what, key, value, code, words) in cases {
+    for (case, key, value, code, words) in cases {
         let mut program = Program::new(&sim, database.url());
         program.set(key, value);
         let called = program.call(&["sync"]).await;
         let sentence = called.expect(code).sentence();
-        assert!(sentence.starts_with("rosterd: ") && sentence.contains(words), "{what}: {sentence}");
+        assert!(sentence.starts_with("rosterd: ") && sentence.contains(words), "{case}: {sentence}");
         for canary in ["hunter2", "canary", "panicked", "RUST_BACKTRACE"] {
-            assert!(!called.stderr().contains(canary), "{what}: {}", called.stderr());
+            assert!(!called.stderr().contains(canary), "{case}: {}", called.stderr());
         }
-        assert!(called.stdout().is_empty(), "{what}: {}", called.stdout());
+        assert!(called.stdout().is_empty(), "{case}: {}", called.stdout());
         let checked = program.call(&["check"]).await;
-        assert!(checked.expect(code).stdout().contains('✗'), "{what}: {}", checked.stdout());
+        assert!(checked.expect(code).stdout().contains('✗'), "{case}: {}", checked.stdout());
     }
 }
 
 #[tokio::test]
-async fn the_daemon_follows_the_company_says_it_is_ready_and_stops_when_asked() {
+async fn daemon_mirrors_changes_reports_ready_and_stops_on_sigterm() {
     let (sim, database) = (sim().await, TestDatabase::blank().await);
     let mut program = Program::new(&sim, database.url());
     program.set("RUST_LOG", "trace");
@@ -109,13 +109,13 @@ async fn the_daemon_follows_the_company_says_it_is_ready_and_stops_when_asked() 
     assert_eq!((&first["mode"], &first["events"]), (&"full".into(), &60.into()));
     program.call(&["health"]).await.expect(0);
     assert!(program.call(&["health", "--ready"]).await.expect(0).stdout().contains("\"synced\""));
-    // Beside a daemon there is no second writer: it is asked to do it.
+    // While the daemon runs, `sync` delegates to it.
     assert!(program.call(&["sync"]).await.expect(0).stdout().contains("what changed read"));
 
-    let user = sim.hire("Zelda", "Canaryname");
+    let user = sim.create_user("Zelda", "Canaryname");
     while daemon.until("cycle.finished").await["events"] == 0 {}
-    let told = "SELECT count(*) FROM roster.outbox WHERE type = 'user.created'";
-    assert_eq!(number(database.url(), told).await, 21);
+    let created_users = "SELECT count(*) FROM roster.outbox WHERE type = 'user.created'";
+    assert_eq!(number(database.url(), created_users).await, 21);
     daemon.signal("-TERM");
     assert_eq!(daemon.ended().await, Some(0));
     daemon.until("daemon.stopped").await;
@@ -125,12 +125,12 @@ async fn the_daemon_follows_the_company_says_it_is_ready_and_stops_when_asked() 
     for canary in ["Zelda", "Canaryname", email.trim_matches('"'), &sim.token()] {
         assert!(!log.contains(canary), "{canary} is in the log");
     }
-    let holder = "SELECT count(*) FROM roster.accounts WHERE holder IS NOT NULL";
-    assert_eq!(number(database.url(), holder).await, 0, "the lease is given back");
+    let held_leases = "SELECT count(*) FROM roster.accounts WHERE holder IS NOT NULL";
+    assert_eq!(number(database.url(), held_leases).await, 0, "the daemon did not release the lease");
 }
 
 #[tokio::test]
-async fn a_killed_daemon_is_followed_by_one_that_takes_over_and_tells_nothing_twice() {
+async fn daemon_started_after_a_kill_takes_over_and_emits_no_event_twice() {
     let (sim, database) = (sim().await, TestDatabase::blank().await);
     let program = Program::new(&sim, database.url());
     let mut first = program.start();
@@ -139,18 +139,18 @@ async fn a_killed_daemon_is_followed_by_one_that_takes_over_and_tells_nothing_tw
     first.ended().await;
     let mut second = program.start();
     second.until("lease.acquired").await;
-    sim.hire("Yan", "Young");
+    sim.create_user("Yan", "Later");
     while number(database.url(), "SELECT seq FROM roster.outbox_head").await < 61 {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(number(database.url(), "SELECT epoch FROM roster.accounts").await, epoch + 1);
-    assert!(sim.most_in_any_window(Duration::from_secs(15)) <= 100);
+    assert!(sim.max_requests_in_window(Duration::from_secs(15)) <= 100);
     second.signal("-TERM");
     assert_eq!(second.ended().await, Some(0));
 }
 
 #[tokio::test]
-async fn a_pause_that_harvest_asked_for_does_not_keep_the_daemon_from_stopping() {
+async fn sigint_during_a_rate_limit_pause_stops_the_daemon() {
     let (sim, database) = (sim().await, TestDatabase::blank().await);
     sim.inject(Fault::html(429).retry_after(RetryAfter::Seconds(120)).forever());
     let mut daemon = Program::new(&sim, database.url()).start();
@@ -161,7 +161,7 @@ async fn a_pause_that_harvest_asked_for_does_not_keep_the_daemon_from_stopping()
 }
 
 #[tokio::test]
-async fn a_refused_token_or_an_absent_harvest_does_not_end_the_daemon() {
+async fn daemon_survives_a_refused_token_and_an_outage_of_harvest() {
     let (sim, database) = (sim().await, TestDatabase::blank().await);
     sim.inject(Fault::html(401).times(2));
     let mut daemon = Program::new(&sim, database.url()).start();
@@ -173,7 +173,7 @@ async fn a_refused_token_or_an_absent_harvest_does_not_end_the_daemon() {
 }
 
 #[tokio::test]
-async fn a_command_beside_a_daemon_that_uses_the_whole_budget_gets_its_share() {
+async fn check_while_a_first_read_uses_the_whole_budget_gets_permits() {
     let sim = Sim::start(Company::seeded(5, 400, 400), Options { limit: None, ..Options::default() })
         .await
         .unwrap();
@@ -187,21 +187,25 @@ async fn a_command_beside_a_daemon_that_uses_the_whole_budget_gets_its_share() {
         .set("ROSTERD__RATE_LIMIT__RESERVE", "0");
     let mut daemon = program.start();
     daemon.until("lease.acquired").await;
-    let all = "SELECT coalesce(sum(permits), 0)::bigint FROM roster.permits";
-    while number(database.url(), all).await < 20 {
+    // More requests than a window permits, so the read has to wait for permits from here on.
+    while sim.requests().len() < 20 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     for _ in 0..2 {
         program.call(&["check"]).await.expect(0);
     }
-    assert_eq!(number(database.url(), "SELECT count(*) FROM roster.watermarks").await, 0, "it reads on");
-    assert!(sim.most_in_any_window(Duration::from_secs(2)) <= 20);
+    assert_eq!(
+        number(database.url(), "SELECT count(*) FROM roster.watermarks").await,
+        0,
+        "the first read ended before the checks"
+    );
+    assert!(sim.max_requests_in_window(Duration::from_secs(2)) <= 20);
     daemon.signal("-TERM");
     assert_eq!(daemon.ended().await, Some(0));
 }
 
 #[tokio::test]
-async fn sync_that_cannot_give_the_account_back_reports_the_cycles_own_result() {
+async fn sync_that_cannot_release_the_lease_reports_the_cycles_result() {
     let (sim, database) = (sim().await, TestDatabase::new().await);
     let refusal = "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
                    BEGIN RAISE EXCEPTION 'not now'; END $$;
@@ -212,14 +216,14 @@ async fn sync_that_cannot_give_the_account_back_reports_the_cycles_own_result() 
     let program = Program::new(&sim, database.url());
     let synced = program.call(&["sync"]).await;
     assert!(synced.expect(0).stdout().contains("20 users (20 changed)"), "{}", synced.stdout());
-    assert!(synced.stderr().contains("could not give the account back"), "{}", synced.stderr());
+    assert!(synced.stderr().contains("could not release the account's lease"), "{}", synced.stderr());
     sim.inject(Fault::html(401).forever());
     let refused = program.call(&["sync"]).await;
     assert!(refused.expect(77).sentence().contains("refused the token"), "{}", refused.stderr());
 }
 
 #[tokio::test]
-async fn completions_and_man_pages_are_written_without_any_settings() {
+async fn completions_and_man_pages_need_no_valid_settings() {
     let (sim, database) = (sim().await, TestDatabase::new().await);
     let mut program = Program::new(&sim, database.url());
     program.set("ROSTERD__SYNC__POLL_INTERVAL", "banana");
@@ -234,6 +238,6 @@ async fn completions_and_man_pages_are_written_without_any_settings() {
         let page = std::fs::read_to_string(dir.path().join(page)).unwrap();
         assert!(page.contains(".SH SYNOPSIS"), "{page}");
     }
-    let nowhere = program.call(&["man", "/nonexistent"]).await;
-    assert!(nowhere.expect(70).sentence().contains("cannot write man pages into /nonexistent"));
+    let failed = program.call(&["man", "/nonexistent"]).await;
+    assert!(failed.expect(70).sentence().contains("cannot write man pages into /nonexistent"));
 }

@@ -1,5 +1,5 @@
-//! A database that rosterd cannot use: each cause has its own sentence, at once, and exit code 78; only one that is
-//! unreachable ends with 69.
+//! A database that rosterd cannot use: each cause has its own error, without a wait, and exit code 78. An unreachable
+//! database has exit code 69.
 
 use std::fs;
 use std::process::Command;
@@ -15,14 +15,14 @@ use url::Url;
 use crate::cluster::Cluster;
 use crate::program::{Called, Program};
 
-/// Less than the pool waits for a connection, and much less than `run` waits for a server that is away.
-const AT_ONCE: Duration = Duration::from_secs(9);
+/// Less than the pool's connection timeout, and much less than `run` waits for an unreachable server.
+const ERROR_LIMIT: Duration = Duration::from_secs(9);
 
 async fn sim() -> Sim {
     Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap()
 }
 
-/// The cluster's URL with other parts.
+/// The cluster's URL with another user, password and database.
 fn url(cluster: &Cluster, user: &str, password: &str, database: &str) -> Url {
     let mut url = Url::parse(cluster.url()).unwrap();
     url.set_username(user).unwrap();
@@ -31,29 +31,29 @@ fn url(cluster: &Cluster, user: &str, password: &str, database: &str) -> Url {
     url
 }
 
-/// What is said to a person, which names each of these words and neither a password nor PostgreSQL's source.
+/// Expects each of these phrases in the output, and no password, library text or PostgreSQL source position.
 #[track_caller]
-fn expect_said(called: &Called, code: i32, words: &[&str]) {
-    let said = format!("{}{}", called.expect(code).stdout(), called.stderr());
-    for word in words {
-        assert!(said.contains(word), "no {word:?} in\n{said}");
+fn expect_error(called: &Called, code: i32, phrases: &[&str]) {
+    let output = format!("{}{}", called.expect(code).stdout(), called.stderr());
+    for phrase in phrases {
+        assert!(output.contains(phrase), "no {phrase:?} in\n{output}");
     }
-    for word in
+    for phrase in
         ["hunter2", "at line", "pool timed out", "error returned from database", "OtherError", "✓ database"]
     {
-        assert!(!said.contains(word), "{word:?} in\n{said}");
+        assert!(!output.contains(phrase), "{phrase:?} in\n{output}");
     }
 }
 
-/// All commands that need the database say so at once.
-async fn expect_refused(url: &str, words: &[&str]) {
+/// Every command that needs the database exits with 78 and these phrases.
+async fn expect_refused(url: &str, phrases: &[&str]) {
     let sim = sim().await;
     let program = Program::new(&sim, url);
     for command in ["check", "sync", "migrate", "run"] {
         let start = Instant::now();
         let called = program.call(&[command]).await;
-        expect_said(&called, 78, words);
-        assert!(start.elapsed() < AT_ONCE, "{command} took {:?}", start.elapsed());
+        expect_error(&called, 78, phrases);
+        assert!(start.elapsed() < ERROR_LIMIT, "{command} took {:?}", start.elapsed());
     }
 }
 
@@ -76,10 +76,10 @@ async fn refused_login_names_server_database_and_user() {
         ("jo", "hunter2", "absent", "CREATE DATABASE \"absent\""),
         ("jo", "hunter2", "closed", "GRANT CONNECT ON DATABASE \"closed\" TO \"jo\""),
     ];
-    for (user, password, database, words) in cases {
+    for (user, password, database, phrase) in cases {
         let (in_database, as_user) = (format!("database {database:?}"), format!("user {user:?}"));
         let url = url(&cluster, user, password, database);
-        expect_refused(url.as_str(), &[words, &server, &in_database, &as_user]).await;
+        expect_refused(url.as_str(), &[phrase, &server, &in_database, &as_user]).await;
     }
 }
 
@@ -92,9 +92,9 @@ async fn missing_privilege_names_database_user_and_object() {
     let (port, database) = (admin.port().unwrap().to_string(), admin.path().trim_start_matches('/'));
     let program = Program::new(&sim, url(&cluster, "jo", "hunter2", database).as_str());
     let denied = format!("permission denied for database {database}");
-    let words = ["lacks a privilege", denied.as_str(), "user \"jo\"", port.as_str()];
-    expect_said(&program.call(&["sync"]).await, 78, &words);
-    expect_said(&program.call(&["migrate"]).await, 78, &words);
+    let phrases = ["lacks a privilege", denied.as_str(), "user \"jo\"", port.as_str()];
+    expect_error(&program.call(&["sync"]).await, 78, &phrases);
+    expect_error(&program.call(&["migrate"]).await, 78, &phrases);
     let checked = program.call(&["check"]).await;
     assert!(checked.expect(78).stdout().contains("✗ schema"), "{}", checked.stdout());
 
@@ -104,11 +104,11 @@ async fn missing_privilege_names_database_user_and_object() {
     for command in [&["sync"][..], &["sync", "--dry-run"], &["verify"], &["check"], &["run"]] {
         let start = Instant::now();
         let called = program.call(command).await;
-        let said = format!("{}{}", called.expect(78).stdout(), called.stderr());
-        for words in ["may not write roster.accounts", "GRANT SELECT, INSERT", "user \"jo\"", &port] {
-            assert!(said.contains(words), "no {words:?} in {said}");
+        let output = format!("{}{}", called.expect(78).stdout(), called.stderr());
+        for phrase in ["may not write roster.accounts", "GRANT SELECT, INSERT", "user \"jo\"", &port] {
+            assert!(output.contains(phrase), "no {phrase:?} in {output}");
         }
-        assert!(start.elapsed() < AT_ONCE, "{command:?} took {:?}", start.elapsed());
+        assert!(start.elapsed() < ERROR_LIMIT, "{command:?} took {:?}", start.elapsed());
     }
 }
 
@@ -119,8 +119,8 @@ async fn read_only_server_is_refused_by_commands_that_write() {
     cluster.execute("ALTER DATABASE frozen SET default_transaction_read_only = on").await;
     let mut frozen = Url::parse(cluster.url()).unwrap();
     frozen.set_path("frozen");
-    let words = ["is read-only (default_transaction_read_only is on)", "database \"frozen\""];
-    expect_refused(frozen.as_str(), &words).await;
+    let phrases = ["is read-only (default_transaction_read_only is on)", "database \"frozen\""];
+    expect_refused(frozen.as_str(), &phrases).await;
     cluster.stop().await;
     let standby = cluster.copy(true).await;
     expect_refused(standby.url(), &["is read-only (it is a standby)", "primary"]).await;
@@ -132,7 +132,7 @@ async fn bad_tls_file_is_named_with_its_path() {
     let junk = home.path().join("junk.pem");
     fs::write(&junk, "junk").unwrap();
     let absent = home.path().join("absent.pem");
-    for (parameter, file, words) in [
+    for (parameter, file, phrase) in [
         ("sslrootcert", absent.as_path(), "No such file"),
         ("sslrootcert", home.path(), "Is a directory"),
         ("sslrootcert", &junk, "not in PEM form"),
@@ -141,9 +141,9 @@ async fn bad_tls_file_is_named_with_its_path() {
         let pair = if parameter == "sslcert" { "&sslkey=absent.key" } else { "" };
         let file = file.to_str().unwrap();
         let url = format!("{}?sslmode=verify-full&{parameter}={file}{pair}", cluster.url());
-        expect_refused(&url, &[words, file, parameter]).await;
+        expect_refused(&url, &[phrase, file, parameter]).await;
     }
-    // Without verification nothing reads the file.
+    // Without verification rosterd does not read the file.
     let sim = sim().await;
     let mut program = Program::new(&sim, &format!("{}?sslmode=disable", cluster.url()));
     program.set("PGSSLROOTCERT", absent.to_str().unwrap());
@@ -160,7 +160,7 @@ async fn unsupported_server_version_is_refused_by_every_command() {
     }
 }
 
-/// The start of a session with a server of another version: the only one that is installed is supported.
+/// Answers each connection with the start of a session of this version, because only a supported version is installed.
 async fn serve_version(version: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -183,20 +183,20 @@ async fn serve_version(version: &'static str) -> u16 {
 }
 
 #[tokio::test]
-async fn unreachable_server_ends_with_69_and_the_systems_words() {
+async fn unreachable_server_exits_69_with_the_systems_message() {
     let sim = sim().await;
     let program = Program::new(&sim, "postgres://jo:hunter2@127.0.0.1:1/roster");
-    let words = [
+    let phrases = [
         "cannot connect to PostgreSQL at 127.0.0.1:1 (database \"roster\", user \"jo\")",
         "Connection refused",
     ];
     for command in ["check", "sync", "migrate"] {
-        expect_said(&program.call(&[command]).await, 69, &words);
+        expect_error(&program.call(&[command]).await, 69, &phrases);
     }
 }
 
 #[tokio::test]
-async fn certificate_made_as_in_postgresqls_manual_is_refused_with_the_command_that_makes_a_right_one() {
+async fn ca_certificate_of_a_server_is_refused_with_the_openssl_options_of_the_fix() {
     let (sim, cluster, home) = (sim().await, Cluster::new().await, tempfile::tempdir().unwrap());
     let certificate = home.path().join("server.crt");
     let key = home.path().join("server.key");
@@ -225,15 +225,16 @@ async fn certificate_made_as_in_postgresqls_manual_is_refused_with_the_command_t
     let additions =
         ["-addext", "basicConstraints=critical,CA:FALSE", "-addext", "subjectAltName=IP:127.0.0.1"];
     for command in ["check", "sync"] {
-        let words = ["is a CA certificate, as `openssl req -x509` makes", &additions.join(" "), "127.0.0.1:"];
-        expect_said(&program.call(&[command]).await, 78, &words);
+        let phrases =
+            ["is a CA certificate, as `openssl req -x509` makes", &additions.join(" "), "127.0.0.1:"];
+        expect_error(&program.call(&[command]).await, 78, &phrases);
     }
     make(&additions).await;
     program.call(&["migrate"]).await.expect(0);
 }
 
 #[tokio::test]
-async fn schema_or_table_of_another_role_fails_the_check_with_its_owner() {
+async fn schema_or_table_of_another_role_fails_check_with_the_owners_name() {
     let (sim, cluster) = (sim().await, Cluster::new().await);
     cluster.execute("CREATE ROLE jo LOGIN PASSWORD 'hunter2'").await;
     cluster.execute("CREATE ROLE crm").await;
@@ -259,13 +260,13 @@ async fn schema_or_table_of_another_role_fails_the_check_with_its_owner() {
         ("with_schema", "SCHEMA roster belongs to crm", "OWNER TO jo"),
         ("with_table", "TABLE roster.users exists and belongs to crm", "rename or drop it"),
     ];
-    for (database, what, advice) in cases {
+    for (database, cause, advice) in cases {
         let program = Program::new(&sim, owned(database).as_str());
         let checked = program.call(&["check"]).await.expect(78).stdout();
         assert!(checked.contains("✗ schema") && !checked.contains("will migrate"), "{checked}");
-        for words in [what, advice, &format!("database {database:?}")] {
-            assert!(checked.contains(words), "no {words:?} in {checked}");
+        for phrase in [cause, advice, &format!("database {database:?}")] {
+            assert!(checked.contains(phrase), "no {phrase:?} in {checked}");
         }
-        expect_said(&program.call(&["migrate"]).await, 78, &[what, advice]);
+        expect_error(&program.call(&["migrate"]).await, 78, &[cause, advice]);
     }
 }

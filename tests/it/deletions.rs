@@ -1,14 +1,14 @@
-//! Who left: noticed within a poll, never invented, held for a person where it is too much to believe.
+//! Deletions at Harvest: rosterd mirrors them within one poll, and only after it confirms them by id.
 
 use chrono::TimeDelta;
 use harvest_sim::{Company, Fault, Options, Paging, UserId};
-use rosterd::sync::cycle::CycleError;
-use rosterd::sync::schedule::Mode;
+use rosterd::sync::error::CycleError;
+use rosterd::sync::report::CycleMode;
 
 use crate::world::World;
 
-/// A hundred people on three hundred places.
-pub async fn company() -> World {
+/// A mirror of 100 users and 300 assignments.
+pub async fn mirrored_company() -> World {
     let mut world = World::of(Company::seeded(5, 100, 300), Options::default()).await;
     world.cycle().await;
     world.news().await;
@@ -16,9 +16,9 @@ pub async fn company() -> World {
     world
 }
 
-/// Somebody with ten places, long in the company.
-async fn busy(world: &mut World) -> UserId {
-    let user = world.sim.hire("Bea", "Busy");
+/// Adds a user with ten assignments, none of them recently created.
+async fn hire_with_ten_assignments(world: &mut World) -> UserId {
+    let user = world.sim.create_user("Bea", "Busy");
     for project in world.sim.project_ids().into_iter().cycle().take(10) {
         world.sim.assign(user, project);
     }
@@ -31,13 +31,13 @@ async fn busy(world: &mut World) -> UserId {
 }
 
 #[tokio::test]
-async fn one_poll_after_a_deletion_the_mirror_is_right() {
-    let mut world = company().await;
-    let user = busy(&mut world).await;
+async fn user_deletion_is_mirrored_within_one_poll() {
+    let mut world = mirrored_company().await;
+    let user = hire_with_ten_assignments(&mut world).await;
     let row = world.user(user).await;
     world.sim.delete_user(user);
     let report = world.cycle().await;
-    assert_eq!(report.mode, Mode::Full, "the count was not as it should be");
+    assert_eq!(report.mode, CycleMode::Full, "the count differs by one");
     assert_eq!((report.users.deleted, report.assignments.deleted), (1, 10));
     let news = world.news().await;
     assert_eq!(news[0].r#type, "user.deleted");
@@ -47,46 +47,49 @@ async fn one_poll_after_a_deletion_the_mirror_is_right() {
     let tombstone = world.user(user).await;
     assert_eq!(tombstone["version"].as_i64(), row["version"].as_i64().map(|version| version + 1));
     assert_eq!((&tombstone["is_active"], &tombstone["email"]), (&false.into(), &row["email"]));
-    let questions = world.asked().iter().filter(|path| path.contains(&user.to_string())).count();
-    assert_eq!(questions, 1, "one question about the parent spares one about each child");
+    let requests = world.asked().iter().filter(|path| path.contains(&user.to_string())).count();
+    assert_eq!(requests, 1, "the 404 of the user confirms the user's assignments too");
     world.expect_mirror_equals_source().await;
     world.expect_outbox_replays_to_the_mirror().await;
-    assert_eq!(world.cycle().await.mode, Mode::Incremental);
+    assert_eq!(world.cycle().await.mode, CycleMode::Incremental);
 }
 
 #[tokio::test]
-async fn single_places_and_whole_projects_are_noticed_too() {
+async fn assignment_and_project_deletions_are_mirrored_within_one_poll() {
     for paging in [Paging::Cursor, Paging::Number] {
         let options = Options { paging, max_per_page: 100, ..Options::default() };
         let mut world = World::of(Company::seeded(6, 100, 300), options).await;
         world.cycle().await;
         world.news().await;
-        let places = world.sim.assignment_ids();
-        for place in [places[3], places[150], places[299]] {
-            world.sim.delete_assignment(place);
+        let assignments = world.sim.assignment_ids();
+        for assignment in [assignments[3], assignments[150], assignments[299]] {
+            world.sim.delete_assignment(assignment);
         }
         assert_eq!(world.cycle().await.assignments.deleted, 3);
         let project = world.sim.project_ids()[1];
         world.asked();
         world.sim.delete_project(project);
-        assert!(world.cycle().await.assignments.deleted > 5, "more than the guard lets pass one by one");
-        let questions = world.asked().iter().filter(|path| path.contains("/projects/")).count();
-        assert_eq!(questions, 1, "one about the project");
+        assert!(
+            world.cycle().await.assignments.deleted > 5,
+            "more than the limit of separately confirmed deletions"
+        );
+        let requests = world.asked().iter().filter(|path| path.contains("/projects/")).count();
+        assert_eq!(requests, 1, "the 404 of the project confirms its assignments too");
         world.expect_mirror_equals_source().await;
         world.expect_outbox_replays_to_the_mirror().await;
     }
 }
 
 #[tokio::test]
-async fn what_comes_back_is_created_again() {
-    let mut world = company().await;
+async fn deleted_user_who_returns_is_created_again() {
+    let mut world = mirrored_company().await;
     let user = world.sim.user_ids()[7];
-    world.sim.inject(Fault::hide([user.0]).on("/users?").forever());
+    world.sim.inject(Fault::hide_records([user.0]).on("/users?").forever());
     world.sim.inject(Fault::refusal(404).on(format!("/users/{user}")).forever());
     world.cycle().await;
     assert_eq!(world.headlines().await, [format!("user.deleted {user}")]);
     world.sim.clear_faults();
-    assert_eq!(world.cycle().await.mode, Mode::Full, "one more than there should be");
+    assert_eq!(world.cycle().await.mode, CycleMode::Full, "Harvest has one user more than the mirror");
     let event = world.only_event().await;
     assert_eq!((event.r#type.as_str(), event.version), ("user.created", 3));
     assert!(event.payload["before"].is_null());
@@ -94,93 +97,93 @@ async fn what_comes_back_is_created_again() {
     world.expect_outbox_replays_to_the_mirror().await;
 }
 
-/// A list may be wrong about anybody; a `GET` by id that says anything but Harvest's own 404 keeps them.
+/// A list may omit a user; every response to the request by id except Harvest's own 404 keeps the user.
 #[tokio::test]
-async fn nobody_goes_without_harvests_own_404() {
+async fn user_absent_from_the_list_is_kept_without_harvests_own_404() {
     let answers: [(&str, Option<Fault>); 5] = [
-        ("there", None),
+        ("200 with the user", None),
         ("403", Some(Fault::refusal(403))),
-        ("a page of HTML", Some(Fault::html(404))),
+        ("a 404 with HTML", Some(Fault::html(404))),
         ("500", Some(Fault::html(500))),
-        ("a reset", Some(Fault::reset())),
+        ("a connection reset", Some(Fault::reset())),
     ];
-    for (what, fault) in answers {
-        let mut world = company().await;
+    for (case, fault) in answers {
+        let mut world = mirrored_company().await;
         let user = world.sim.user_ids()[7];
-        world.sim.inject(Fault::hide([user.0]).on("/users?").forever());
+        world.sim.inject(Fault::hide_records([user.0]).on("/users?").forever());
         if let Some(fault) = fault {
             world.sim.inject(fault.on(format!("/users/{user}")).forever());
         }
         for _ in 0..2 {
             world.cycle().await;
         }
-        assert!(world.headlines().await.is_empty(), "{what}");
-        assert!(world.held().await.is_empty(), "{what}");
+        assert!(world.headlines().await.is_empty(), "{case}");
+        assert!(world.held().await.is_empty(), "{case}");
         world.expect_mirror_equals_source().await;
-        // That Harvest once showed somebody by id who was not in the list does not keep them for ever.
+        // An earlier confirmation that the user exists does not prevent a later deletion.
         world.sim.clear_faults();
         world.cycle().await;
         world.sim.delete_user(user);
-        assert_eq!(world.cycle().await.users.deleted, 1, "{what}");
+        assert_eq!(world.cycle().await.users.deleted, 1, "{case}");
     }
 }
 
 #[tokio::test]
-async fn the_young_need_a_second_404_a_poll_interval_later() {
-    let mut world = company().await;
-    let young = world.sim.hire("Yara", "Young");
+async fn recently_created_user_needs_a_second_404_a_poll_interval_later() {
+    let mut world = mirrored_company().await;
+    let recent = world.sim.create_user("Rhea", "Recent");
     world.cycle().await;
     world.news().await;
-    world.sim.delete_user(young);
+    world.sim.delete_user(recent);
     world.cycle().await;
     assert!(world.headlines().await.is_empty());
     assert_eq!(world.count("missed_records").await, 1);
-    // A poll interval has not passed, by the database's clock.
-    assert_eq!(world.cycle().await.mode, Mode::Incremental);
+    // By the database's clock, less than a poll interval has passed.
+    assert_eq!(world.cycle().await.mode, CycleMode::Incremental);
     world.full_cycle().await;
     assert!(world.headlines().await.is_empty());
     world.again_after = TimeDelta::zero();
-    assert_eq!(world.cycle().await.mode, Mode::Incremental);
-    assert_eq!(world.headlines().await, [format!("user.deleted {young}")]);
+    assert_eq!(world.cycle().await.mode, CycleMode::Incremental);
+    assert_eq!(world.headlines().await, [format!("user.deleted {recent}")]);
     assert_eq!(world.count("missed_records").await, 0);
     world.expect_mirror_equals_source().await;
 }
 
-/// One question without an answer is asked again with the next polls, and then left for the next full read.
+/// If a request by id fails, rosterd repeats it with the next polls, then waits for the next full read.
 #[tokio::test]
-async fn harvest_in_trouble_delays_a_deletion_and_is_not_asked_for_ever() {
-    let mut world = company().await;
+async fn failed_confirmation_is_repeated_for_a_few_polls_only() {
+    let mut world = mirrored_company().await;
     let user = world.sim.user_ids()[7];
     world.sim.delete_user(user);
     world.sim.inject(Fault::html(500).on(format!("/users/{user}")).times(4));
     assert_eq!(world.cycle().await.users.deleted, 0);
-    assert_eq!(world.cycle().await.users.deleted, 1, "it was out of order for a moment");
+    assert_eq!(world.cycle().await.users.deleted, 1, "the error was temporary");
     let other = world.sim.user_ids()[8];
-    world.sim.inject(Fault::hide([other.0]).on("/users?").forever());
+    world.sim.inject(Fault::hide_records([other.0]).on("/users?").forever());
     world.sim.inject(Fault::reset().on(format!("/users/{other}")).forever());
-    let mut full = 0;
-    while world.cycle().await.mode == Mode::Full {
-        full += 1;
-        assert!(full < 9, "it spins");
+    let mut full_reads = 0;
+    while world.cycle().await.mode == CycleMode::Full {
+        full_reads += 1;
+        assert!(full_reads < 9, "each poll starts a full read");
     }
-    assert!(full > 1);
+    assert!(full_reads > 1);
 }
 
-/// Hired by mistake, and deleted a minute later with ten places: no case for a person.
+/// A user who is created by mistake and deleted a minute later needs no review.
 #[tokio::test]
-async fn the_places_of_somebody_young_wait_with_them() {
-    let mut world = company().await;
-    let young = world.sim.hire("Yara", "Young");
+async fn assignments_of_a_recently_created_user_are_deleted_with_the_user() {
+    let mut world = mirrored_company().await;
+    let recent = world.sim.create_user("Rhea", "Recent");
     for project in world.sim.project_ids().into_iter().cycle().take(10) {
-        world.sim.assign(young, project);
+        world.sim.assign(recent, project);
     }
     world.cycle().await;
     world.news().await;
-    world.sim.delete_user(young);
+    world.sim.delete_user(recent);
     world.cycle().await;
     assert!(world.headlines().await.is_empty() && world.held().await.is_empty());
     assert_eq!(world.count("missed_records").await, 11);
-    assert_eq!(world.cycle().await.mode, Mode::Incremental);
+    assert_eq!(world.cycle().await.mode, CycleMode::Incremental);
     world.again_after = TimeDelta::zero();
     let report = world.cycle().await;
     assert_eq!((report.users.deleted, report.assignments.deleted), (1, 10));
@@ -189,16 +192,16 @@ async fn the_places_of_somebody_young_wait_with_them() {
     world.expect_outbox_replays_to_the_mirror().await;
 }
 
-/// A replica that lags shows somebody new a moment late: their places were never asked for, and are not missed.
+/// A lagging replica at Harvest can omit a new user for a moment. rosterd requests none of the user's assignments.
 #[tokio::test]
-async fn the_places_of_somebody_who_is_back_were_never_missed() {
-    let mut world = company().await;
-    let young = world.sim.hire("Yara", "Young");
-    let place = world.sim.assign(young, world.sim.project_ids()[0]);
+async fn assignments_of_a_user_who_returns_are_no_longer_recorded_as_absent() {
+    let mut world = mirrored_company().await;
+    let recent = world.sim.create_user("Rhea", "Recent");
+    let assignment = world.sim.assign(recent, world.sim.project_ids()[0]);
     world.cycle().await;
-    world.sim.inject(Fault::hide([young.0]).on("/users?").forever());
-    world.sim.inject(Fault::hide([place.0]).on("/user_assignments?").forever());
-    world.sim.inject(Fault::refusal(404).on(format!("/users/{young}")).forever());
+    world.sim.inject(Fault::hide_records([recent.0]).on("/users?").forever());
+    world.sim.inject(Fault::hide_records([assignment.0]).on("/user_assignments?").forever());
+    world.sim.inject(Fault::refusal(404).on(format!("/users/{recent}")).forever());
     world.cycle().await;
     assert_eq!(world.count("missed_records").await, 2);
     world.sim.clear_faults();
@@ -208,16 +211,16 @@ async fn the_places_of_somebody_who_is_back_were_never_missed() {
 }
 
 #[tokio::test]
-async fn an_empty_list_of_assignments_holds_them_all_and_is_no_good_cycle() {
-    let mut world = company().await;
-    let marks = world.watermarks().await;
+async fn empty_list_of_assignments_holds_all_deletions_and_fails_the_cycle() {
+    let mut world = mirrored_company().await;
+    let watermarks = world.watermarks().await;
     world.sim.inject(Fault::empty_list().on("/user_assignments").forever());
     for held in [300, 0] {
         let report = world.try_cycle().await;
-        assert!(matches!(report.outcome, Err(CycleError::NothingThere)), "{:?}", report.outcome);
-        assert_eq!((report.mode, report.assignments.held), (Mode::Full, held));
+        assert!(matches!(report.outcome, Err(CycleError::EmptyAssignmentList)), "{:?}", report.outcome);
+        assert_eq!((report.mode, report.assignments.held), (CycleMode::Full, held));
     }
-    assert_eq!(world.watermarks().await[0], marks[0]);
+    assert_eq!(world.watermarks().await[0], watermarks[0]);
     assert!(world.held().await.iter().all(|line| line.starts_with("empty_list user_assignments ")));
     assert!(world.headlines().await.is_empty());
     world.sim.clear_faults();
@@ -227,25 +230,25 @@ async fn an_empty_list_of_assignments_holds_them_all_and_is_no_good_cycle() {
 }
 
 #[tokio::test]
-async fn a_token_that_lost_rights_deletes_nobody_and_is_no_good_cycle() {
-    let mut world = company().await;
+async fn token_that_lost_rights_deletes_no_user_and_fails_the_cycle() {
+    let mut world = mirrored_company().await;
     let owner = world.sim.token_owner();
     world.sim.demote_token();
-    let marks = world.watermarks().await;
+    let watermarks = world.watermarks().await;
     for _ in 0..2 {
         let report = world.try_cycle().await;
         assert!(
-            matches!(report.outcome, Err(CycleError::Demoted { user, .. }) if user == owner.0),
+            matches!(report.outcome, Err(CycleError::LostAdministrator { user, .. }) if user == owner.0),
             "{:?}",
             report.outcome
         );
-        assert_eq!(report.mode, Mode::Full);
+        assert_eq!(report.mode, CycleMode::Full);
     }
-    assert_eq!(world.watermarks().await, marks, "the watermark stays");
+    assert_eq!(world.watermarks().await, watermarks, "the watermark moved");
     assert!(world.headlines().await.iter().all(|line| !line.contains("deleted")));
     assert!(world.held().await.iter().all(|line| line.starts_with("not_administrator ")));
     assert!(!world.held().await.is_empty());
-    // Whoever was out of sight and changed meanwhile is not lost.
+    // Changes of users whom the token cannot see are stored after the token regains its rights.
     let hidden: Vec<UserId> = world.sim.user_ids().into_iter().filter(|user| *user != owner).collect();
     for user in hidden {
         world.sim.edit_user(user, |user| user.telephone.push('7'));
@@ -259,83 +262,82 @@ async fn a_token_that_lost_rights_deletes_nobody_and_is_no_good_cycle() {
     world.expect_outbox_replays_to_the_mirror().await;
 }
 
-/// Between the list and the questions: whom a manager may not see answers 404 as well.
+/// The token loses its rights after the list; Harvest then answers 404 for users whom a manager may not see.
 #[tokio::test]
-async fn a_token_that_loses_rights_among_the_questions_deletes_nobody() {
-    let mut world = company().await;
+async fn token_that_loses_rights_during_confirmation_deletes_no_user() {
+    let mut world = mirrored_company().await;
     let user = world.sim.user_ids()[9];
-    world.sim.inject(Fault::hide([user.0]).on("/users?").forever());
+    world.sim.inject(Fault::hide_records([user.0]).on("/users?").forever());
     let sim = world.sim.clone();
-    world.sim.inject(Fault::meanwhile(move || sim.demote_token()).on(format!("/users/{user}")));
+    world.sim.inject(Fault::run_before_response(move || sim.demote_token()).on(format!("/users/{user}")));
     world.sim.inject(Fault::refusal(404).on(format!("/users/{user}")).forever());
     let report = world.try_cycle().await;
-    assert!(matches!(report.outcome, Err(CycleError::Demoted { .. })), "{:?}", report.outcome);
+    assert!(matches!(report.outcome, Err(CycleError::LostAdministrator { .. })), "{:?}", report.outcome);
     assert!(world.headlines().await.iter().all(|line| !line.contains("deleted")));
     assert_eq!(world.held().await, [format!("not_administrator users {user}")]);
 }
 
 #[tokio::test]
-async fn a_token_that_never_was_an_administrators_mirrors_what_it_sees() {
-    let sim = Company::seeded(5, 100, 300);
-    let mut world = World::of(sim, Options::default()).await;
+async fn token_of_a_non_administrator_mirrors_visible_users_and_deletes_none() {
+    let mut world = World::of(Company::seeded(5, 100, 300), Options::default()).await;
     world.sim.demote_token();
     world.cycle().await;
-    let seen = world.count("users").await;
-    assert!((10..100).contains(&seen), "{seen}");
-    assert_eq!(world.cycle().await.mode, Mode::Incremental);
-    // Somebody is no longer among the teammates: that is not for us to judge.
+    let visible = world.count("users").await;
+    assert!((10..100).contains(&visible), "{visible}");
+    assert_eq!(world.cycle().await.mode, CycleMode::Incremental);
+    // A teammate who disappears may be deleted or only invisible to this token.
     let owner = world.sim.token_owner();
     let teammates: Vec<UserId> = world.sim.user_ids().into_iter().filter(|user| *user != owner).collect();
     world.sim.set_teammates(owner, &teammates[..4]);
-    assert_eq!(world.cycle().await.mode, Mode::Incremental, "a smaller total starts no full read");
+    assert_eq!(world.cycle().await.mode, CycleMode::Incremental, "a smaller total started a full read");
     world.full_cycle().await;
     assert!(!world.held().await.is_empty());
     assert!(world.headlines().await.iter().all(|line| !line.contains("deleted")));
 }
 
-/// Another administrator's token: looked at first, believed with the next cycle.
+/// rosterd accepts deletions by a new token only from the token's second cycle on.
 #[tokio::test]
-async fn a_token_of_somebody_else_deletes_nobody_at_first() {
-    let mut world = company().await;
-    let (gone, other) = (world.sim.user_ids()[9], world.sim.user_ids()[10]);
-    let me = Fault::edit_records(move |record| {
+async fn token_of_another_administrator_deletes_no_user_in_its_first_cycle() {
+    let mut world = mirrored_company().await;
+    let (deleted, other) = (world.sim.user_ids()[9], world.sim.user_ids()[10]);
+    let another_owner = Fault::edit_records(move |record| {
         record.insert("id".into(), other.0.into());
         record.insert("access_roles".into(), serde_json::json!(["administrator"]));
     });
-    world.sim.inject(me.on("/users/me").forever());
-    world.sim.delete_user(gone);
+    world.sim.inject(another_owner.on("/users/me").forever());
+    world.sim.delete_user(deleted);
     world.cycle().await;
     assert!(world.headlines().await.iter().all(|line| !line.contains("deleted")));
-    assert!(world.held().await.contains(&format!("not_administrator users {gone}")));
-    assert_eq!(world.cycle().await.mode, Mode::Full);
-    assert!(world.headlines().await.contains(&format!("user.deleted {gone}")));
+    assert!(world.held().await.contains(&format!("not_administrator users {deleted}")));
+    assert_eq!(world.cycle().await.mode, CycleMode::Full);
+    assert!(world.headlines().await.contains(&format!("user.deleted {deleted}")));
     assert!(world.held().await.is_empty());
-    assert_eq!(world.cycle().await.mode, Mode::Incremental);
+    assert_eq!(world.cycle().await.mode, CycleMode::Incremental);
 }
 
 #[tokio::test]
-async fn a_person_read_again_is_right_at_once() {
-    let mut world = company().await;
-    let user = busy(&mut world).await;
+async fn read_of_one_user_updates_the_user_and_assignments_at_once() {
+    let mut world = mirrored_company().await;
+    let user = hire_with_ten_assignments(&mut world).await;
     world.rules.count_probe = false;
-    world.sim.edit_user_silently(user, |user| user.weekly_capacity = 72_000);
-    let place = *world.sim.assignment_ids().last().unwrap();
-    world.sim.delete_assignment(place);
-    let report = world.turn(async |cycle| cycle.person(user.0, false).await.0).await;
+    world.sim.edit_user_keeping_updated_at(user, |user| user.weekly_capacity = 72_000);
+    let assignment = *world.sim.assignment_ids().last().unwrap();
+    world.sim.delete_assignment(assignment);
+    let report = world.turn(async |cycle| rosterd::sync::user::read(cycle, user.0, false).await.0).await;
     report.outcome.unwrap();
     assert_eq!(
         world.headlines().await,
-        [format!("user.updated {user}"), format!("user_assignment.deleted {place}")]
+        [format!("user.updated {user}"), format!("user_assignment.deleted {assignment}")]
     );
     world.sim.delete_user(user);
-    world.turn(async |cycle| cycle.person(user.0, false).await.0).await.outcome.unwrap();
-    assert_eq!(world.headlines().await.len(), 10, "the person and the nine places that were left");
+    world.turn(async |cycle| rosterd::sync::user::read(cycle, user.0, false).await.0).await.outcome.unwrap();
+    assert_eq!(world.headlines().await.len(), 10, "events of the user and of the nine remaining assignments");
     world.expect_mirror_equals_source().await;
     world.expect_outbox_replays_to_the_mirror().await;
     let mut known = true;
     world
         .turn(async |cycle| {
-            let (report, is_known) = cycle.person(987_654, false).await;
+            let (report, is_known) = rosterd::sync::user::read(cycle, 987_654, false).await;
             known = is_known;
             report
         })

@@ -1,8 +1,8 @@
-//! The files of `deploy/` name what there is: metrics, settings, variables, ports, commands, tables and each other.
-//! That they are well-formed is for `.ci/deploy`, which has tools of their kind; here they are texts.
+//! The files of `deploy/` name only metrics, settings, variables, ports, commands and tables that exist.
+//! These tests read them as text; `.ci/deploy` checks their syntax with the tools of each format.
 
-mod asked;
-mod told;
+mod exposition;
+mod queries;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,30 +14,33 @@ use crate::database::TestDatabase;
 use crate::logging::names;
 use crate::metrics::scrape;
 use crate::program::Program;
-use asked::{Asked, alerts, panels};
+use exposition::Exposition;
 use harvest_sim::{Company, Fault, Options, Sim};
-use told::Told;
+use queries::{Query, alerts, panels};
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// What stands between each of these marks and the next of those.
-fn between(text: &str, mark: &str, ends: &[char]) -> Vec<String> {
-    let parts = text.split(mark).skip(1);
+/// The texts between each `start` and the next of `ends`, without white space around them.
+fn between(text: &str, start: &str, ends: &[char]) -> Vec<String> {
+    let parts = text.split(start).skip(1);
     parts.map(|rest| rest.split(ends).next().unwrap_or_default().trim().to_owned()).collect()
 }
 
 #[tokio::test]
-async fn alerts_and_dashboard_ask_for_what_the_program_tells() {
+async fn alerts_and_dashboard_query_only_metrics_that_rosterd_exposes() {
     let sim = Sim::start(Company::seeded(5, 60, 120), Options::default()).await.unwrap();
     let database = TestDatabase::new().await;
-    let program = Program::new(&sim, database.url());
+    let mut program = Program::new(&sim, database.url());
+    program.set("ROSTERD__WRITE__MODE", "dry");
     let mut daemon = program.start();
     daemon.until("cycle.finished").await;
+    let planned = sim.user_ids()[1].to_string();
+    program.call(&["user", "deactivate", &planned, "--yes"]).await.expect(0);
     sim.inject(Fault::refusal(400).on("/users?").times(1));
-    // The probe of the totals takes the first and makes nothing of it.
+    // The request for the total gets the first 401, which does not fail the cycle.
     sim.inject(Fault::html(401).on("/users?").times(2));
     daemon.until("credentials.refused").await;
     let owner = sim.token_owner();
@@ -46,26 +49,26 @@ async fn alerts_and_dashboard_ask_for_what_the_program_tells() {
     }
     daemon.until("deletions.held").await;
     daemon.until("cycle.finished").await;
-    let told = Told::read(&scrape(&program).await);
+    let exposition = Exposition::parse(&scrape(&program).await);
 
     let (alerts, panels) =
         (alerts(&read("deploy/alerts.yaml")), panels(&read("deploy/grafana-dashboard.json")));
     assert!(alerts.len() > 5 && panels.len() > 5);
-    for asked in alerts.iter().chain(&panels) {
-        told.expect(asked, true);
+    for query in alerts.iter().chain(&panels) {
+        exposition.expect(query, true);
     }
     for series in between(&read("deploy/alerts_test.yaml"), "- series: ", &['\n']) {
-        told.expect(&Asked::new(&series, &series), false);
+        exposition.expect(&Query::new(&series, &series), false);
     }
-    // And nothing is told that nobody looks at.
-    let shown: BTreeSet<_> = panels.iter().flat_map(Asked::metrics).collect();
+    // Each exposed metric is on a panel.
+    let shown: BTreeSet<_> = panels.iter().flat_map(Query::metrics).collect();
     let unseen: Vec<_> =
-        told.names().filter(|name| !shown.iter().any(|shown| shown.starts_with(name))).collect();
+        exposition.names().filter(|name| !shown.iter().any(|shown| shown.starts_with(name))).collect();
     assert!(unseen.is_empty(), "on no panel: {unseen:?}");
 }
 
 #[test]
-fn each_alert_says_what_to_do_where_and_is_shown_to_fire() {
+fn each_alert_has_a_description_a_runbook_section_and_a_test() {
     let (alerts, tests, runbook) =
         (read("deploy/alerts.yaml"), read("deploy/alerts_test.yaml"), read("deploy/RUNBOOK.md"));
     for rule in alerts.split("- alert: ").skip(1) {
@@ -73,35 +76,35 @@ fn each_alert_says_what_to_do_where_and_is_shown_to_fire() {
         for part in ["severity: ", "summary: ", "description: "] {
             assert!(rule.contains(part), "{name} has no {part}");
         }
-        let place = format!("runbook_url: deploy/RUNBOOK.md#{}\n", name.to_lowercase());
-        assert!(format!("{rule}\n").contains(&place), "{name} has no {place}");
+        let runbook_url = format!("runbook_url: deploy/RUNBOOK.md#{}\n", name.to_lowercase());
+        assert!(format!("{rule}\n").contains(&runbook_url), "{name} has no {runbook_url}");
         assert!(runbook.contains(&format!("\n### {name}\n")), "RUNBOOK.md has no heading {name}");
         let fires = format!("alertname: {name}\n        exp_alerts:\n");
         assert!(tests.contains(&fires), "alerts_test.yaml does not show {name} firing");
     }
     for link in between(&runbook, "](#", &[')']) {
         let anchor = |heading: &str| heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
-        let there =
+        let exists =
             runbook.lines().filter(|line| line.starts_with('#')).any(|heading| anchor(heading) == link);
-        assert!(there, "RUNBOOK.md links to #{link}");
+        assert!(exists, "RUNBOOK.md links to #{link}");
     }
 }
 
 #[test]
-fn each_log_event_has_its_entry_in_the_runbook() {
+fn each_log_event_has_an_entry_in_the_runbook() {
     let events = names(&read("docs/LOGGING.md"), &["\n| `"]);
     assert_eq!(names(&read("deploy/RUNBOOK.md"), &["\n| `"]), events);
 }
 
 #[tokio::test]
-async fn what_the_runbook_says_to_type_can_be_typed() {
+async fn runbook_commands_and_sql_statements_are_valid() {
     let sim = Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap();
     let database = TestDatabase::new().await;
     let program = Program::new(&sim, database.url());
     let runbook = read("deploy/RUNBOOK.md");
     let (mut commands, mut statements) = (BTreeSet::new(), String::new());
-    for (at, block) in runbook.split("\n```").enumerate() {
-        match (at % 2, block.strip_prefix("sql\n")) {
+    for (index, block) in runbook.split("\n```").enumerate() {
+        match (index % 2, block.strip_prefix("sql\n")) {
             (1, Some(sql)) => statements.push_str(sql),
             (1, None) => commands.extend(block.lines().filter_map(command)),
             _ => commands.extend(block.split('`').skip(1).step_by(2).filter_map(command)),
@@ -116,7 +119,7 @@ async fn what_the_runbook_says_to_type_can_be_typed() {
     sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await.unwrap();
 }
 
-/// What follows `rosterd` where a line, or a command run by another, begins with it.
+/// The arguments of `rosterd`, if the line runs it, also after ` -- ` of another command.
 fn command(line: &str) -> Option<String> {
     let line = line.split(" #").next()?.trim();
     let words = line.strip_prefix("rosterd ").or_else(|| Some(line.split_once(" -- rosterd ")?.1))?;
@@ -124,12 +127,12 @@ fn command(line: &str) -> Option<String> {
 }
 
 #[test]
-fn settings_and_variables_are_called_by_their_names() {
+fn settings_and_variables_named_in_deploy_files_exist() {
     let defaults: toml::Table = read("config/default.toml").parse().unwrap();
-    let events = names(&read("docs/LOGGING.md"), &["\n| `"]);
+    let log_events = names(&read("docs/LOGGING.md"), &["\n| `"]);
     let sources = read("src/settings/environment.rs")
         + &read("src/settings/accounts.rs")
-        + &read("src/settings/layers.rs");
+        + &read("src/settings/values.rs");
     let known = |key: &str| {
         let mut parts = key.split('.');
         let section = defaults.get(parts.next()?)?.as_table()?;
@@ -141,38 +144,39 @@ fn settings_and_variables_are_called_by_their_names() {
         let text = read(&format!("deploy/{file}"));
         for word in text.split(|c: char| !c.is_ascii_alphanumeric() && !"._".contains(c)) {
             let word = word.trim_matches('.');
-            let variable = ["ROSTERD_", "HARVEST_", "DATABASE_"].iter().any(|ours| word.starts_with(ours));
+            let is_variable =
+                ["ROSTERD_", "HARVEST_", "DATABASE_"].iter().any(|prefix| word.starts_with(prefix));
             if let Some(key) = word.strip_prefix("ROSTERD__") {
                 let key = key.to_lowercase().replace("__", ".");
                 assert!(known(&key).is_some(), "{file} names {word}");
-            } else if variable {
+            } else if is_variable {
                 assert!(sources.contains(&format!("\"{word}\"")), "{file} names {word}");
             } else if let Some((section, _)) = word.split_once('.')
                 && defaults.contains_key(section)
             {
-                assert!(known(word).is_some() || events.contains(word), "{file} names {word}");
+                assert!(known(word).is_some() || log_events.contains(word), "{file} names {word}");
             }
         }
     }
 }
 
-/// A directory with the secrets under the names that a file gives them, as they would be mounted.
-fn mounted(names: &[String], program: &Program) -> tempfile::TempDir {
+/// A directory with these secrets as files, like a mounted volume.
+fn secrets_directory(names: &[String], program: &Program) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for name in names {
         let secret = program.value(match name.as_str() {
             "database-url" => "DATABASE_URL",
             "harvest-account-id" => "HARVEST_ACCOUNT_ID",
             "harvest-access-token" => "HARVEST_ACCESS_TOKEN",
-            other => panic!("what is {other}?"),
+            other => panic!("unknown secret {other}"),
         });
         fs::write(dir.path().join(name), format!("{secret}\n")).unwrap();
     }
     dir
 }
 
-/// The same program without what it would be told by the file that is looked at.
-fn untold(sim: &Sim, database: &TestDatabase) -> Program {
+/// A program without the variables that the file under test sets.
+fn unconfigured(sim: &Sim, database: &TestDatabase) -> Program {
     let mut program = Program::new(sim, database.url());
     for name in ["DATABASE_URL", "HARVEST_ACCOUNT_ID", "HARVEST_ACCESS_TOKEN"] {
         program.set(name, "");
@@ -181,17 +185,17 @@ fn untold(sim: &Sim, database: &TestDatabase) -> Program {
 }
 
 #[tokio::test]
-async fn a_pod_of_the_manifests_has_all_that_the_program_needs() {
+async fn kubernetes_manifests_configure_a_working_daemon() {
     let (settings, manifest) = ("deploy/kubernetes/rosterd.toml", read("deploy/kubernetes/deployment.yaml"));
     let kustomization = read("deploy/kubernetes/kustomization.yaml");
     let sim = Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap();
     let database = TestDatabase::blank().await;
     let keys = between(&kustomization, "--from-literal=", &['=']);
-    let secrets = mounted(&keys, &Program::new(&sim, database.url()));
+    let secrets = secrets_directory(&keys, &Program::new(&sim, database.url()));
     let in_container = |text: &str| {
-        let mut program = untold(&sim, &database);
+        let mut program = unconfigured(&sim, &database);
         for variable in
-            text.split("            - name: ").skip(1).filter(|it| it.starts_with(char::is_uppercase))
+            text.split("            - name: ").skip(1).filter(|entry| entry.starts_with(char::is_uppercase))
         {
             let name = variable.lines().next().unwrap();
             let value = if let Some(value) = between(variable, " value: ", &['\n']).first() {
@@ -219,7 +223,7 @@ async fn a_pod_of_the_manifests_has_all_that_the_program_needs() {
     for path in &probes {
         assert_eq!(main.probe(path).await.0, 200, "{path}");
     }
-    // Where the image listens is where others look.
+    // The image, the manifests and Prometheus name the same port.
     let port = between(&read("Dockerfile"), "ROSTERD__HTTP__LISTEN=0.0.0.0:", &['\n']);
     assert_eq!(between(&manifest, "containerPort: ", &['\n']), port);
     assert_eq!(between(&read("deploy/kubernetes/service.yaml"), " port: ", &['\n']), port);
@@ -228,20 +232,20 @@ async fn a_pod_of_the_manifests_has_all_that_the_program_needs() {
 }
 
 #[tokio::test]
-async fn the_unit_has_all_that_the_program_needs() {
+async fn systemd_unit_configures_a_working_daemon() {
     let unit = read("deploy/rosterd.service");
     let sim = Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap();
     let database = TestDatabase::blank().await;
     let credentials = between(&unit, "\nLoadCredential=", &[':']);
-    let secrets = mounted(&credentials, &Program::new(&sim, database.url()));
-    let mut program = untold(&sim, &database);
+    let secrets = secrets_directory(&credentials, &Program::new(&sim, database.url()));
+    let mut program = unconfigured(&sim, &database);
     for variable in between(&unit, "\nEnvironment=", &['\n']) {
         let (name, value) = variable.split_once('=').unwrap();
         program.set(name, &value.replace("%d", secrets.path().to_str().unwrap()));
     }
-    // The rest is for a person to write.
-    let own = between(&unit, "/etc/rosterd/rosterd.env <<< '", &['\'']);
-    assert_eq!(own, ["HARVEST_ACCOUNT_ID=123456"]);
+    // The administrator writes the remaining variable.
+    let variables = between(&unit, "/etc/rosterd/rosterd.env <<< '", &['\'']);
+    assert_eq!(variables, ["HARVEST_ACCOUNT_ID=123456"]);
     program.set("HARVEST_ACCOUNT_ID", &sim.account_id().to_string());
     assert_eq!(between(&unit, "\nExecStart=", &['\n']), ["/usr/local/bin/rosterd run"]);
     program.call(&["check"]).await.expect(0);

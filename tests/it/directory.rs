@@ -1,4 +1,4 @@
-//! What readers get: people, teams and their past, as they are, and no pay anywhere.
+//! The schema `directory`, which readers use: users, teams and their past, without pay data.
 
 use std::time::Duration;
 
@@ -23,45 +23,45 @@ async fn ids(world: &World, query: &str) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn views_answer_what_people_ask_and_show_no_pay() {
+async fn directory_views_show_the_expected_rows_and_no_pay_data() {
     let mut world = World::new().await;
     let (sim, project) = (world.sim.clone(), world.sim.project_ids()[0]);
-    let [free, leaver, gone] = ["Free", "Leaver", "Gone"].map(|name| sim.hire("Zoe", name));
-    let places = [leaver, gone].map(|user| sim.assign(user, project));
+    let [free, leaver, deleted] = ["Free", "Leaver", "Gone"].map(|name| sim.create_user("Zoe", name));
+    let assignments = [leaver, deleted].map(|user| sim.assign(user, project));
     sim.edit_user(free, |user| {
         user.is_contractor = true;
         user.cost_rate = Some(917.43);
         "zoe@example.com".clone_into(&mut user.email);
     });
     sim.set_email(leaver, "ZOE@example.com");
-    sim.edit_assignment(places[0], |place| place.budget = Some(817.43));
+    sim.edit_assignment(assignments[0], |assignment| assignment.budget = Some(817.43));
     world.cycle().await;
-    sim.edit_user_silently(leaver, |user| user.is_active = false);
+    sim.edit_user_keeping_updated_at(leaver, |user| user.is_active = false);
     world.full_cycle().await;
     world.pass(chrono::TimeDelta::hours(1));
-    sim.delete_user(gone);
+    sim.delete_user(deleted);
     world.full_cycle().await;
 
     let contractors = ids(&world, "SELECT id FROM directory.contractors").await;
     assert!(contractors.contains(&free.0) && !contractors.contains(&leaver.0));
     assert!(ids(&world, "SELECT id FROM directory.people_without_assignments").await.contains(&free.0));
     assert_eq!(ids(&world, "SELECT user_id FROM directory.inactive_people_still_assigned").await, [leaver.0]);
-    assert_eq!(ids(&world, "SELECT id FROM directory.deleted_users").await, [gone.0]);
-    assert_eq!(ids(&world, "SELECT id FROM directory.deleted_assignments").await, [places[1].0]);
-    let twice = rows(&world, "SELECT * FROM directory.duplicate_emails").await;
-    assert_eq!(twice.len(), 1, "{twice:?}");
-    assert_eq!((&twice[0]["email"], &twice[0]["people"]), (&"zoe@example.com".into(), &2.into()));
-    assert_eq!(ids(&world, "SELECT user_id FROM directory.leavers").await, [leaver.0, gone.0]);
+    assert_eq!(ids(&world, "SELECT id FROM directory.deleted_users").await, [deleted.0]);
+    assert_eq!(ids(&world, "SELECT id FROM directory.deleted_assignments").await, [assignments[1].0]);
+    let duplicates = rows(&world, "SELECT * FROM directory.duplicate_emails").await;
+    assert_eq!(duplicates.len(), 1, "{duplicates:?}");
+    assert_eq!((&duplicates[0]["email"], &duplicates[0]["people"]), (&"zoe@example.com".into(), &2.into()));
+    assert_eq!(ids(&world, "SELECT user_id FROM directory.leavers").await, [leaver.0, deleted.0]);
     assert!(ids(&world, "SELECT user_id FROM directory.all_joiners").await.contains(&free.0));
     assert!(!ids(&world, "SELECT id FROM directory.administrators").await.is_empty());
-    let old = rows(&world, "SELECT * FROM directory.v1_user_assignments").await;
-    assert!(old.iter().all(|row| row["deactivated"].is_boolean() && row["hourly_rate"].is_null()));
-    let fresh =
+    let v1_rows = rows(&world, "SELECT * FROM directory.v1_user_assignments").await;
+    assert!(v1_rows.iter().all(|row| row["deactivated"].is_boolean() && row["hourly_rate"].is_null()));
+    let status =
         rows(&world, "SELECT resource, rows, lag < interval '1 minute' AS fresh FROM directory.sync_status")
             .await;
-    assert!(fresh.iter().all(|row| row["fresh"] == true && row["rows"].as_i64().unwrap() > 0), "{fresh:?}");
+    assert!(status.iter().all(|row| row["fresh"] == true && row["rows"].as_i64().unwrap() > 0), "{status:?}");
 
-    // All there is to select, and what functions give.
+    // Every view, and every function that returns rows.
     let views: Vec<String> = sqlx::query_scalar(
         "SELECT format('SELECT * FROM directory.%I', viewname) FROM pg_views WHERE schemaname = 'directory'
          UNION ALL VALUES ('SELECT * FROM directory.outbox_fetch(''pay?'', 10000)'),
@@ -78,15 +78,14 @@ async fn views_answer_what_people_ask_and_show_no_pay() {
         }
         assert!(!shown.contains("\"raw\""), "{view} shows raw");
     }
-    let pay_alone =
-        "SELECT payload -> 'changed' AS changed FROM directory.events WHERE type = 'user.updated'";
+    let changes = "SELECT payload -> 'changed' AS changed FROM directory.events WHERE type = 'user.updated'";
     sim.set_cost_rate(free, Some(42.0));
     world.full_cycle().await;
-    assert_eq!(rows(&world, pay_alone).await.last().unwrap()["changed"], serde_json::json!({}));
+    assert_eq!(rows(&world, changes).await.last().unwrap()["changed"], serde_json::json!({}));
 }
 
 #[tokio::test]
-async fn joiners_are_people_who_came_after_the_first_read() {
+async fn joiners_are_users_created_or_reactivated_after_the_first_read() {
     let mut world = World::new().await;
     let sim = world.sim.clone();
     let joiners = "SELECT user_id FROM directory.joiners";
@@ -94,45 +93,44 @@ async fn joiners_are_people_who_came_after_the_first_read() {
     let active = ids(&world, "SELECT id FROM directory.active_users").await;
     assert_eq!(ids(&world, joiners).await, [0; 0]);
     let initial = "SELECT user_id FROM directory.all_joiners WHERE how = 'initial'";
-    assert_eq!(ids(&world, initial).await, active, "everybody who was active at the first read");
+    assert_eq!(ids(&world, initial).await, active, "the users who were active at the first read");
 
-    let new = sim.hire("Nora", "New");
-    // Created before the first read, and seen only later, as by a token that saw a part of the people at first.
+    let new = sim.create_user("Nora", "New");
+    // Created before the first read but seen later, as with a token that could not see all users at first.
     sim.shift_clock(chrono::TimeDelta::days(-2));
-    let hidden = sim.hire("Hal", "Hidden");
+    let hidden = sim.create_user("Hal", "Hidden");
     sim.shift_clock(chrono::TimeDelta::days(2));
-    let back = active[3];
-    sim.deactivate(harvest_sim::UserId(back));
+    let returning = active[3];
+    sim.archive_user(harvest_sim::UserId(returning));
     world.full_cycle().await;
     assert_eq!(ids(&world, joiners).await, [new.0]);
     assert!(ids(&world, initial).await.contains(&hidden.0));
-    assert_eq!(ids(&world, "SELECT user_id FROM directory.leavers").await, [back]);
+    assert_eq!(ids(&world, "SELECT user_id FROM directory.leavers").await, [returning]);
 
-    sim.reactivate(harvest_sim::UserId(back));
+    sim.restore_user(harvest_sim::UserId(returning));
     world.full_cycle().await;
-    let mut both = [new.0, back];
-    both.sort_unstable();
-    assert_eq!(ids(&world, joiners).await, both);
+    let mut expected = [new.0, returning];
+    expected.sort_unstable();
+    assert_eq!(ids(&world, joiners).await, expected);
     let joined = "SELECT sum(joined)::bigint FROM directory.joiners_and_leavers_by_day";
     assert_eq!(ids(&world, joined).await, [2]);
-    let known = "SELECT count(*) FROM directory.accounts WHERE first_full_at = history_since";
-    assert_eq!(ids(&world, known).await, [1]);
+    let complete_histories = "SELECT count(*) FROM directory.accounts WHERE first_full_at = history_since";
+    assert_eq!(ids(&world, complete_histories).await, [1]);
 }
 
-/// The past is what the events say of it, at any moment.
 #[tokio::test]
-async fn the_past_is_what_a_replay_to_that_moment_says() {
+async fn past_state_equals_a_replay_of_the_events_to_that_moment() {
     let mut world = World::new().await;
     world.cycle().await;
     let users = world.sim.user_ids();
     let mut moments: Vec<DateTime<Utc>> = Vec::new();
     for round in 0..4 {
         world.sim.rename(users[round], "Round", "Robin");
-        world.sim.hire("Rita", "Round");
+        world.sim.create_user("Rita", "Round");
         match round {
-            1 => world.sim.deactivate(users[5]),
+            1 => world.sim.archive_user(users[5]),
             2 => world.sim.delete_assignment(world.sim.assignment_ids()[0]),
-            3 => world.sim.reactivate(users[5]),
+            3 => world.sim.restore_user(users[5]),
             _ => {}
         }
         world.pass(chrono::TimeDelta::hours(1));
@@ -142,22 +140,25 @@ async fn the_past_is_what_a_replay_to_that_moment_says() {
         );
     }
     expect_past_equals_replay(&world, &moments).await;
-    let open = "SELECT id FROM roster.user_history WHERE valid_to IS NULL";
-    assert_eq!(ids(&world, open).await, ids(&world, "SELECT id FROM roster.users").await);
+    let current_versions = "SELECT id FROM directory.user_history WHERE valid_to IS NULL ORDER BY id";
+    assert_eq!(
+        ids(&world, current_versions).await,
+        ids(&world, "SELECT id FROM roster.users ORDER BY id").await
+    );
 
-    // What has ended is dropped, and the account says from when on the past is known.
+    // Retention removes ended versions, and `history_since` moves to the first moment that is still known.
     let last = moments.pop().unwrap();
     while world.store.trim_history(Duration::ZERO).await.unwrap() {}
     expect_past_equals_replay(&world, &[last]).await;
-    let told = "SELECT count(*) FROM roster.accounts
+    let adjusted_accounts = "SELECT count(*) FROM roster.accounts
                  WHERE history_since = (SELECT max(recorded_at) FROM roster.outbox WHERE version > 1)";
-    assert_eq!(ids(&world, told).await, [1]);
-    assert!(rows(&world, "SELECT * FROM roster.user_history WHERE valid_to IS NOT NULL").await.is_empty());
+    assert_eq!(ids(&world, adjusted_accounts).await, [1]);
+    assert!(rows(&world, "SELECT * FROM roster.user_history").await.is_empty());
 }
 
-/// More people than one statement writes, all changed by one commit.
+/// One commit changes more users than one statement writes.
 #[tokio::test]
-async fn users_as_of_the_time_of_a_commit_shows_all_of_it() {
+async fn users_as_of_the_time_of_a_commit_shows_the_whole_commit() {
     let mut world = World::of(Company::seeded(1, 700, 0), Options::default()).await;
     world.cycle().await;
     world.news().await;
@@ -172,35 +173,36 @@ async fn users_as_of_the_time_of_a_commit_shows_all_of_it() {
     assert_eq!(commits.iter().map(|row| row["events"].as_i64().unwrap()).collect::<Vec<_>>(), [700, 700]);
     let at = commits[1]["at"].as_str().unwrap();
     for (at, renamed) in [(format!("'{at}'"), 700), (format!("'{at}'::timestamptz - interval '1 us'"), 0)] {
-        let seen = format!(
-            "SELECT count(*) AS everybody, count(*) FILTER (WHERE last_name = 'Renamed') AS renamed
+        let query = format!(
+            "SELECT count(*) AS users, count(*) FILTER (WHERE last_name = 'Renamed') AS renamed
                FROM directory.users_as_of({at})"
         );
-        let seen = rows(&world, &seen).await;
-        assert_eq!((&seen[0]["everybody"], &seen[0]["renamed"]), (&700.into(), &renamed.into()), "{at}");
+        let seen = rows(&world, &query).await;
+        assert_eq!((&seen[0]["users"], &seen[0]["renamed"]), (&700.into(), &renamed.into()), "{at}");
     }
 }
 
 async fn expect_past_equals_replay(world: &World, moments: &[DateTime<Utc>]) {
-    for (what, aggregate, fields) in [
+    for (view, aggregate, fields) in [
         ("users", "user", "first_name, last_name, email, is_active, roles, weekly_capacity"),
         ("assignments", "user_assignment", "user_id, project_id, is_active, is_project_manager"),
     ] {
         for moment in moments {
             let past =
-                format!("SELECT id, version, {fields} FROM directory.{what}_as_of('{moment}') ORDER BY id");
-            let image = fields.split(", ").map(|field| format!("payload -> 'after' -> '{field}' AS {field}"));
+                format!("SELECT id, version, {fields} FROM directory.{view}_as_of('{moment}') ORDER BY id");
+            let columns =
+                fields.split(", ").map(|field| format!("payload -> 'after' -> '{field}' AS {field}"));
             let replayed = format!(
                 "SELECT (payload ->> 'id')::bigint AS id, version, {}
                    FROM (SELECT DISTINCT ON (aggregateid) * FROM directory.events
                           WHERE aggregatetype = '{aggregate}' AND recorded_at <= '{moment}'
                           ORDER BY aggregateid, seq DESC) AS last
                   WHERE type <> '{aggregate}.deleted' ORDER BY 1",
-                image.collect::<Vec<_>>().join(", ")
+                columns.collect::<Vec<_>>().join(", ")
             );
             let (past, replayed) = (rows(world, &past).await, rows(world, &replayed).await);
             assert!(!past.is_empty());
-            assert_eq!(past, replayed, "{what} at {moment}");
+            assert_eq!(past, replayed, "{view} at {moment}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! `docs/JSON.md` has an example of each JSON output, and each is what the program prints. With `--json` nothing but JSON goes
-//! to stdout.
+//! `docs/JSON.md` has an example of each JSON output. Each example must equal what the program prints. With `--json`,
+//! stdout holds only JSON.
 //!
-//! `UPDATE_JSON=1 cargo test --test it json::` writes the examples again.
+//! `UPDATE_JSON=1 cargo test --test it json::` updates the examples.
 
 use std::fs;
 
@@ -15,25 +15,26 @@ use crate::scene::Scene;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/JSON.md");
 
-/// The same in every run: constants for times, ids of cycles and what depends on the machine; two items of a long list.
-fn settled(key: &str, value: Value) -> Value {
+/// Replaces times, ids of cycles and values that depend on the machine by constants, and keeps two items of a long
+/// list.
+fn normalized(key: &str, value: Value) -> Value {
     match value {
         Value::Array(items) => {
-            let most = if items.len() > 10 { 2 } else { 10 };
-            items.into_iter().take(most).map(|item| settled("", item)).collect()
+            let kept = if items.len() > 10 { 2 } else { 10 };
+            items.into_iter().take(kept).map(|item| normalized("", item)).collect()
         }
         Value::Object(fields) => {
-            let fields = fields.into_iter().map(|(key, value)| (key.clone(), settled(&key, value)));
+            let fields = fields.into_iter().map(|(key, value)| (key.clone(), normalized(&key, value)));
             fields.collect::<Map<_, _>>().into()
         }
         Value::Number(_) if ["cycle_requests", "requests"].contains(&key) => 7.into(),
         Value::Number(_) if key == "lag_seconds" => 12.into(),
-        Value::String(text) => settled_text(key, &text).into(),
+        Value::String(text) => normalized_text(key, &text).into(),
         other => other,
     }
 }
 
-fn settled_text(key: &str, text: &str) -> String {
+fn normalized_text(key: &str, text: &str) -> String {
     if DateTime::parse_from_rfc3339(text).is_ok() {
         return "2026-03-01T09:00:00Z".to_owned();
     }
@@ -46,6 +47,7 @@ fn settled_text(key: &str, text: &str) -> String {
             None => text.to_owned(),
         },
         "decided_by" => "ada@ops-1".to_owned(),
+        "actor" => "cli:ada@ops-1".to_owned(),
         "holder" => "db-1:4711".to_owned(),
         "summary" => with_number(&with_number(text, " requests", "7"), " s by", "0.4"),
         "detail" if text.starts_with("PostgreSQL at ") => {
@@ -57,21 +59,20 @@ fn settled_text(key: &str, text: &str) -> String {
     }
 }
 
-/// The text with another number before this word.
+/// Replaces the number before `word`.
 fn with_number(text: &str, word: &str, number: &str) -> String {
     let Some((before, after)) = text.split_once(word) else { return text.to_owned() };
     let before = before.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
     format!("{before}{number}{word}{after}")
 }
 
-/// The JSON of a call.
 #[track_caller]
 fn json(called: &Called, code: i32) -> Value {
     let text = called.expect(code).stdout();
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// What is printed, by heading of the page.
+/// The program's outputs, each with its heading in the page.
 async fn examples() -> Vec<(&'static str, Value)> {
     let scene = Scene::of(Company::seeded(5, 20, 40), Options { limit: None, ..Options::default() }).await;
     let mut program = scene.program();
@@ -83,10 +84,10 @@ async fn examples() -> Vec<(&'static str, Value)> {
 
     let [first, second] = [1, 2].map(|at| scene.sim.user_ids()[at]);
     scene.sim.edit_user(first, |user| user.weekly_capacity = 90_000);
-    let dry = &["sync", "--dry-run", "--values", "--json"];
-    let planned = json(&program.call(dry).await, 0);
+    let dry_run = &["sync", "--dry-run", "--values", "--json"];
+    let planned = json(&program.call(dry_run).await, 0);
     examples.push(("rosterd sync --dry-run --values --json", planned));
-    scene.sim.hire("Vera", "Verified");
+    scene.sim.create_user("Vera", "Verified");
     let differing = json(&program.call(&["verify", "--json"]).await, 1);
     examples.push(("rosterd verify --json", differing));
     program.call(&["sync"]).await.expect(0);
@@ -94,14 +95,20 @@ async fn examples() -> Vec<(&'static str, Value)> {
     let explained = program.call(&["explain", "user", &first.to_string(), "--json"]).await;
     examples.push(("rosterd explain user ID --json", json(&explained, 0)));
     scene.sim.delete_user(second);
-    let gone = scene.sim.user_ids().into_iter().filter(|user| *user != scene.sim.token_owner()).take(12);
-    gone.for_each(|user| scene.sim.delete_user(user));
+    program.set("ROSTERD__WRITE__MODE", "dry");
+    program.call(&["user", "update", &first.to_string(), "--last", "Newname", "--yes"]).await.expect(0);
+    let listed = json(&program.call(&["writes", "list", "--json"]).await, 0);
+    examples.push(("rosterd writes list --json", listed));
+    program.set("ROSTERD__WRITE__MODE", "off");
+    let leavers = scene.sim.user_ids().into_iter().filter(|user| *user != scene.sim.token_owner()).take(12);
+    leavers.for_each(|user| scene.sim.delete_user(user));
     program.call(&["sync"]).await.expect(0);
     let held = json(&program.call(&["deletions", "list", "--json"]).await, 0);
-    let ids: Vec<_> = held.as_array().unwrap().iter().map(|it| it["record_id"].to_string()).collect();
+    let ids: Vec<_> =
+        held.as_array().unwrap().iter().map(|deletion| deletion["record_id"].to_string()).collect();
     examples.push(("rosterd deletions list --json", held));
-    let decide = &["deletions", "reject", "user", &ids[0], "--json"];
-    examples.push(("rosterd deletions reject user ID --json", json(&program.call(decide).await, 0)));
+    let reject = &["deletions", "reject", "user", &ids[0], "--json"];
+    examples.push(("rosterd deletions reject user ID --json", json(&program.call(reject).await, 0)));
     examples.push(("rosterd status --json", json(&program.call(&["status", "--json"]).await, 0)));
     let event = program.call(&["outbox", "tail", "--from", "61"]).await.expect(0).stdout();
     let event = serde_json::from_str(event.lines().next().unwrap()).unwrap();
@@ -109,39 +116,46 @@ async fn examples() -> Vec<(&'static str, Value)> {
 
     let mut daemon = program.start();
     daemon.until("lease.acquired").await;
-    // Ready after its first cycle.
+    // The daemon is ready after its first cycle.
     while program.call(&["health", "--ready"]).await.0.status.code() != Some(0) {}
     examples.push(("rosterd health", json(&program.call(&["health"]).await, 0)));
     examples.push(("rosterd health --ready", json(&program.call(&["health", "--ready"]).await, 0)));
-    examples.into_iter().map(|(heading, value)| (heading, settled("", value))).collect()
+    examples.into_iter().map(|(heading, value)| (heading, normalized("", value))).collect()
 }
 
 #[tokio::test]
-async fn examples_of_the_json_page_are_what_the_program_prints() {
+async fn json_page_examples_equal_the_programs_output() {
     let page = fs::read_to_string(PAGE).unwrap();
     let mut updated = page.clone();
     let examples = examples().await;
     for (heading, value) in &examples {
-        let begin = format!("\n## `{heading}`\n");
-        let (before, section) = updated.split_once(&begin).unwrap_or_else(|| panic!("no section{begin}"));
-        let (text, rest) = section.split_once("```json\n").expect("an example");
-        let after = rest.split_once("\n```").expect("its end").1;
+        let start = format!("\n## `{heading}`\n");
+        let (before, section) = updated.split_once(&start).unwrap_or_else(|| panic!("no section{start}"));
+        let (text, rest) = section.split_once("```json\n").expect("the section should have an example");
+        let after = rest.split_once("\n```").expect("the example should end").1;
         let example = serde_json::to_string_pretty(value).unwrap();
-        updated = format!("{before}{begin}{text}```json\n{example}\n```{after}");
+        updated = format!("{before}{start}{text}```json\n{example}\n```{after}");
     }
-    assert_eq!(page.matches("```json\n").count(), examples.len(), "each example is checked");
+    assert_eq!(
+        page.matches("```json\n").count(),
+        examples.len(),
+        "this test checks each example of the page"
+    );
     if std::env::var_os("UPDATE_JSON").is_some() {
         fs::write(PAGE, updated).unwrap();
         return;
     }
-    for (is, should) in page.lines().zip(updated.lines()) {
-        assert_eq!(is, should, "docs/JSON.md; write it again by `UPDATE_JSON=1 cargo test --test it json::`");
+    for (actual, expected) in page.lines().zip(updated.lines()) {
+        assert_eq!(
+            actual, expected,
+            "docs/JSON.md differs; update it with `UPDATE_JSON=1 cargo test --test it json::`"
+        );
     }
-    assert_eq!(page.lines().count(), updated.lines().count(), "docs/JSON.md");
+    assert_eq!(page.lines().count(), updated.lines().count(), "lines of docs/JSON.md");
 }
 
 #[tokio::test]
-async fn json_of_a_failed_account_has_its_error_and_stdout_nothing_else() {
+async fn json_of_a_failed_account_holds_its_error_and_stdout_holds_only_json() {
     let scene = Scene::new().await;
     let program = scene.program();
     program.call(&["sync"]).await.expect(0);
@@ -153,11 +167,15 @@ async fn json_of_a_failed_account_has_its_error_and_stdout_nothing_else() {
         let error = accounts[0]["error"].as_str().unwrap();
         assert!(failed.sentence().contains(error.lines().next().unwrap()), "{error}");
     }
-    let mut away = scene.program();
-    away.set("DATABASE_URL", "postgres://rosterd@127.0.0.1:1/roster");
-    assert_eq!(away.call(&["sync", "--json"]).await.expect(69).stdout(), "", "no account was reached");
+    let mut unreachable = scene.program();
+    unreachable.set("DATABASE_URL", "postgres://rosterd@127.0.0.1:1/roster");
+    assert_eq!(
+        unreachable.call(&["sync", "--json"]).await.expect(69).stdout(),
+        "",
+        "rosterd reached no account"
+    );
     scene.sim.clear_faults();
-    // A daemon that writes the account does the work, and answers by a sentence.
+    // If a daemon holds the lease, `sync` delegates to it. The answer is a sentence.
     let mut daemon = program.start();
     daemon.until("lease.acquired").await;
     let delegated = json(&program.call(&["sync", "--json"]).await, 0);
@@ -166,7 +184,7 @@ async fn json_of_a_failed_account_has_its_error_and_stdout_nothing_else() {
 }
 
 #[tokio::test]
-async fn json_of_deletions_is_an_empty_list_where_nothing_is_held() {
+async fn json_of_deletions_is_an_empty_list_if_none_are_held() {
     let scene = Scene::new().await;
     let program = scene.program();
     program.call(&["sync"]).await.expect(0);

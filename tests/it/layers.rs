@@ -1,239 +1,146 @@
-//! The rules of the house, checked: who may import whom, which library belongs to which room, how long a file is.
+//! Rules about files: imports point one way and form no cycle, `roster` is pure, no file is too long.
+//!
+//! The scan reads text, not syntax. It resolves `crate`, `super`, `self`, child modules, braces and re-exports.
 
-mod source;
-
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
 
-use source::{Mention, Named, Source, repository};
-
-/// Each room of `src/` and what it may import, from the bottom up.
-const ROOMS: [(&str, &[&str]); 12] = [
-    ("roster", &[]),
-    ("clock", &[]),
-    ("progress", &[]),
-    ("settings", &[]),
-    ("telemetry", &[]),
-    // These two never meet.
-    ("harvest", &["roster", "clock", "progress", "telemetry"]),
-    ("store", &["roster", "clock", "progress", "telemetry"]),
-    ("sync", &["harvest", "store", "roster", "clock", "progress", "telemetry"]),
-    // Tells how the workers are, and is nobody's but the wiring's.
-    ("http", &["sync", "store", "roster", "clock", "telemetry"]),
-    // Below here nobody sees the settings.
-    ("app", &["http", "sync", "harvest", "store", "roster", "clock", "settings", "telemetry"]),
-    ("cli", &["app", "http", "sync", "harvest", "store", "roster", "clock", "settings", "telemetry"]),
-    ("main", &["cli", "app"]),
+/// The top-level modules, and the modules that each of them may import.
+const MAY_IMPORT: [(&str, &str); 9] = [
+    ("clock progress roster settings telemetry", ""),
+    ("harvest store", "roster clock progress telemetry"),
+    ("sync", "harvest store roster clock progress telemetry"),
+    ("provision", "sync harvest store roster clock progress telemetry"),
+    ("daemon", "provision sync harvest store roster clock progress telemetry"),
+    ("http", "daemon store roster clock progress telemetry"),
+    ("app", "http daemon provision sync harvest store roster clock progress telemetry settings"),
+    ("cli", "app http daemon provision sync harvest store roster clock progress telemetry settings"),
+    ("main", "app cli"),
 ];
+/// `roster` awaits nothing, and uses no clock, file, network or random number.
+const IMPURE: &str =
+    "async await tokio futures sqlx reqwest axum tracing rand:: std::fs std::net std::env Instant SystemTime";
 
-/// Libraries that are one room's business, and the rooms that may name them.
-const LIBRARIES: [(&str, &[&str]); 18] = [
-    // `sync` hands the pool on from `store` to `store`.
-    ("sqlx", &["store", "sync"]),
-    ("sqlx_core", &["store"]),
-    // `cli` asks the local listener; `telemetry` proves that reqwest's own lines keep the token.
-    ("reqwest", &["harvest", "cli", "telemetry"]),
-    ("governor", &["harvest"]),
-    ("hyper_util", &["harvest"]),
-    ("oauth2", &["harvest"]),
-    ("ring", &["store"]),
-    ("roaring", &["roster"]),
-    ("sd_notify", &["app"]),
-    ("axum", &["http"]),
-    ("clap", &["cli", "main"]),
-    ("clap_complete", &["cli"]),
-    ("clap_mangen", &["cli"]),
-    ("config", &["settings"]),
-    ("metrics", &["telemetry"]),
-    ("metrics_exporter_prometheus", &["telemetry"]),
-    ("tracing_appender", &["telemetry"]),
-    // `settings` tries `log.level` out on it.
-    ("tracing_subscriber", &["telemetry", "settings"]),
-];
-
-/// What the pure core does without: waiting, the outside, the time of day.
-const IMPURE: [&str; 16] = [
-    "async",
-    "await",
-    "tokio",
-    "tokio_util",
-    "futures",
-    "sqlx",
-    "reqwest",
-    "axum",
-    "tracing",
-    "rand",
-    "fs",
-    "net",
-    "env",
-    "process",
-    "SystemTime",
-    "Instant",
-];
-
-/// Beyond this a file is more than one idea.
-const LONGEST: usize = 400;
-
-#[test]
-fn imports_point_one_way() {
-    let wrong = daemon().mentions.into_iter().filter_map(|it| {
-        let (Named::Ours(path), [room, ..]) = (&it.path, it.module.as_slice()) else { return None };
-        let target = path.first().map_or("the root of the crate", String::as_str);
-        let allowed = target == room || may_import(room).contains(&target);
-        (!allowed).then(|| format!("{}: `{room}` may not import `{target}`", it.place))
-    });
-    none(wrong, "imports point one way; see src/lib.rs");
+struct File {
+    path: String,
+    module: String,
+    /// Without comments.
+    code: String,
 }
 
-#[test]
-fn a_library_is_named_in_its_own_rooms_only() {
-    let wrong = daemon().mentions.into_iter().filter_map(|it| {
-        let (Named::Foreign(path), [room, ..]) = (&it.path, it.module.as_slice()) else { return None };
-        let (library, rooms) = LIBRARIES.iter().find(|(library, _)| path[0] == *library)?;
-        (!rooms.contains(&room.as_str())).then(|| {
-            format!("{}: `{room}` may not use {library}; it belongs to {}", it.place, rooms.join(", "))
-        })
-    });
-    none(wrong, "each library has its rooms");
-}
-
-#[test]
-fn the_core_is_pure() {
-    let wrong =
-        daemon().mentions.into_iter().filter(|it| it.module.first().is_some_and(|room| room == "roster"));
-    let wrong = wrong.filter_map(|it| {
-        let word = match &it.path {
-            Named::Foreign(path) => path.iter().find(|name| IMPURE.contains(&name.as_str())),
-            Named::Word(word) => Some(word).filter(|word| ["async", "await"].contains(&word.as_str())),
-            Named::Ours(_) => None,
-        }?;
-        Some(format!("{}: `{word}` has no place in `roster`", it.place))
-    });
-    none(wrong, "the core is plain functions on plain values");
-}
-
-#[test]
-fn every_file_is_part_of_the_crate() {
-    let source = daemon();
-    let orphans = rust_files("src").into_iter().filter(|file| !source.files.contains(file));
-    none(orphans.map(|file| format!("{}: no `mod` leads here", file.display())), "nobody compiles them");
-}
-
-#[test]
-fn no_file_is_longer_than_one_idea() {
-    let long = ["src", "tests", "examples", "benches"].into_iter().flat_map(rust_files).filter_map(|file| {
-        let lines = fs::read_to_string(repository().join(&file)).unwrap().lines().count();
-        (lines > LONGEST).then(|| format!("{}: {lines} lines, {LONGEST} at most", file.display()))
-    });
-    none(long, "a file is one idea; part it");
-}
-
-/// Two independent readings of Harvest's documents: were one to lean on the other, a misreading would pass.
-#[test]
-fn the_daemon_and_the_simulator_share_nothing() {
-    let daemon = manifest("Cargo.toml");
-    let simulator = manifest("tests/harvest-sim/Cargo.toml");
-    for kind in ["dependencies", "build-dependencies"] {
-        assert!(!depends(&daemon, kind, "harvest-sim"), "the daemon's {kind} name the simulator");
-    }
-    for kind in ["dependencies", "dev-dependencies", "build-dependencies"] {
-        assert!(!depends(&simulator, kind, "rosterd"), "the simulator's {kind} name the daemon");
-    }
-}
-
-#[test]
-fn a_mention_is_found_wherever_it_hides_and_nowhere_else() {
-    let text = r#"
-        //! crate::in_a_comment
-        use crate::{clock, store::{Store, page::Page}};
-        use super::super::app as wiring;
-        #[derive(serde::Serialize)]
-        struct A(&'static str);
-        mod tests {
-            use super::*;
-            fn b() { warn!(error = %crate::telemetry::chain(&"crate::in_a_string"), "{}", self::C); }
-        }
-    "#;
-    let mut source = Source::default();
-    let module = ["sync", "cycle"].map(str::to_owned);
-    source.text(text, Path::new("src/sync/cycle.rs"), &module, Path::new("src/sync/cycle"));
-    let said: Vec<_> = source
-        .mentions
-        .iter()
-        .filter_map(|Mention { place, path, .. }| match path {
-            Named::Ours(path) => Some(format!("{} ours {}", place.rsplit(':').next()?, path.join("::"))),
-            Named::Foreign(path) => {
-                Some(format!("{} foreign {}", place.rsplit(':').next()?, path.join("::")))
-            }
-            Named::Word(_) => None,
-        })
-        .collect();
-    assert_eq!(
-        said,
-        [
-            "3 ours clock",
-            "3 ours store::Store",
-            "3 ours store::page::Page",
-            "4 ours app",
-            "5 foreign serde::Serialize",
-            "8 ours sync::cycle",
-            "9 ours telemetry::chain",
-            "9 ours sync::cycle::tests::C",
-        ]
-    );
-}
-
-/// The library and the binary.
-fn daemon() -> Source {
-    let mut source = Source::default();
-    source.read(Path::new("src/lib.rs"), &[]);
-    source.read(Path::new("src/main.rs"), &["main"]);
-    assert!(source.files.len() > 50, "the scan lost its way: {:?}", source.files);
-    source
-}
-
-fn may_import(room: &str) -> &'static [&'static str] {
-    ROOMS
-        .iter()
-        .find(|(name, _)| *name == room)
-        .unwrap_or_else(|| panic!("`{room}` is no room: add it to ROOMS"))
-        .1
-}
-
-#[track_caller]
-fn none(wrong: impl Iterator<Item = String>, rule: &str) {
-    let wrong: Vec<_> = wrong.collect();
-    assert!(wrong.is_empty(), "{rule}:\n{}", wrong.join("\n"));
-}
-
-/// Rust files below `dir`, from the root of the repository.
-fn rust_files(dir: &str) -> Vec<PathBuf> {
-    let mut dirs = vec![PathBuf::from(dir)];
+fn files(dir: &str) -> Vec<File> {
     let mut files = Vec::new();
-    while let Some(dir) = dirs.pop() {
-        let Ok(entries) = fs::read_dir(repository().join(&dir)) else { continue };
-        for entry in entries.map(Result::unwrap) {
-            let path = dir.join(entry.file_name());
-            if entry.file_type().unwrap().is_dir() {
-                dirs.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                files.push(path);
-            }
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let path = format!("{dir}/{}", entry.file_name().to_string_lossy());
+        if entry.file_type().unwrap().is_dir() {
+            files.extend(self::files(&path));
+        } else if entry.path().extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(entry.path()).unwrap();
+            let lines = text.lines().map(|line| line.split_once("//").map_or(line, |(code, _)| code));
+            let name = path.trim_end_matches(".rs").trim_end_matches("/mod").trim_end_matches("lib");
+            let module = name.split_once('/').unwrap().1.replace('/', "::");
+            files.push(File { module, code: lines.collect::<Vec<_>>().join("\n"), path });
         }
     }
     files
 }
 
-fn manifest(path: &str) -> toml::Table {
-    fs::read_to_string(repository().join(path)).unwrap().parse().unwrap()
+/// The path that `text` begins with, or several if it has braces; and the text after it.
+fn paths(text: &str) -> (Vec<String>, &str) {
+    let is_end = |c: char| !c.is_alphanumeric() && c != '_' && c != ':';
+    let (stem, mut rest) = text.split_at(text.find(is_end).unwrap_or(text.len()));
+    if !rest.starts_with('{') || !(stem.is_empty() || stem.ends_with("::")) {
+        return (vec![stem.to_owned()], rest);
+    }
+    let mut all = Vec::new();
+    while !rest.starts_with('}') {
+        let (ends, after) = paths(rest[1..].trim_start());
+        all.extend(ends.iter().map(|end| format!("{stem}{end}")));
+        rest = &after[after.find([',', '}']).unwrap()..];
+    }
+    (all, &rest[1..])
 }
 
-/// Whether a package is named, under whatever name, for all targets or for one.
-fn depends(manifest: &toml::Table, kind: &str, package: &str) -> bool {
-    let of_targets =
-        manifest.get("target").and_then(toml::Value::as_table).into_iter().flat_map(|it| it.values());
-    let tables = std::iter::once(manifest).chain(of_targets.filter_map(toml::Value::as_table));
-    tables.filter_map(|table| table.get(kind)?.as_table()).flatten().any(|(name, value)| {
-        name == package || value.get("package").and_then(toml::Value::as_str) == Some(package)
-    })
+/// The paths in `code`, as they would lead from the root of this crate; and whether each is re-exported.
+fn imports(code: &str, module: &str) -> Vec<(String, bool)> {
+    let (mut found, mut at) = (Vec::new(), 0);
+    while let Some(next) = code[at..].find("::").map(|next| at + next) {
+        let before = code[at..next].trim_end_matches(|c: char| c == '_' || c.is_alphanumeric());
+        let (some, rest) = paths(&code[at + before.len()..]);
+        at = code.len() - rest.len();
+        let statement = before.trim_end().rsplit(['\n', ';']).next().unwrap();
+        let is_export = statement.starts_with("pub") && statement.ends_with("use");
+        for path in &some {
+            let (mut base, mut rest) = (module, path.as_str());
+            while let Some((first, after)) = rest.split_once("::") {
+                base = match first {
+                    "super" => base.rsplit_once("::").map_or("", |it| it.0),
+                    "self" => base,
+                    "crate" => "",
+                    "rosterd" if module == "main" => "",
+                    _ => break,
+                };
+                rest = after;
+            }
+            found.push((format!("{base}::{rest}").trim_matches(':').to_owned(), is_export));
+        }
+    }
+    found
+}
+
+/// For each file, the files that its code imports. The file that defines an item counts, not one that re-exports it.
+fn graph(files: &[File]) -> Vec<BTreeSet<usize>> {
+    let modules: BTreeMap<_, _> = files.iter().zip(0..).map(|(it, at)| (it.module.as_str(), at)).collect();
+    let code = |file: &File| file.code.split("\n#[cfg(test)]\nmod tests {").next().unwrap().to_owned();
+    let imports: Vec<_> = files.iter().map(|file| imports(&code(file), &file.module)).collect();
+    let defined_in = |mut path: String| loop {
+        let mut module = path.as_str();
+        while !modules.contains_key(module) {
+            module = module.rsplit_once("::")?.0;
+        }
+        let (file, name) = (modules[module], path[module.len()..].split("::").nth(1));
+        let is_it = |it: &&(String, bool)| it.1 && it.0 != path && it.0.rsplit("::").next() == name;
+        let Some((to, _)) = imports[file].iter().find(is_it) else { return Some(file) };
+        path = to.clone();
+    };
+    let of = |file: usize| imports[file].iter().filter(|it| !it.1).filter_map(|it| defined_in(it.0.clone()));
+    (0..files.len()).map(|file| of(file).filter(|to| *to != file).collect()).collect()
+}
+
+#[test]
+fn top_level_modules_import_only_modules_below_them() {
+    let has = |list: &str, module: &str| list.split(' ').any(|it| it == module);
+    for File { path, module, code } in files("src").iter().filter(|it| !it.module.is_empty()) {
+        let top = module.split("::").next().unwrap();
+        let (_, allowed) = MAY_IMPORT.iter().find(|it| has(it.0, top)).expect(path);
+        for (to, _) in imports(code, module) {
+            let target = to.split("::").next().unwrap();
+            let is_item = !MAY_IMPORT.iter().any(|it| has(it.0, target));
+            assert!(is_item || target == top || has(allowed, target), "{path} imports {to}; see src/lib.rs");
+        }
+    }
+}
+
+#[test]
+fn files_do_not_import_each_other_in_cycles() {
+    let (files, mut cyclic) = (files("src"), BTreeSet::new());
+    let graph = graph(&files);
+    for file in 0..files.len() {
+        let (mut seen, mut next) = (BTreeSet::new(), vec![file]);
+        while let Some(at) = next.pop() {
+            next.extend(graph[at].iter().filter(|to| seen.insert(**to)));
+        }
+        cyclic.extend(Some(file).filter(|_| seen.contains(&file)));
+    }
+    let cyclic: Vec<_> = cyclic.iter().map(|file| &files[*file].path).collect();
+    assert!(cyclic.is_empty(), "these files import each other: {cyclic:?}");
+}
+
+#[test]
+fn roster_is_pure_and_files_have_at_most_400_lines() {
+    for File { path, module, code } in ["src", "tests", "examples", "benches"].into_iter().flat_map(files) {
+        assert!(code.lines().count() <= 400, "{path}");
+        let impure = IMPURE.split(' ').find(|word| module.starts_with("roster::") && code.contains(word));
+        assert_eq!(impure, None, "{path}");
+    }
 }

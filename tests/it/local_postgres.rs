@@ -1,4 +1,4 @@
-//! The private PostgreSQL: made once, shared, and found again whatever was killed.
+//! The private PostgreSQL: created once, shared by processes, and usable again after any of them was killed.
 
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Read};
@@ -11,10 +11,10 @@ use rosterd::store::local::{LocalError, LocalOptions, LocalPostgres};
 use secrecy::ExposeSecret;
 use sqlx::{Connection, PgConnection};
 
-/// Tells [`the_owner_that_is_killed`] that it is meant, and where its data directory is.
-const OWN: &str = "ROSTERD_TEST_OWN_DATA_DIR";
+/// If this variable is set, [`helper_process_that_uses_the_server`] uses the server of this data directory.
+const DATA_DIR_VARIABLE: &str = "ROSTERD_TEST_OWN_DATA_DIR";
 
-/// A data directory that the server's user can reach, also where the tests run as root.
+/// A data directory that the server's user can reach even if the tests run as root.
 struct Home(tempfile::TempDir);
 
 impl Home {
@@ -26,7 +26,7 @@ impl Home {
         self.0.path().canonicalize().unwrap().join("postgres")
     }
 
-    /// Starts or joins the server. No test cuts the power, so it need not wait for the disk.
+    /// Starts or joins the server. No test cuts the power, so that commits need not wait for the disk.
     async fn start(&self) -> LocalPostgres {
         let options = LocalOptions { durable: false, ..LocalOptions::new(self.data_dir()) };
         LocalPostgres::start_with(&options).await.unwrap()
@@ -45,21 +45,20 @@ async fn connect(local: &LocalPostgres) -> PgConnection {
     PgConnection::connect(local.url().expose_secret()).await.unwrap()
 }
 
-async fn remember(local: &LocalPostgres, word: &str) {
+async fn insert_word(local: &LocalPostgres, word: &str) {
     let mut connection = connect(local).await;
     sqlx::query("CREATE TABLE IF NOT EXISTS words (word text)").execute(&mut connection).await.unwrap();
     sqlx::query("INSERT INTO words VALUES ($1)").bind(word).execute(&mut connection).await.unwrap();
 }
 
-async fn remembered(local: &LocalPostgres) -> Vec<String> {
+async fn stored_words(local: &LocalPostgres) -> Vec<String> {
     sqlx::query_scalar("SELECT word FROM words ORDER BY word")
         .fetch_all(&mut connect(local).await)
         .await
         .unwrap()
 }
 
-/// `kill -9`, for a process that is ours.
-fn kill(pid: u32) {
+fn kill_9(pid: u32) {
     assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
 }
 
@@ -68,7 +67,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test]
-async fn the_first_start_makes_a_server_that_only_its_owner_can_read() {
+async fn first_start_creates_a_server_that_only_its_owner_can_read() {
     let home = Home::new();
     let local = LocalPostgres::start(&home.data_dir()).await.unwrap();
     let mut connection = connect(&local).await;
@@ -91,7 +90,7 @@ async fn the_first_start_makes_a_server_that_only_its_owner_can_read() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_refused() {
+async fn wrong_password_is_refused() {
     let home = Home::new();
     let local = home.start().await;
     let url = local.url().expose_secret();
@@ -102,73 +101,73 @@ async fn a_wrong_password_is_refused() {
 }
 
 #[tokio::test]
-async fn the_second_start_finds_the_data_again() {
+async fn second_start_finds_the_data_of_the_first() {
     let home = Home::new();
     let local = home.start().await;
-    remember(&local, "kept").await;
+    insert_word(&local, "kept").await;
     local.stop().await.unwrap();
-    assert_eq!(remembered(&home.start().await).await, ["kept"]);
+    assert_eq!(stored_words(&home.start().await).await, ["kept"]);
 }
 
 #[tokio::test]
-async fn dropping_the_only_user_stops_the_server() {
+async fn stop_by_the_only_user_stops_the_server() {
     let home = Home::new();
     home.start().await.stop().await.unwrap();
     assert!(!home.pid_file().exists());
 }
 
 #[tokio::test]
-async fn two_users_share_one_server_and_the_last_one_stops_it() {
+async fn two_users_share_one_server_and_the_last_stops_it() {
     let home = Home::new();
     let (first, second) = tokio::join!(home.start(), home.start());
     assert_eq!(first.url().expose_secret(), second.url().expose_secret());
-    remember(&second, "shared").await;
+    insert_word(&second, "shared").await;
     first.stop().await.unwrap();
-    assert_eq!(remembered(&second).await, ["shared"]);
+    assert_eq!(stored_words(&second).await, ["shared"]);
     second.stop().await.unwrap();
     assert!(!home.pid_file().exists());
 }
 
 #[tokio::test]
-async fn a_server_killed_in_mid_flight_is_started_again_with_its_data() {
+async fn killed_server_is_started_again_with_its_data() {
     let home = Home::new();
-    // A durable one: what it has committed is in the kernel's hands.
+    // With `durable` the kernel has everything that the server has committed.
     let local = LocalPostgres::start(&home.data_dir()).await.unwrap();
-    remember(&local, "committed").await;
-    kill(home.pid());
-    // The first user still holds his share: he counts on nothing but the directory.
+    insert_word(&local, "committed").await;
+    kill_9(home.pid());
+    // The first user has not stopped yet. The second start depends only on the directory.
     let again = home.start().await;
-    assert_eq!(remembered(&again).await, ["committed"]);
+    assert_eq!(stored_words(&again).await, ["committed"]);
     again.stop().await.unwrap();
     local.stop().await.unwrap();
     assert!(!home.pid_file().exists());
 }
 
 #[tokio::test]
-async fn a_pid_file_that_names_a_stranger_is_set_aside_and_the_stranger_left_alone() {
+async fn pid_file_that_names_an_unrelated_process_is_replaced_without_a_signal() {
     let home = Home::new();
     home.start().await.stop().await.unwrap();
-    // As after a reboot: the number belongs to some other process by now, here of the very same user.
+    // As after a reboot: another process has the same id by now, here even of the same user.
     let owner = fs::metadata(home.data_dir().join("server/data")).unwrap();
     let mut sleep = Command::new("sleep");
-    if we_are_root() {
+    if runs_as_root() {
         std::os::unix::process::CommandExt::uid(&mut sleep, owner.uid());
     }
-    let mut stranger = sleep.arg("600").spawn().unwrap();
-    let stale = format!("{}\n/somewhere/else\n1700000000\n5432\n\n127.0.0.1\n", stranger.id());
+    let mut unrelated = sleep.arg("600").spawn().unwrap();
+    let stale = format!("{}\n/somewhere/else\n1700000000\n5432\n\n127.0.0.1\n", unrelated.id());
     fs::write(home.pid_file(), stale).unwrap();
 
     let local = home.start().await;
-    assert_ne!(home.pid(), stranger.id());
+    assert_ne!(home.pid(), unrelated.id());
     connect(&local).await;
     local.stop().await.unwrap();
-    assert!(stranger.try_wait().unwrap().is_none(), "the stranger was signalled");
-    stranger.kill().unwrap();
-    stranger.wait().unwrap();
+    assert!(unrelated.try_wait().unwrap().is_none(), "the unrelated process got a signal");
+    unrelated.kill().unwrap();
+    unrelated.wait().unwrap();
 }
 
 #[tokio::test]
-async fn a_pid_file_of_a_dead_process_or_cut_short_is_no_hindrance() {
+async fn stale_or_empty_pid_file_does_not_prevent_a_start() {
     let home = Home::new();
     home.start().await.stop().await.unwrap();
     let mut dead = Command::new("true").spawn().unwrap();
@@ -182,10 +181,10 @@ async fn a_pid_file_of_a_dead_process_or_cut_short_is_no_hindrance() {
 }
 
 #[tokio::test]
-async fn a_server_whose_owner_was_killed_is_adopted_and_stopped_by_the_next() {
+async fn orphaned_server_is_adopted_and_stopped_by_the_next_process() {
     let home = Home::new();
-    let mut owner = spawn_owner(&home.data_dir());
-    kill(owner.id());
+    let mut owner = spawn_server_user(&home.data_dir());
+    kill_9(owner.id());
     owner.wait().unwrap();
     let orphan = home.pid();
 
@@ -197,21 +196,21 @@ async fn a_server_whose_owner_was_killed_is_adopted_and_stopped_by_the_next() {
 }
 
 #[tokio::test]
-async fn another_process_joins_the_server_and_leaves_it_to_us() {
+async fn second_process_that_joins_and_leaves_does_not_stop_the_server() {
     let home = Home::new();
     let local = home.start().await;
-    let mut other = spawn_owner(&home.data_dir());
-    // The end of its standard input tells it to stop in good order.
+    let mut other = spawn_server_user(&home.data_dir());
+    // The other process stops the server properly at the end of its standard input.
     drop(other.stdin.take());
     assert!(other.wait().unwrap().success());
     connect(&local).await;
 }
 
 #[tokio::test]
-async fn a_cluster_half_made_is_no_hindrance_and_is_cleared_away() {
+async fn half_created_cluster_is_removed_by_the_next_start() {
     let home = Home::new();
     home.start().await.stop().await.unwrap();
-    // As after a `kill -9` in the middle of initdb: the password is there, the cluster has its working name.
+    // As after a `kill -9` during initdb: the password file exists and the cluster has its temporary name.
     let data_dir = home.data_dir();
     fs::rename(data_dir.join("server"), data_dir.join("server.new-abcdefgh")).unwrap();
     fs::remove_file(data_dir.join("server.new-abcdefgh/data/PG_VERSION")).unwrap();
@@ -222,33 +221,34 @@ async fn a_cluster_half_made_is_no_hindrance_and_is_cleared_away() {
 }
 
 #[tokio::test]
-async fn a_lost_password_file_is_said_so_and_nothing_is_overwritten() {
+async fn lost_or_wrong_password_file_is_reported_and_not_overwritten() {
     let home = Home::new();
     home.start().await.stop().await.unwrap();
     let pgpass = home.data_dir().join("pgpass");
-    let line = fs::read_to_string(&pgpass).unwrap();
+    let password_line = fs::read_to_string(&pgpass).unwrap();
     fs::remove_file(&pgpass).unwrap();
     let error = LocalPostgres::start(&home.data_dir()).await.unwrap_err();
     assert!(matches!(error, LocalError::PasswordLost { .. }), "{error}");
 
-    fs::write(&pgpass, line.replace("rosterd:", "rosterd:other")).unwrap();
+    fs::write(&pgpass, password_line.replace("rosterd:", "rosterd:other")).unwrap();
     let error = LocalPostgres::start(&home.data_dir()).await.unwrap_err();
     assert!(matches!(error, LocalError::PasswordRefused { .. }), "{error}");
-    assert!(!home.pid_file().exists(), "a start that failed leaves no server behind");
+    assert!(!home.pid_file().exists(), "a failed start should leave no server running");
 
-    fs::write(&pgpass, line).unwrap();
+    fs::write(&pgpass, password_line).unwrap();
     connect(&home.start().await).await;
 }
 
-/// A server that hangs, and another process that is starting or stopping it: a drop blocks the daemon's only thread.
+/// The limit matters because a drop blocks the daemon's only thread. It holds if the server hangs, and if another
+/// process is starting or stopping the server.
 #[tokio::test]
 async fn drop_of_a_server_that_does_not_stop_blocks_for_two_seconds_at_most() {
-    for turn_is_taken in [false, true] {
+    for lock_is_held in [false, true] {
         let home = Home::new();
         let local = home.start().await;
-        let turn = File::open(home.data_dir().join("turn")).unwrap();
-        if turn_is_taken {
-            turn.lock().unwrap();
+        let lock = File::open(home.data_dir().join("turn")).unwrap();
+        if lock_is_held {
+            lock.lock().unwrap();
         }
         let pid = home.pid().to_string();
         let signal =
@@ -258,14 +258,14 @@ async fn drop_of_a_server_that_does_not_stop_blocks_for_two_seconds_at_most() {
         drop(local);
         let took = began.elapsed();
         signal("-CONT");
-        assert!(took < Duration::from_secs(2), "{took:?}, turn is taken: {turn_is_taken}");
-        drop(turn);
+        assert!(took < Duration::from_secs(2), "{took:?}, lock is held: {lock_is_held}");
+        drop(lock);
         home.start().await.stop().await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_start_that_fails_shows_the_end_of_the_servers_log() {
+async fn failed_start_reports_the_end_of_the_server_log() {
     let home = Home::new();
     home.start().await.stop().await.unwrap();
     let conf = home.data_dir().join("server/data/postgresql.conf");
@@ -276,7 +276,7 @@ async fn a_start_that_fails_shows_the_end_of_the_servers_log() {
 }
 
 #[tokio::test]
-async fn a_start_given_up_half_way_leaves_no_server_behind() {
+async fn cancelled_start_leaves_no_server_running() {
     let home = Home::new();
     home.start().await.stop().await.unwrap();
     let data_dir = home.data_dir();
@@ -290,14 +290,14 @@ async fn a_start_given_up_half_way_leaves_no_server_behind() {
 }
 
 #[tokio::test]
-async fn the_server_is_never_roots() {
+async fn private_server_never_runs_as_root() {
     let home = Home::new();
     let local = home.start().await;
     let server = fs::metadata(home.data_dir().join("server/data")).unwrap().uid();
     assert_ne!(server, 0);
     let pgpass = fs::metadata(home.data_dir().join("pgpass")).unwrap().uid();
-    if we_are_root() {
-        assert_eq!(pgpass, 0, "the server's user need not read the password");
+    if runs_as_root() {
+        assert_eq!(pgpass, 0, "the password file should belong to root");
         assert!(local.notes().is_empty());
     } else {
         assert_eq!(server, pgpass);
@@ -305,7 +305,7 @@ async fn the_server_is_never_roots() {
 }
 
 #[tokio::test]
-async fn the_psql_line_works_as_printed_and_does_not_show_the_password() {
+async fn printed_psql_command_works_and_hides_the_password() {
     let home = Home::new();
     let local = home.start().await;
     let hint = local.psql_hint();
@@ -317,34 +317,34 @@ async fn the_psql_line_works_as_printed_and_does_not_show_the_password() {
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "42", "{output:?}");
 }
 
-fn we_are_root() -> bool {
-    // A file that we made is ours.
+fn runs_as_root() -> bool {
+    // This process owns the files that it creates.
     tempfile::NamedTempFile::new().unwrap().as_file().metadata().unwrap().uid() == 0
 }
 
-/// A second process that uses the server of `data_dir`: this test binary again, told to run the test below.
-/// Returns when it has its share.
-fn spawn_owner(data_dir: &Path) -> Child {
+/// A second process that uses the server of `data_dir`: this test binary with only the test below. Returns once the
+/// other process uses the server.
+fn spawn_server_user(data_dir: &Path) -> Child {
     let mut owner = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "local_postgres::the_owner_that_is_killed", "--nocapture"])
-        .env(OWN, data_dir)
+        .args(["--exact", "local_postgres::helper_process_that_uses_the_server", "--nocapture"])
+        .env(DATA_DIR_VARIABLE, data_dir)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut said = BufReader::new(owner.stdout.take().unwrap());
+    let mut output = BufReader::new(owner.stdout.take().unwrap());
     assert!(
-        said.by_ref().lines().any(|line| line.unwrap().contains("started")),
+        output.by_ref().lines().any(|line| line.unwrap().contains("started")),
         "the other process did not start"
     );
-    owner.stdout = Some(said.into_inner());
+    owner.stdout = Some(output.into_inner());
     owner
 }
 
-/// The other process's side; asked for by nobody it has nothing to do.
+/// Runs in the process that [`spawn_server_user`] starts. Without the variable this test does nothing.
 #[tokio::test]
-async fn the_owner_that_is_killed() {
-    let Some(data_dir) = std::env::var_os(OWN) else { return };
+async fn helper_process_that_uses_the_server() {
+    let Some(data_dir) = std::env::var_os(DATA_DIR_VARIABLE) else { return };
     let local = LocalPostgres::start(Path::new(&data_dir)).await.unwrap();
     println!("started");
     std::io::stdin().read_line(&mut String::new()).unwrap();

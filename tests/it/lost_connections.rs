@@ -1,5 +1,5 @@
-//! Connections to PostgreSQL whose packets are lost: neither end notices, and new connections work. The daemon closes them
-//! after `database.statement_timeout`, goes on within three times that, and loses nothing.
+//! Connections to PostgreSQL whose packets are lost: neither end notices, and new connections work. The daemon closes
+//! such a connection after `database.statement_timeout`, continues within three times this time, and loses nothing.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use tokio::time::{Instant, sleep};
 use crate::database::{TestDatabase, store};
 use crate::mirror::Mirror;
 use crate::program::{Daemon, Program};
-use crate::tap::{Tap, When};
+use crate::statement_proxy::{StatementProxy, When};
 use crate::wire::Wire;
 
 async fn small_company() -> Sim {
     Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap()
 }
 
-/// A program with limits that suit a test, and its daemon after the first cycle.
+/// A program with short time limits, and its daemon after the first cycle.
 async fn daemon(sim: &Sim, url: &str, poll_interval: &str) -> (Program, Daemon) {
     let mut program = Program::new(sim, url);
     program
@@ -29,29 +29,29 @@ async fn daemon(sim: &Sim, url: &str, poll_interval: &str) -> (Program, Daemon) 
 }
 
 #[tokio::test]
-async fn connections_that_are_lost_silently_do_not_stop_an_account() {
+async fn silently_lost_connections_do_not_stop_the_polls() {
     let (sim, database) = (small_company().await, TestDatabase::blank().await);
     let wire = Wire::to(database.url());
     let (program, daemon) = daemon(&sim, wire.url(), "1s").await;
     let mirror = Mirror { sim, store: store(database.url()) };
     for round in 0..4_u64 {
-        let user = mirror.sim.hire("Meanwhile", "Hired");
-        // Between two cycles, and in the middle of one.
+        let user = mirror.sim.create_user("Meanwhile", "Hired");
+        // The delays hit moments between two cycles and within a cycle.
         sleep(Duration::from_millis(round * 300)).await;
         wire.lose_connections();
         mirror.until(format!("SELECT EXISTS (SELECT FROM roster.users WHERE id = {user})")).await;
     }
     mirror.expect_right().await;
     assert_eq!(program.probe("/livez").await.0, 200);
-    let lost = daemon.said.iter().filter(|line| line.contains("a task of the daemon")).count();
-    assert_eq!(lost, 0);
+    let ended_tasks = daemon.said.iter().filter(|line| line.contains("a task of the daemon")).count();
+    assert_eq!(ended_tasks, 0);
 }
 
 #[tokio::test]
-async fn connections_that_are_lost_silently_during_pagination_do_not_stop_the_first_read() {
+async fn silently_lost_connections_during_pagination_do_not_stop_the_first_read() {
     let options = Options { max_per_page: 100, ..Options::default() };
     let sim = Sim::start(Company::seeded(3, 250, 250), options).await.unwrap();
-    sim.inject(Fault::delay(Duration::from_millis(500)).on("/users?cursor").times(2));
+    sim.inject(Fault::delay_request(Duration::from_millis(500)).on("/users?cursor").times(2));
     let database = TestDatabase::new().await;
     let wire = Wire::to(database.url());
     let mut program = Program::new(&sim, wire.url());
@@ -65,14 +65,14 @@ async fn connections_that_are_lost_silently_during_pagination_do_not_stop_the_fi
 }
 
 #[tokio::test]
-async fn a_statement_without_an_answer_fails_its_cycle_and_the_next_cycle_succeeds() {
+async fn unanswered_statement_fails_its_cycle_and_the_next_cycle_succeeds() {
     let (sim, database) = (small_company().await, TestDatabase::blank().await);
-    let tap = Tap::to(database.url()).await;
-    let (program, mut daemon) = daemon(&sim, tap.url(), "1s").await;
-    // The transaction has locked the account, and the server does not learn that the connection was closed.
-    let lost = tap.catch(When::After, 1, "INSERT INTO roster.outbox");
-    let user = sim.hire("Meanwhile", "Hired");
-    let _held = lost.caught().await;
+    let proxy = StatementProxy::to(database.url()).await;
+    let (program, mut daemon) = daemon(&sim, proxy.url(), "1s").await;
+    // The transaction has locked the account, and the server does not notice that the connection was closed.
+    let insert = proxy.catch(When::After, 1, "COPY roster.outbox");
+    let user = sim.create_user("Meanwhile", "Hired");
+    let _held = insert.caught().await;
     let failed = daemon.until("cycle.failed").await;
     let error = failed["error"].as_str().unwrap();
     assert!(error.contains("did not answer a statement within 2s"), "{error}");
@@ -84,7 +84,7 @@ async fn a_statement_without_an_answer_fails_its_cycle_and_the_next_cycle_succee
 }
 
 #[tokio::test]
-async fn a_listener_whose_connection_is_lost_silently_is_replaced() {
+async fn listener_with_a_silently_lost_connection_is_replaced() {
     let (sim, database) = (small_company().await, TestDatabase::blank().await);
     let wire = Wire::to(database.url());
     let (program, daemon) = daemon(&sim, wire.url(), "1h").await;
@@ -92,8 +92,8 @@ async fn a_listener_whose_connection_is_lost_silently_is_replaced() {
     mirror.until(listening(1)).await;
     for _ in 0..2 {
         wire.lose_connections();
-        let user = mirror.sim.hire("Asked", "For");
-        // No poll is due for an hour: only the listener can hear of the request.
+        let user = mirror.sim.create_user("Asked", "For");
+        // No poll is due for an hour, so that only the listener can receive the request.
         let began = Instant::now();
         program.call(&["sync"]).await.expect(0);
         assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
@@ -102,7 +102,7 @@ async fn a_listener_whose_connection_is_lost_silently_is_replaced() {
     drop(daemon);
 }
 
-/// Whether so many sessions listen for requests.
+/// A condition: at least `count` sessions listen for requests.
 fn listening(count: usize) -> String {
     format!(
         "SELECT count(*) >= {count} FROM pg_stat_activity

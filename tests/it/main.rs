@@ -1,87 +1,92 @@
-//! The whole thing against the real thing: one test binary, a file a theme.
+//! Integration tests with the simulated Harvest and a real PostgreSQL, one file per subject. `tests/campaigns` has those that
+//! take minutes.
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test fails by panicking, its helpers too"
+    reason = "tests and their helpers fail by panicking"
 )]
 
 mod absent_rates;
+mod access_review;
 mod accounts;
+mod another_company;
 mod bad_records;
-mod battery;
 mod budgets;
-mod canary;
 mod check;
-mod cluster;
 mod command;
-mod company;
-mod consent;
-mod consuming;
-mod corpus;
-mod counting;
-mod damage;
-mod database;
+mod confirmation;
+mod connectors;
+mod consumers;
+mod consuming_guide;
+mod damaged_mirror;
 mod database_errors;
+mod database_outages;
+mod databases;
 mod deletions;
 mod deploy;
 mod directory;
-mod doors;
-mod endurance;
-mod engines;
 mod erasure;
+mod explain;
+mod failover;
+mod failures;
 mod forget;
-mod front;
-mod guide;
-mod held;
-mod identity;
-mod interval;
+mod forty_accounts;
+mod fuzz_corpus;
+mod harvest_connection;
+mod held_deletions;
+mod http_refusals;
+mod identity_host;
 mod json;
 mod layers;
+mod lease;
 mod local_postgres;
+mod log_privacy;
 mod logging;
-mod logical;
-mod look_ups;
+mod logical_replication;
 mod lost_connections;
-mod many;
 mod metrics;
-mod migrating;
+mod migration_locks;
 mod migrations;
-mod mirror;
-mod notifying;
+mod new_rows;
+mod notifications;
 mod oauth;
-mod order;
-mod outage;
-mod pace;
-mod parents;
+mod operator_commands;
+mod outbox_tail;
+mod parent_deletions;
+mod permits;
+mod poll_interval;
 mod pooler;
-mod program;
+mod proxy;
 mod psql;
+mod query_plans;
+mod rate_limit;
 mod rates;
 mod reading;
 mod readme;
-mod refusals;
-mod refused;
-mod replicas;
-mod reviews;
+mod reconcile;
+mod refused_records;
+mod response_order;
 mod roles;
-mod scene;
+mod row_counts;
 mod schema;
 mod security;
 mod seeds;
-mod service;
-mod settling;
+mod simulator;
 mod starting;
 mod status;
 mod stderr;
 mod stopping;
-mod tail;
-mod tap;
-mod tapping;
+#[path = "../support/mod.rs"]
+mod support;
+mod systemd;
 mod terminal;
 mod tls;
-mod trouble;
-mod way_out;
-mod wire;
-mod world;
+mod untrusted_input;
+mod user_lookups;
+mod write_failures;
+mod writes;
+mod writes_guide;
+
+use support::{cluster, database, front, mirror, program, scene, simulation, statement_proxy, wire, world};

@@ -1,9 +1,9 @@
-//! `/metrics`: what is promised is there, by its name and labels, and names nobody.
+//! `/metrics` has the documented metrics and labels, and scrapes do not wait for locks.
 
 use harvest_sim::{Company, Fault, Options, Sim};
-
+use rosterd::daemon::health::Health;
 use rosterd::http::{State, serve};
-use rosterd::sync::health::Health;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::net::TcpListener;
 use tokio::time::{Duration, Instant, sleep};
 
@@ -17,13 +17,13 @@ pub async fn scrape(program: &Program) -> String {
     metrics
 }
 
-fn held(metrics: &str) -> u32 {
+fn held_deletions(metrics: &str) -> u32 {
     let line = metrics.lines().find(|line| line.starts_with("rosterd_held_deletions")).unwrap();
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 #[tokio::test]
-async fn what_is_counted_can_be_scraped() {
+async fn metrics_page_has_the_documented_names_labels_and_values() {
     let sim = Sim::start(Company::seeded(5, 60, 120), Options::default()).await.unwrap();
     let database = TestDatabase::new().await;
     let program = Program::new(&sim, database.url());
@@ -36,6 +36,17 @@ async fn what_is_counted_can_be_scraped() {
     }
     daemon.until("deletions.held").await;
     daemon.until("cycle.finished").await;
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    let writes = format!(
+        "SELECT roster.write_ask({0}, 'user_deactivate', id) FROM generate_series(1, 6) AS id;
+         UPDATE roster.writes SET held_at = now() WHERE user_id < 4;
+         UPDATE roster.writes SET accepted_at = now(), accepted_by = 'ada@ops-1' WHERE user_id = 1;
+         UPDATE roster.writes SET sent_at = now() WHERE user_id = 4;
+         UPDATE roster.writes SET sent_at = now() - interval '2 minutes' WHERE user_id = 5;
+         SELECT roster.write_withdraw(roster.write_ask({0}, 'user_deactivate', 7))",
+        sim.account_id()
+    );
+    sqlx::raw_sql(AssertSqlSafe(writes)).execute(&mut connection).await.unwrap();
     let metrics = scrape(&program).await;
     let account = format!("account=\"{}\"", sim.account_id());
     for line in [
@@ -53,20 +64,28 @@ async fn what_is_counted_can_be_scraped() {
         &format!("rosterd_last_success_timestamp_seconds{{{account}}} "),
         &format!("rosterd_mirror_rows{{{account},resource=\"users\",state=\"deleted\"}} 0"),
         &format!("rosterd_rejected_records{{{account}}} 0"),
+        // Accepted ones and those that were sent just now count as waiting.
+        &format!("rosterd_writes_open{{{account},state=\"waiting\"}} 3"),
+        &format!("rosterd_writes_open{{{account},state=\"held\"}} 2"),
+        &format!("rosterd_writes_open{{{account},state=\"in_doubt\"}} 1"),
     ] {
         assert!(metrics.contains(&format!("\n{line}")), "no {line} in\n{metrics}");
     }
-    assert!(held(&metrics) >= 20, "{metrics}");
-    // Every metric says what it is.
+    assert!(held_deletions(&metrics) >= 20, "{metrics}");
+    // Each metric has a help text.
     for line in metrics.lines().filter(|line| line.starts_with("# TYPE ")) {
         let name = line.split(' ').nth(2).unwrap();
         assert!(metrics.contains(&format!("# HELP {name} ")), "{name}");
     }
-    // An alert on what waits for a person ends when they have spoken.
+    let status = program.call(&["status"]).await.expect(0).stdout();
+    for line in ["3 writes waiting", "2 writes held for a person", "1 write without an answer"] {
+        assert!(status.contains(line), "no {line} in\n{status}");
+    }
+    // An alert on held deletions ends after an administrator's decision.
     program.call(&["deletions", "reject", "--all"]).await.expect(0);
     let give_up = Instant::now() + STUCK;
-    // Scrapes within two seconds share one look at the database.
-    while held(&scrape(&program).await) > 0 {
+    // Scrapes within two seconds share one query of the database.
+    while held_deletions(&scrape(&program).await) > 0 {
         assert!(Instant::now() < give_up, "held deletions are still counted after `deletions reject`");
         sleep(Duration::from_millis(100)).await;
     }
@@ -78,10 +97,10 @@ async fn scrapes_read_no_rows_of_users_and_assignments() {
     let program = scene.program();
     let mut daemon = program.start();
     daemon.until("cycle.finished").await;
-    // Rows that no poll has counted yet are counted once.
+    // The first scrape may count rows, if no poll has counted them yet.
     scrape(&program).await;
-    let mut locking = scene.store.pool().begin().await.unwrap();
-    sqlx::raw_sql("LOCK TABLE roster.users, roster.user_assignments").execute(&mut *locking).await.unwrap();
+    let mut lock = scene.store.pool().begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE roster.users, roster.user_assignments").execute(&mut *lock).await.unwrap();
     scene.execute("INSERT INTO roster.consumers (name, stream_id) SELECT 'payroll', stream_id FROM roster.outbox_head").await;
     let give_up = Instant::now() + STUCK;
     let metrics = loop {
@@ -89,7 +108,10 @@ async fn scrapes_read_no_rows_of_users_and_assignments() {
         if metrics.contains("consumer=\"payroll\"") {
             break metrics;
         }
-        assert!(Instant::now() < give_up, "a scrape waits for a lock of the mirror's rows: {metrics}");
+        assert!(
+            Instant::now() < give_up,
+            "scrapes do not show the new consumer while the mirror's tables are locked: {metrics}"
+        );
         sleep(Duration::from_millis(100)).await;
     };
     let account = format!("account=\"{}\"", scene.sim.account_id());
@@ -99,24 +121,24 @@ async fn scrapes_read_no_rows_of_users_and_assignments() {
         let counts = lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap());
         assert_eq!(counts.sum::<u32>(), rows, "{metrics}");
     }
-    locking.rollback().await.unwrap();
+    lock.rollback().await.unwrap();
 }
 
 #[tokio::test]
 async fn readyz_answers_while_the_connections_of_heartbeat_and_pages_are_in_use() {
     let scene = Scene::new().await;
     let store = &scene.store;
-    let mut busy = vec![store.reserved().begin().await.unwrap()];
+    let mut in_use = vec![store.reserved().begin().await.unwrap()];
     for _ in 0..2 {
-        busy.push(store.pool().begin().await.unwrap());
+        in_use.push(store.pool().begin().await.unwrap());
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut program = scene.program();
     program.set("ROSTERD__HTTP__LISTEN", &listener.local_addr().unwrap().to_string());
     let (health, poll_interval) = (Health::default(), Duration::from_secs(1));
     let state = State { health, store: store.clone(), metrics: None, poll_interval };
-    let serving = tokio::spawn(serve(listener, state));
+    let server = tokio::spawn(serve(listener, state));
     let (status, answer) = program.probe("/readyz").await;
     assert_eq!(status, 200, "{answer}");
-    serving.abort();
+    server.abort();
 }

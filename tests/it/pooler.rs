@@ -1,8 +1,7 @@
-//! Behind a real PgBouncer in transaction mode, of the kind that knows nothing of prepared statements. Skipped, and said
-//! so, where there is none.
+//! rosterd with a real PgBouncer in transaction mode, which does not support prepared statements here. Without
+//! PgBouncer on the machine, the tests print that they are skipped.
 
 use std::fs;
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -12,10 +11,10 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use url::Url;
 
-use crate::program::{Program, STUCK};
+use crate::program::{Program, STUCK, free_port};
 use crate::world::World;
 
-/// Ended with the test.
+/// A running PgBouncer. A drop stops it.
 struct Pooler {
     process: Child,
     url: String,
@@ -23,7 +22,7 @@ struct Pooler {
 }
 
 impl Pooler {
-    /// Before the server of that URL, with fewer connections than its clients want.
+    /// Starts a pooler for the server of the URL, with fewer server connections than its clients need.
     async fn start(server_url: &str) -> Option<Self> {
         let program = ["pgbouncer", "/usr/sbin/pgbouncer"]
             .into_iter()
@@ -33,7 +32,7 @@ impl Pooler {
             return None;
         };
         let server: Url = server_url.parse().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let dir = tempfile::tempdir().unwrap();
         let users = dir.path().join("users.txt");
         fs::write(&users, format!("{:?} {:?}\n", server.username(), server.password().unwrap_or("")))
@@ -53,7 +52,7 @@ impl Pooler {
         .unwrap();
         let mut command = Command::new(program);
         if Command::new("id").arg("-u").output().unwrap().stdout == b"0\n" {
-            // It refuses to be root, and reads its files as whom it becomes.
+            // PgBouncer refuses to run as root, and reads its files as the user that it runs as.
             command.args(["-u", "nobody"]);
             assert!(Command::new("chown").args(["-R", "nobody"]).arg(dir.path()).status().unwrap().success());
         }
@@ -62,12 +61,12 @@ impl Pooler {
         url.set_port(Some(port)).unwrap();
         url.set_host(Some("127.0.0.1")).unwrap();
         let pooler = Self { process, url: url.into(), _dir: dir };
-        let up = async {
+        let until_listening = async {
             while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(STUCK, up).await.expect("the pooler does not start");
+        tokio::time::timeout(STUCK, until_listening).await.expect("the pooler does not start");
         Some(pooler)
     }
 }
@@ -80,7 +79,7 @@ impl Drop for Pooler {
 }
 
 #[tokio::test]
-async fn two_daemons_and_the_commands_work_through_a_pooler_and_one_of_them_writes() {
+async fn two_daemons_and_commands_work_through_a_pooler_and_one_daemon_writes() {
     let mut world = World::of(Company::seeded(3, 60, 200), Options::default()).await;
     let Some(pooler) = Pooler::start(world.url()).await else { return };
     let mut program = Program::new(&world.sim, &pooler.url);
@@ -88,19 +87,19 @@ async fn two_daemons_and_the_commands_work_through_a_pooler_and_one_of_them_writ
     let mut first = program.start();
     first.until("lease.acquired").await;
     first.until("cycle.finished").await;
-    let mut other = Program::new(&world.sim, &pooler.url);
-    other.set("ROSTERD__DATABASE__PREPARED_STATEMENTS", "false");
-    let mut second = other.start();
+    let mut second_program = Program::new(&world.sim, &pooler.url);
+    second_program.set("ROSTERD__DATABASE__PREPARED_STATEMENTS", "false");
+    let mut second = second_program.start();
     second.until("daemon.started").await;
 
-    // Others of the same pooler, that share its connections and leave their own statements there.
+    // Other clients of the pooler share its connections and use them for their own statements.
     let options = rosterd::store::ConnectOptions {
         max_connections: 4,
         prepared_statements: false,
         statement_timeout: Duration::from_secs(30),
     };
     let store = rosterd::store::Store::new(&SecretString::from(pooler.url.as_str()), &options).unwrap();
-    let noise = tokio::spawn({
+    let other_clients = tokio::spawn({
         let store = store.clone();
         async move {
             loop {
@@ -112,7 +111,7 @@ async fn two_daemons_and_the_commands_work_through_a_pooler_and_one_of_them_writ
         for user in world.sim.user_ids() {
             world.sim.edit_user(user, |user| user.telephone.push('1'));
         }
-        // Found without a bell.
+        // In this mode notifications do not work, so that the daemon has to poll for the request.
         let called = program.call(&["sync"]).await;
         assert!(
             called.expect(0).stdout().contains("what changed read"),
@@ -123,14 +122,14 @@ async fn two_daemons_and_the_commands_work_through_a_pooler_and_one_of_them_writ
     program.call(&["sync", "--full"]).await.expect(0);
     program.call(&["check"]).await.expect(0);
     program.call(&["verify"]).await.expect(0);
-    assert!(other.probe("/readyz").await.1.contains("\"standby\""));
-    noise.abort();
+    assert!(second_program.probe("/readyz").await.1.contains("\"standby\""));
+    other_clients.abort();
     store.close().await;
 
     first.signal("-TERM");
     assert_eq!(first.ended().await, Some(0));
     second.until("lease.acquired").await;
-    let hired = world.sim.hire("Zoe", "Zander");
+    let hired = world.sim.create_user("Zoe", "Zander");
     while second.until("cycle.finished").await["events"] == 0 {}
     second.signal("-TERM");
     assert_eq!(second.ended().await, Some(0));
@@ -140,7 +139,7 @@ async fn two_daemons_and_the_commands_work_through_a_pooler_and_one_of_them_writ
 }
 
 #[tokio::test]
-async fn a_pooler_that_was_not_told_of_is_named() {
+async fn pooler_without_its_setting_is_reported_with_the_setting() {
     let world = World::new().await;
     let Some(pooler) = Pooler::start(world.url()).await else { return };
     let called = Program::new(&world.sim, &pooler.url).call(&["sync"]).await;

@@ -1,32 +1,33 @@
-//! The histories of rates: behind the polls, with events of their own, and pay for those who want it only.
+//! Histories of rates: rosterd reads them between polls and emits events for them. Pay data is stored only if it is
+//! mirrored.
 
 use std::time::Duration;
 
 use harvest_sim::{Company, Fault, Options, Sim, UserId};
-use rosterd::sync::report::Report;
+use rosterd::sync::report::CycleReport;
 use serde_json::{Value, json};
 
 use crate::database::TestDatabase;
 use crate::program::Program;
 use crate::world::World;
 
-async fn read(world: &mut World) -> Report {
-    let report = world.turn(async |cycle| cycle.histories(None).await).await;
+async fn read_histories(world: &mut World) -> CycleReport {
+    let report = world.turn(async |cycle| rosterd::sync::rates::read_due(cycle, None).await).await;
     report.outcome.as_ref().unwrap();
     report
 }
 
 async fn expect_rates_equal_source(world: &World) {
-    type Truth = fn(&Sim, UserId) -> Vec<Value>;
-    let kinds: [(&str, Truth); 2] = [
+    type SourceRates = fn(&Sim, UserId) -> Vec<Value>;
+    let kinds: [(&str, SourceRates); 2] = [
         ("billable_rates", |sim, user| sim.billable_rates_json(user)),
         ("cost_rates", |sim, user| sim.cost_rates_json(user)),
     ];
-    for (table, truth) in kinds {
+    for (table, source_rates) in kinds {
         let mut rows = world.rows(table).await;
         rows.retain(|_, row| row["deleted_at"].is_null());
         for user in world.sim.user_ids() {
-            for rate in truth(&world.sim, user) {
+            for rate in source_rates(&world.sim, user) {
                 let row = rows.remove(&rate["id"].as_i64().unwrap()).unwrap();
                 assert_eq!(row["user_id"], user.0);
                 for key in ["start_date", "end_date"] {
@@ -40,7 +41,7 @@ async fn expect_rates_equal_source(world: &World) {
 }
 
 #[tokio::test]
-async fn histories_are_read_on_first_sight_after_a_change_and_after_a_full_read() {
+async fn rate_histories_are_read_for_new_and_changed_users_and_after_a_full_read() {
     let mut world = World::new().await;
     let users = world.sim.user_ids();
     for user in &users[..5] {
@@ -49,7 +50,7 @@ async fn histories_are_read_on_first_sight_after_a_change_and_after_a_full_read(
     }
     world.cycle().await;
     world.news().await;
-    assert_eq!(read(&mut world).await.requests, 2 * 12);
+    assert_eq!(read_histories(&mut world).await.requests, 2 * 12);
     let news = world.news().await;
     assert_eq!(news.len(), 10);
     assert_eq!(news[0].r#type, "billable_rate.created");
@@ -57,22 +58,22 @@ async fn histories_are_read_on_first_sight_after_a_change_and_after_a_full_read(
     assert_eq!(news[0].payload["after"]["amount"].to_string(), "100.5");
     expect_rates_equal_source(&world).await;
 
-    assert_eq!(read(&mut world).await.requests, 0, "nothing is due");
+    assert_eq!(read_histories(&mut world).await.requests, 0, "nothing is due");
     world.sim.add_billable_rate(users[1], 120.0, Some("2026-01-01"));
     world.sim.edit_user(users[1], |user| user.telephone.push('1'));
     world.cycle().await;
     world.news().await;
-    assert_eq!(read(&mut world).await.requests, 2, "of the one who changed");
+    assert_eq!(read_histories(&mut world).await.requests, 2, "two lists of the changed user");
     let news = world.headlines().await;
     assert!(news[0].starts_with("billable_rate.updated ") && news[1].starts_with("billable_rate.created "));
     expect_rates_equal_source(&world).await;
 
-    // A rate moves nobody's stamp: the full read is the net.
+    // A changed rate does not change the user's `updated_at`, so that only a full read finds it.
     let cost = world.sim.cost_rates_json(users[2])[0]["id"].as_i64().unwrap();
     world.sim.change_cost_rate(users[2], harvest_sim::RateId(cost), 61.25);
     world.full_cycle().await;
     world.news().await;
-    read(&mut world).await;
+    read_histories(&mut world).await;
     let event = world.only_event().await;
     assert_eq!((event.r#type.as_str(), event.changed()), ("cost_rate.updated", vec!["amount"]));
     expect_rates_equal_source(&world).await;
@@ -80,7 +81,7 @@ async fn histories_are_read_on_first_sight_after_a_change_and_after_a_full_read(
 }
 
 #[tokio::test]
-async fn a_rate_gone_from_its_list_is_deleted_and_so_are_those_of_somebody_gone() {
+async fn rates_absent_from_their_list_or_of_a_deleted_user_are_deleted() {
     let mut world = World::new().await;
     let users = world.sim.user_ids();
     let (ann, bob) = (users[3], users[4]);
@@ -88,46 +89,46 @@ async fn a_rate_gone_from_its_list_is_deleted_and_so_are_those_of_somebody_gone(
     world.sim.add_billable_rate(ann, 110.0, Some("2026-02-01"));
     let cost = world.sim.add_cost_rate(bob, 50.0, None);
     world.cycle().await;
-    read(&mut world).await;
+    read_histories(&mut world).await;
     world.pass(chrono::TimeDelta::minutes(11));
     world.news().await;
 
     world.sim.remove_billable_rate(ann, first);
     world.full_cycle().await;
-    read(&mut world).await;
+    read_histories(&mut world).await;
     assert!(world.headlines().await.contains(&format!("billable_rate.deleted {}", first.0)));
     world.sim.delete_user(bob);
     world.cycle().await;
     assert_eq!(
         world.news().await.iter().filter(|event| event.r#type == "cost_rate.deleted").count(),
         1,
-        "the rate {} goes with the person",
+        "the rate {} is deleted with its user",
         cost.0
     );
-    read(&mut world).await;
+    read_histories(&mut world).await;
     expect_rates_equal_source(&world).await;
     world.expect_outbox_replays_to_the_mirror().await;
 }
 
 #[tokio::test]
-async fn a_token_that_may_not_read_pay_is_no_trouble_of_the_mirrors() {
+async fn refused_rate_request_stops_rate_reads_until_the_next_full_read() {
     let mut world = World::new().await;
     world.cycle().await;
     world.sim.inject(Fault::refusal(403).on("/cost_rates").forever());
     world.asked();
-    read(&mut world).await;
-    assert_eq!(world.asked().len(), 2, "nobody else is asked about");
-    read(&mut world).await;
+    read_histories(&mut world).await;
+    assert_eq!(world.asked().len(), 2, "rosterd requests no rates of other users");
+    read_histories(&mut world).await;
     assert!(world.asked().is_empty());
     world.sim.clear_faults();
     world.full_cycle().await;
     world.asked();
-    read(&mut world).await;
+    read_histories(&mut world).await;
     assert_eq!(world.asked().len(), 2 * 12);
 }
 
 #[tokio::test]
-async fn one_persons_trouble_holds_nobody_up() {
+async fn failed_rate_history_of_one_user_does_not_delay_other_users() {
     let mut world = World::new().await;
     let users = world.sim.user_ids();
     for user in &users {
@@ -135,27 +136,27 @@ async fn one_persons_trouble_holds_nobody_up() {
     }
     world.cycle().await;
     world.sim.inject(Fault::html(500).on(format!("/users/{}/cost_rates", users[0])).forever());
-    read(&mut world).await;
+    read_histories(&mut world).await;
     assert_eq!(world.count("cost_rates").await, 11);
     world.asked();
-    read(&mut world).await;
-    assert!(world.asked().is_empty(), "not asked with each poll");
+    read_histories(&mut world).await;
+    assert!(world.asked().is_empty(), "a failed history is not read again at each poll");
     world.sim.clear_faults();
     world.full_cycle().await;
-    read(&mut world).await;
+    read_histories(&mut world).await;
     expect_rates_equal_source(&world).await;
-    // All of them: that is Harvest's own trouble.
+    // If all histories fail, the error is Harvest's and not a user's.
     world.full_cycle().await;
     world.sim.inject(Fault::html(500).on("_rates").forever());
-    world.turn(async |cycle| cycle.histories(None).await).await.outcome.unwrap_err();
+    world.turn(async |cycle| rosterd::sync::rates::read_due(cycle, None).await).await.outcome.unwrap_err();
     world.asked();
-    read(&mut world).await;
-    assert!(world.asked().is_empty(), "there is a pause");
+    read_histories(&mut world).await;
+    assert!(world.asked().is_empty(), "rosterd pauses the rate reads");
 }
 
-/// More histories than Harvest allows requests: an edit does not wait for them.
+/// Reading these histories takes more requests than Harvest allows in a window. An edit does not wait for them.
 #[tokio::test]
-async fn polls_go_before_histories() {
+async fn polls_have_priority_over_rate_histories() {
     let sim = Sim::start(Company::seeded(5, 120, 0), Options::default()).await.unwrap();
     let database = TestDatabase::new().await;
     let mut program = Program::new(&sim, database.url());
@@ -167,26 +168,26 @@ async fn polls_go_before_histories() {
         while daemon.until("cycle.finished").await["users_changed"] != 1 {}
     }
     let store = crate::database::store(database.url());
-    let read: i64 =
+    let users_read: i64 =
         sqlx::query_scalar("SELECT count(*) FROM roster.rate_reads").fetch_one(store.pool()).await.unwrap();
-    assert!((1..120).contains(&read), "{read}");
-    assert!(sim.most_in_any_window(Duration::from_secs(15)) <= 100);
+    assert!((1..120).contains(&users_read), "{users_read}");
+    assert!(sim.max_requests_in_window(Duration::from_secs(15)) <= 100);
 }
 
 #[tokio::test]
-async fn without_pay_a_bad_record_keeps_none_either() {
+async fn rejected_records_hold_no_pay_data_if_pay_data_is_not_mirrored() {
     let mut world = World::new().await;
-    let user = world.sim.hire("Gus", "Gold");
+    let user = world.sim.create_user("Gus", "Gold");
     world.sim.edit_user(user, |user| user.cost_rate = Some(4321.5));
     world.client = crate::world::client(&world.sim, false, world.clock.clone());
-    // Twice unreadable: by a field, and as a whole.
-    world.sim.inject(Fault::field("is_contractor", json!("perhaps")).on("/users?"));
+    // The record is unreadable first because of one field, then as a whole.
+    world.sim.inject(Fault::set_field("is_contractor", json!("perhaps")).on("/users?"));
     world.cycle().await;
-    let spoil = |body: &mut Vec<u8>| {
+    let damage = |body: &mut Vec<u8>| {
         let at = body.windows(3).position(|window| window == b"Gus").unwrap();
         body[at] = 0xff;
     };
-    world.sim.inject(Fault::edit_bytes(spoil).on("/users?"));
+    world.sim.inject(Fault::edit_bytes(damage).on("/users?"));
     world.full_cycle().await;
     assert!(world.count("rejected_records").await > 0);
     let found: i64 = sqlx::query_scalar(
@@ -198,8 +199,8 @@ async fn without_pay_a_bad_record_keeps_none_either() {
     assert_eq!(found, 0);
 }
 
-/// Twelve requests in four seconds, of which long reads between polls may use eight.
-fn slow(sim: &Sim, database: &TestDatabase) -> Program {
+/// A limit of twelve requests in four seconds. Background reads between polls may use eight of them.
+fn program_with_low_rate_limit(sim: &Sim, database: &TestDatabase) -> Program {
     let mut program = Program::new(sim, database.url());
     program
         .set("ROSTERD__RATES__HISTORIES", "true")
@@ -209,29 +210,30 @@ fn slow(sim: &Sim, database: &TestDatabase) -> Program {
     program
 }
 
-/// The most requests for rates within four seconds.
-fn most_in_a_window(sim: &Sim) -> usize {
+/// The maximum number of requests for rates within four seconds.
+fn max_rate_requests_in_a_window(sim: &Sim) -> usize {
     let requests = sim.requests();
-    let asked: Vec<_> =
-        requests.iter().filter(|it| it.path.contains("_rates")).map(|request| request.at).collect();
+    let times: Vec<_> =
+        requests.iter().filter(|request| request.path.contains("_rates")).map(|request| request.at).collect();
     let window = Duration::from_secs(4);
-    let within = |from: &usize| asked[*from..].iter().take_while(|at| **at - asked[*from] <= window).count();
-    (0..asked.len()).map(|from| within(&from)).max().unwrap_or_default()
+    let within = |from: &usize| times[*from..].iter().take_while(|at| **at - times[*from] <= window).count();
+    (0..times.len()).map(|from| within(&from)).max().unwrap_or_default()
 }
 
 #[tokio::test]
-async fn histories_of_a_one_shot_use_every_permit_unless_another_process_runs() {
+async fn one_shot_sync_uses_all_permits_for_histories_unless_another_process_runs() {
     let other = Company::seeded(6, 2, 0).with_account_id(7);
     let sims = Sim::start_many(Company::seeded(5, 10, 0), [other], &Options::default()).await.unwrap();
     let database = TestDatabase::new().await;
-    slow(&sims[0], &database).call(&["sync", "--full"]).await.expect(0);
-    let most = most_in_a_window(&sims[0]);
-    assert!((9..=12).contains(&most), "{most}");
-    // One that polls another account, and has the same budget.
-    let mut daemon = slow(&sims[1], &database).set("ROSTERD__SYNC__POLL_INTERVAL", "1h").start();
+    program_with_low_rate_limit(&sims[0], &database).call(&["sync", "--full"]).await.expect(0);
+    let max = max_rate_requests_in_a_window(&sims[0]);
+    assert!((9..=12).contains(&max), "{max}");
+    // The daemon polls another account and has the same budget.
+    let mut daemon =
+        program_with_low_rate_limit(&sims[1], &database).set("ROSTERD__SYNC__POLL_INTERVAL", "1h").start();
     daemon.until("cycle.finished").await;
     sims[0].clear_requests();
-    slow(&sims[0], &database).call(&["sync", "--full"]).await.expect(0);
-    let most = most_in_a_window(&sims[0]);
-    assert!(most <= 8, "{most}");
+    program_with_low_rate_limit(&sims[0], &database).call(&["sync", "--full"]).await.expect(0);
+    let max = max_rate_requests_in_a_window(&sims[0]);
+    assert!(max <= 8, "{max}");
 }

@@ -1,4 +1,4 @@
-//! The way of a record: a company arrives, changes, and is told of exactly once.
+//! Records from Harvest's lists to the mirror: each change emits exactly one event.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::world::World;
 
 #[tokio::test]
-async fn a_company_arrives_whole_however_its_lists_are_paged() {
+async fn first_read_mirrors_the_whole_company_with_either_pagination() {
     for paging in [Paging::Cursor, Paging::Number] {
         for max_per_page in [2000, 100] {
             for updated_since_inclusive in [false, true] {
@@ -25,7 +25,7 @@ async fn a_company_arrives_whole_however_its_lists_are_paged() {
                 let news = world.news().await;
                 assert_eq!(news.len(), 570);
                 assert!(news.iter().all(|event| event.r#type.ends_with(".created") && event.version == 1));
-                // Users before assignments.
+                // The events of users precede those of assignments.
                 assert!(news[..150].iter().all(|event| event.r#type == "user.created"));
                 assert_eq!(world.cycle().await.events(), 0);
             }
@@ -34,35 +34,36 @@ async fn a_company_arrives_whole_however_its_lists_are_paged() {
 }
 
 #[tokio::test]
-async fn pages_by_number_are_asked_for_before_their_turn() {
+async fn numbered_pages_are_prefetched() {
     let options = Options { paging: Paging::Number, max_per_page: 100, ..Options::default() };
     let mut world = World::of(Company::seeded(7, 1000, 40), options).await;
-    let patience = Duration::from_secs(2);
-    world.sim.inject(Fault::delay(patience).on("/users?page=2&"));
+    let delay = Duration::from_secs(2);
+    world.sim.inject(Fault::delay_request(delay).on("/users?page=2&"));
     world.cycle().await;
     world.expect_mirror_equals_source().await;
     let arrivals: Vec<(usize, Instant)> = (2..=10)
         .map(|page| {
             let path = format!("/users?page={page}&");
-            let mut asked = world.sim.requests().into_iter().filter(|request| request.path.contains(&path));
-            let first = asked.next().unwrap_or_else(|| panic!("page {page} was not asked for"));
-            assert!(page == 2 || asked.next().is_none(), "page {page} was asked for twice");
+            let mut requests =
+                world.sim.requests().into_iter().filter(|request| request.path.contains(&path));
+            let first = requests.next().unwrap_or_else(|| panic!("page {page} was not requested"));
+            assert!(page == 2 || requests.next().is_none(), "page {page} was requested twice");
             (page, first.at)
         })
         .collect();
-    // While the second made us wait, some of those behind it were asked for, and no more than those.
-    let answered = arrivals[0].1 + patience;
+    // During the delay of page 2, rosterd requests exactly the next three pages.
+    let answered = arrivals[0].1 + delay;
     let meanwhile = arrivals.iter().filter(|(_, at)| *at < answered).map(|(page, _)| *page);
     assert_eq!(meanwhile.collect::<Vec<_>>(), [2, 3, 4, 5]);
 }
 
 #[tokio::test]
-async fn numbers_that_are_no_guide_are_left_alone() {
+async fn unpredictable_page_links_stop_the_prefetch() {
     let options = Options { paging: Paging::Number, max_per_page: 100, ..Options::default() };
     let mut world = World::of(Company::seeded(7, 1000, 40), options).await;
-    // Each link has something to it that nobody could have guessed.
+    // Each link has a parameter that cannot be predicted from the page before.
     world.sim.inject(
-        Fault::edit(|body| {
+        Fault::edit_body(|body| {
             let page = body["page"].clone();
             if let Some(next) = body["links"]["next"].as_str() {
                 body["links"]["next"] = json!(format!("{next}&after={page}"));
@@ -74,16 +75,16 @@ async fn numbers_that_are_no_guide_are_left_alone() {
     world.asked();
     world.cycle().await;
     world.expect_mirror_equals_source().await;
-    let asked = world
+    let requests = world
         .asked()
         .into_iter()
         .filter(|path| path.contains("/users?") && path.contains("ref=next"))
         .count();
-    assert!((9..=12).contains(&asked), "nine pages behind the first took {asked} requests");
+    assert!((9..=12).contains(&requests), "nine pages after the first took {requests} requests");
 }
 
 #[tokio::test]
-async fn the_records_of_2019_are_read_as_well() {
+async fn records_in_the_format_of_2019_are_mirrored() {
     let options =
         Options { records: Records::Of2019, max_per_page: 100, paging: Paging::Number, ..Options::default() };
     let mut world = World::of(Company::seeded(3, 20, 40), options).await;
@@ -93,7 +94,7 @@ async fn the_records_of_2019_are_read_as_well() {
 }
 
 #[tokio::test]
-async fn the_second_run_of_anything_writes_nothing() {
+async fn repeated_cycles_without_changes_write_nothing() {
     let mut world = World::new().await;
     world.cycle().await;
     let before = world.physical().await;
@@ -104,7 +105,7 @@ async fn the_second_run_of_anything_writes_nothing() {
 }
 
 #[tokio::test]
-async fn each_change_is_told_once_by_its_name() {
+async fn each_change_emits_one_event_of_its_type() {
     let mut world = World::new().await;
     world.cycle().await;
     world.news().await;
@@ -124,22 +125,22 @@ async fn each_change_is_told_once_by_its_name() {
     let event = world.only_event().await;
     assert!(event.changed().contains(&"is_admin") && event.changed().contains(&"access_roles"));
 
-    let new = world.sim.hire("Ada", "Nkemelu");
-    let place = world.sim.assign(new, project);
+    let new = world.sim.create_user("Ada", "Nkemelu");
+    let assignment = world.sim.assign(new, project);
     world.cycle().await;
     assert_eq!(
         world.headlines().await,
-        [format!("user.created {new}"), format!("user_assignment.created {place}")]
+        [format!("user.created {new}"), format!("user_assignment.created {assignment}")]
     );
 
-    world.sim.unassign(place);
+    world.sim.archive_assignment(assignment);
     world.cycle().await;
-    assert_eq!(world.headlines().await, [format!("user_assignment.deactivated {place}")]);
+    assert_eq!(world.headlines().await, [format!("user_assignment.deactivated {assignment}")]);
 
-    world.sim.deactivate(new);
+    world.sim.archive_user(new);
     world.cycle().await;
     assert_eq!(world.headlines().await, [format!("user.deactivated {new}")]);
-    world.sim.reactivate(new);
+    world.sim.restore_user(new);
     world.cycle().await;
     assert_eq!(world.headlines().await, [format!("user.reactivated {new}")]);
 
@@ -149,14 +150,14 @@ async fn each_change_is_told_once_by_its_name() {
 }
 
 #[tokio::test]
-async fn a_flip_of_is_active_names_the_event_whatever_else_changed() {
+async fn change_of_is_active_sets_the_event_type_despite_other_changes() {
     let mut world = World::new().await;
-    let bob = world.sim.hire("Bob", "Bell");
+    let bob = world.sim.create_user("Bob", "Baker");
     world.cycle().await;
     world.news().await;
     world.sim.edit_user(bob, |user| {
         user.is_active = false;
-        user.email = "bob.bell@example.org".into();
+        user.email = "bob.baker@example.org".into();
     });
     world.cycle().await;
     let event = world.only_event().await;
@@ -164,7 +165,7 @@ async fn a_flip_of_is_active_names_the_event_whatever_else_changed() {
 }
 
 #[tokio::test]
-async fn what_no_consumer_asked_for_refreshes_the_row_without_an_event() {
+async fn change_of_fields_without_events_only_refreshes_the_row() {
     let mut world = World::new().await;
     world.cycle().await;
     world.news().await;
@@ -186,9 +187,9 @@ async fn what_no_consumer_asked_for_refreshes_the_row_without_an_event() {
 }
 
 #[tokio::test]
-async fn roles_in_another_order_are_the_same_roles() {
+async fn reordered_roles_emit_no_event() {
     let mut world = World::new().await;
-    let user = world.sim.hire("Cara", "Cole");
+    let user = world.sim.create_user("Cara", "Cole");
     world.sim.set_roles(user, &["Design", "Research"]);
     world.cycle().await;
     world.sim.edit_user(user, |user| user.roles.reverse());
@@ -197,20 +198,20 @@ async fn roles_in_another_order_are_the_same_roles() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_left_out_keeps_what_is_known_and_null_does_not() {
+async fn absent_field_keeps_the_known_value_and_null_clears_it() {
     let mut world = World::new().await;
-    let user = world.sim.hire("Dee", "Dunn");
+    let user = world.sim.create_user("Dee", "Dunn");
     world.sim.edit_user(user, |user| user.cost_rate = Some(60.5));
     world.cycle().await;
     world.news().await;
 
-    world.sim.inject(Fault::without_field("cost_rate").on("/users").forever());
+    world.sim.inject(Fault::remove_field("cost_rate").on("/users").forever());
     world.sim.rename(user, "Dee", "Dunne");
     world.full_cycle().await;
     assert_eq!(world.only_event().await.changed(), ["last_name"]);
     let row = world.user(user).await;
     assert_eq!(row["cost_rate"].to_string(), "60.5");
-    assert_eq!(row["raw"].get("cost_rate"), None, "raw is what was received, not a merge");
+    assert_eq!(row["raw"].get("cost_rate"), None, "raw is the record as received, without merged fields");
 
     world.sim.clear_faults();
     world.sim.set_cost_rate(user, None);
@@ -223,7 +224,7 @@ async fn a_key_that_is_left_out_keeps_what_is_known_and_null_does_not() {
 }
 
 #[tokio::test]
-async fn a_renamed_project_stirs_no_assignment() {
+async fn renamed_project_emits_no_assignment_event() {
     let mut world = World::new().await;
     world.cycle().await;
     world.news().await;
@@ -237,73 +238,70 @@ async fn a_renamed_project_stirs_no_assignment() {
 }
 
 #[tokio::test]
-async fn a_silent_edit_is_found_by_the_full_read() {
+async fn edit_without_a_new_updated_at_is_found_by_the_full_read() {
     let mut world = World::new().await;
     world.cycle().await;
     world.news().await;
     let user = world.sim.user_ids()[2];
-    world.sim.edit_user_silently(user, |user| user.weekly_capacity = 72_000);
+    world.sim.edit_user_keeping_updated_at(user, |user| user.weekly_capacity = 72_000);
     world.full_cycle().await;
     let event = world.only_event().await;
     assert_eq!((event.changed(), &event.payload["mode"]), (vec!["weekly_capacity"], &json!("full")));
 }
 
 #[tokio::test]
-async fn a_user_whom_the_mirror_has_never_seen_is_read_before_the_assignment() {
+async fn unknown_user_of_an_assignment_is_stored_before_the_assignment() {
     let mut world = World::new().await;
     world.cycle().await;
     world.news().await;
     let (sim, project) = (world.sim.clone(), world.sim.project_ids()[0]);
-    // Hired and assigned between the two lists.
+    // The user is hired and assigned after rosterd has read the list of users.
     world.sim.inject(
-        Fault::meanwhile(move || {
-            sim.assign(sim.hire("Eve", "Early"), project);
+        Fault::run_before_response(move || {
+            sim.assign(sim.create_user("Eve", "Early"), project);
         })
         .on("/users"),
     );
     world.cycle().await;
-    let (user, place) = (*world.sim.user_ids().last().unwrap(), *world.sim.assignment_ids().last().unwrap());
+    let (user, assignment) =
+        (*world.sim.user_ids().last().unwrap(), *world.sim.assignment_ids().last().unwrap());
     assert_eq!(
         world.headlines().await,
-        [format!("user.created {user}"), format!("user_assignment.created {place}")]
+        [format!("user.created {user}"), format!("user_assignment.created {assignment}")]
     );
 }
 
 #[tokio::test]
-async fn an_assignment_of_somebody_whom_harvest_does_not_show_is_stored_and_asked_about_once() {
+async fn assignment_of_a_user_unknown_to_harvest_is_stored_and_the_user_requested_once() {
     let mut world = World::new().await;
     world.cycle().await;
-    let stranger = UserId(999_999);
+    let unknown = UserId(999_999);
     world.sim.inject(
-        Fault::edit(move |page| page["user_assignments"][0]["user"]["id"] = stranger.0.into())
+        Fault::edit_body(move |page| page["user_assignments"][0]["user"]["id"] = unknown.0.into())
             .on("/user_assignments")
             .forever(),
     );
     let (user, project) = (world.sim.user_ids()[0], world.sim.project_ids()[0]);
-    let place = world.sim.assign(user, project);
+    let assignment = world.sim.assign(user, project);
     world.cycle().await;
-    assert_eq!(world.rows("user_assignments").await[&place.0]["user_id"], stranger.0);
+    assert_eq!(world.rows("user_assignments").await[&assignment.0]["user_id"], unknown.0);
     world.sim.clear_requests();
     world.cycle().await;
-    let asked = world.sim.requests().iter().filter(|request| request.path.contains("999999")).count();
-    assert_eq!(asked, 0, "it was asked about in the cycle before");
+    let requests = world.sim.requests().iter().filter(|request| request.path.contains("999999")).count();
+    assert_eq!(requests, 0, "the cycle before has requested this user already");
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_read_spoils_nothing_and_is_forgiven_when_it_is_well() {
+async fn unreadable_record_is_rejected_alone_and_cleared_once_it_is_readable() {
     let mut world = World::new().await;
-    let bad = world.sim.hire("Finn", "Fault");
+    let bad = world.sim.create_user("Finn", "Fault");
     world.sim.edit_user(bad, |user| drop(user.extra.insert("weekly_capacity_note".into(), json!("a\u{0}b"))));
     let report = world.cycle().await;
     assert_eq!((report.users.changed, report.users.rejected), (12, 1));
     assert_eq!(world.count("rejected_records").await, 1);
     let before = world.physical().await;
     world.full_cycle().await;
-    assert_eq!(
-        world.physical().await,
-        before,
-        "a bad record that comes with each poll is not written with each poll"
-    );
+    assert_eq!(world.physical().await, before, "a bad record that each read returns is written once");
 
     world.sim.edit_user(bad, |user| user.extra.clear());
     world.cycle().await;
@@ -312,9 +310,9 @@ async fn a_record_that_cannot_be_read_spoils_nothing_and_is_forgiven_when_it_is_
 }
 
 #[tokio::test]
-async fn without_pay_there_is_no_pay_anywhere() {
+async fn pay_data_is_stored_nowhere_if_it_is_not_mirrored() {
     let mut world = World::new().await;
-    let user = world.sim.hire("Gus", "Gold");
+    let user = world.sim.create_user("Gus", "Gold");
     world
         .sim
         .edit_user(user, |user| (user.cost_rate, user.default_hourly_rate) = (Some(4321.5), Some(8765.25)));
@@ -327,12 +325,12 @@ async fn without_pay_there_is_no_pay_anywhere() {
             sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_one(world.store.pool()).await.unwrap();
         assert_eq!(found, 0, "{table}");
     }
-    assert!(!world.store.holds_pay().await.unwrap());
+    assert!(!world.store.has_pay_data().await.unwrap());
 }
 
-/// Whatever happens in a company over weeks, in any order, read at any moment.
+/// Random edits of every kind, in random order, with cycles in between.
 #[tokio::test]
-async fn after_any_history_the_mirror_is_the_source_and_the_outbox_its_story() {
+async fn random_edits_leave_the_mirror_equal_to_harvest_and_the_outbox_replayable() {
     for seed in 0..6 {
         let mut random = StdRng::seed_from_u64(seed);
         let options = Options {
@@ -345,15 +343,16 @@ async fn after_any_history_the_mirror_is_the_source_and_the_outbox_its_story() {
         world.again_after = TimeDelta::zero();
         for _ in 0..12 {
             for _ in 0..random.random_range(0..8) {
-                edit(&world, &mut random);
+                random_edit(&world, &mut random);
             }
             world.cycle().await;
             if random.random_bool(0.2) {
                 world.full_cycle().await;
             }
-            world.expect_census_to_be_a_count().await;
+            world.expect_row_counts_are_current().await;
         }
-        // Silent edits are found by a full read only; who is young and gone, by the second question.
+        // A full read finds edits without a new `updated_at`. A second cycle confirms deletions of recently created
+        // records.
         world.full_cycle().await;
         world.cycle().await;
         world.expect_mirror_equals_source().await;
@@ -364,28 +363,30 @@ async fn after_any_history_the_mirror_is_the_source_and_the_outbox_its_story() {
     }
 }
 
-fn edit(world: &World, random: &mut StdRng) {
+fn random_edit(world: &World, random: &mut StdRng) {
     let sim = &world.sim;
     let user = *sim.user_ids().choose(random).unwrap();
     let project = *sim.project_ids().choose(random).unwrap();
-    let place = *sim.assignment_ids().choose(random).unwrap();
+    let assignment = *sim.assignment_ids().choose(random).unwrap();
     match random.random_range(0..15) {
         0 => {
-            sim.hire("Hal", "Hired");
+            sim.create_user("Hal", "Hired");
         }
         1 => sim.rename(user, ["Ida", "Ivo"][random.random_range(0..2)], "Ivory"),
-        2 => sim.deactivate(user),
-        3 => sim.reactivate(user),
+        2 => sim.archive_user(user),
+        3 => sim.restore_user(user),
         4 => {
             sim.assign(user, project);
         }
-        5 => sim.unassign(place),
+        5 => sim.archive_assignment(assignment),
         6 => sim.set_rate(user, [None, Some(0.1), Some(175.0)][random.random_range(0..3)]),
         7 => sim.set_roles(user, &["Design", "Code"][..random.random_range(0..3)]),
-        8 => sim.edit_assignment(place, |place| place.budget = Some(f64::from(random.random_range(0..5)))),
+        8 => sim.edit_assignment(assignment, |assignment| {
+            assignment.budget = Some(f64::from(random.random_range(0..5)));
+        }),
         9 => sim.rename_project(project, ["Jade", "Jet"][random.random_range(0..2)]),
         10 => sim.edit_user(user, |user| user.avatar_url.push('x')),
-        11 => sim.delete_assignment(place),
+        11 => sim.delete_assignment(assignment),
         12 if user != sim.token_owner() => sim.delete_user(user),
         13 => sim.delete_project(project),
         _ => {

@@ -1,17 +1,17 @@
-//! README.md is true: its commands run, its queries answer a reader, its settings exist.
+//! The commands in README.md run, its queries work for a reader, and its settings exist.
 
 use std::collections::BTreeSet;
 
 use harvest_sim::Company;
 
-use crate::guide::{House, blocks_of};
+use crate::consuming_guide::{MirrorWithRoles, blocks_of};
 
 const README: &str = include_str!("../../README.md");
 const CI: &str = include_str!("../../.ci/run");
 const COMMANDS: &str = include_str!("../../docs/COMMANDS.md");
 
-/// The lines of all console blocks, indented ones included.
-fn console() -> Vec<&'static str> {
+/// The lines of all console blocks, also of indented ones.
+fn console_lines() -> Vec<&'static str> {
     let mut lines = Vec::new();
     let mut is_console = false;
     for line in README.lines().map(str::trim) {
@@ -24,8 +24,8 @@ fn console() -> Vec<&'static str> {
     lines
 }
 
-/// The calls of rosterd in code spans, up to the first placeholder.
-fn spans(text: &'static str) -> BTreeSet<Vec<&'static str>> {
+/// The commands of rosterd in code spans, up to the first placeholder.
+fn commands_in_spans(text: &'static str) -> BTreeSet<Vec<&'static str>> {
     let spans = text.split('`').skip(1).step_by(2).filter_map(|span| span.strip_prefix("rosterd "));
     let is_literal = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
     spans.map(|span| span.split(' ').take_while(is_literal).collect()).collect()
@@ -33,15 +33,15 @@ fn spans(text: &'static str) -> BTreeSet<Vec<&'static str>> {
 
 #[tokio::test]
 async fn readme_commands_run() {
-    // Nothing is read yet: rosterd refuses to keep pay out of a mirror that has it.
-    let mut house = House::of(Company::seeded(5, 20, 40)).await;
-    let program = &mut house.program;
+    // The mirror is empty, because rosterd refuses to stop mirroring pay data if the mirror holds some.
+    let mut mirror = MirrorWithRoles::of(Company::seeded(5, 20, 40)).await;
+    let program = &mut mirror.program;
     let mut seen = BTreeSet::new();
-    for line in console() {
+    for line in console_lines() {
         let words: Vec<_> = line.split(' ').collect();
         seen.insert(words[0]);
         match words.as_slice() {
-            // The account and the database are those of the test.
+            // The test uses its own account and database.
             ["export", setting] => {
                 let (name, value) = setting.split_once('=').unwrap();
                 if name.starts_with("ROSTERD__") {
@@ -59,7 +59,8 @@ async fn readme_commands_run() {
             ["rosterd", arguments @ ..] => {
                 program.call(arguments).await.expect(0);
             }
-            // `.ci/run` runs these, tests/image.rs builds the image, and installing compiles for minutes.
+            // `.ci/run` runs these commands, and tests/campaigns/image.rs builds the image. Installing would compile for
+            // minutes.
             ["cargo", "run" | "test", ..] => {
                 let command = line.strip_suffix(" -- --keep").unwrap_or(line);
                 assert!(CI.contains(&format!("({command})\n")), ".ci/run does not run {command}");
@@ -72,23 +73,23 @@ async fn readme_commands_run() {
 }
 
 #[tokio::test]
-async fn readme_and_command_page_name_commands_that_exist() {
-    let house = House::new().await;
-    let (readme, page) = (spans(README), spans(COMMANDS));
+async fn readme_and_command_page_name_only_existing_commands() {
+    let mirror = MirrorWithRoles::new().await;
+    let (readme, page) = (commands_in_spans(README), commands_in_spans(COMMANDS));
     assert!(page.len() > 12, "{page:?}");
     for words in readme.union(&page) {
         let arguments: Vec<_> = words.iter().copied().chain(["--help"]).collect();
-        house.program.call(&arguments).await.expect(0);
+        mirror.program.call(&arguments).await.expect(0);
     }
 }
 
 #[tokio::test]
-async fn readme_queries_answer_a_reader() {
-    let house = House::new().await;
+async fn readme_queries_run_as_a_reader() {
+    let mirror = MirrorWithRoles::new().await;
     let queries = blocks_of(README, "sql");
     assert_eq!(queries.len(), 2);
     for query in queries {
-        house.run("reader", query.text).await.unwrap_or_else(|error| panic!("{error}\n{}", query.text));
+        mirror.run("reader", query.text).await.unwrap_or_else(|error| panic!("{error}\n{}", query.text));
     }
 }
 

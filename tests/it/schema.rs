@@ -1,4 +1,5 @@
-//! What readers and consumers rely on by name: additions only within a major version. `schema.snap` is how it stands.
+//! Names in the database that readers and consumers rely on. Within a major version rosterd only adds names.
+//! `schema.snap` lists the present ones.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,8 +10,9 @@ use crate::database::TestDatabase;
 
 const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/schema.snap");
 
-/// A line each, with all that a statement may rely on. A view's columns have their places: new ones come last.
-const LIVE: &str = r"
+/// One line per object, with everything that a statement may rely on. Columns of a view have a position, because new
+/// ones must be the last.
+const QUERY: &str = r"
     WITH class AS (
         SELECT pg_class.oid, format('%s.%s', nspname, relname) AS name,
                CASE relkind WHEN 'v' THEN 'view' ELSE 'table' END AS kind
@@ -37,20 +39,20 @@ const LIVE: &str = r"
      WHERE nspname IN ('roster', 'directory') AND typtype IN ('d', 'e')";
 
 #[tokio::test]
-async fn nothing_that_was_promised_is_gone_or_other_than_it_was() {
+async fn schema_equals_its_snapshot() {
     let database = TestDatabase::new().await;
     let mut connection = PgConnection::connect(database.url()).await.unwrap();
-    let live: Vec<String> = sqlx::query_scalar(LIVE).fetch_all(&mut connection).await.unwrap();
+    let live: Vec<String> = sqlx::query_scalar(QUERY).fetch_all(&mut connection).await.unwrap();
     let live: BTreeSet<&str> = live.iter().map(String::as_str).collect();
-    let promised = fs::read_to_string(SNAPSHOT).unwrap_or_default();
-    let promised: BTreeSet<&str> = promised.lines().collect();
-    let broken: Vec<_> = promised.difference(&live).collect();
+    let snapshot = fs::read_to_string(SNAPSHOT).unwrap_or_default();
+    let snapshot: BTreeSet<&str> = snapshot.lines().collect();
+    let absent: Vec<_> = snapshot.difference(&live).collect();
     assert!(
-        broken.is_empty(),
-        "statements that others wrote break without these: add instead, and keep the old form until the next major \
-         version (migrations/README.md)\n{broken:#?}"
+        absent.is_empty(),
+        "these changes break statements of readers and consumers: add new objects instead, and keep the old ones until \
+         the next major version (migrations/README.md)\n{absent:#?}"
     );
-    let new: Vec<_> = live.difference(&promised).collect();
+    let new: Vec<_> = live.difference(&snapshot).collect();
     if !new.is_empty() && std::env::var_os("UPDATE_SCHEMA").is_some() {
         let lines: Vec<_> = live.iter().copied().collect();
         fs::write(SNAPSHOT, lines.join("\n") + "\n").unwrap();
@@ -58,7 +60,7 @@ async fn nothing_that_was_promised_is_gone_or_other_than_it_was() {
     }
     assert!(
         new.is_empty(),
-        "new, and from the next release on a promise: look at the names once more, then write them down by \
+        "new objects, which cannot change after the next release: check their names, then update the snapshot with \
          `UPDATE_SCHEMA=1 cargo test --test it schema::`\n{new:#?}"
     );
 }

@@ -1,4 +1,4 @@
-//! What somebody who means harm might try, from Harvest's side or a user's. docs/SECURITY.md names these tests.
+//! Attacks from Harvest's side or by a Harvest user. docs/SECURITY.md names these tests.
 
 use std::convert::Infallible;
 use std::fs;
@@ -24,14 +24,14 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A daemon, with a door before its Harvest.
-struct Besieged {
+/// A daemon, and a server between it and Harvest that can answer in Harvest's place.
+struct AttackedDaemon {
     _scene: Scene,
     front: Front,
     daemon: Daemon,
 }
 
-impl Besieged {
+impl AttackedDaemon {
     async fn new() -> Self {
         let scene = Scene::new().await;
         let front = Front::of([&scene.sim]).await;
@@ -41,15 +41,15 @@ impl Besieged {
             .set("RUST_LOG", "debug")
             .set("ROSTERD__HARVEST__REQUEST_TIMEOUT", "5s")
             .set("ROSTERD__RATE_LIMIT__REQUESTS", "10000")
-            // It looks when it is told to.
+            // The daemon polls only after SIGHUP.
             .set("ROSTERD__SYNC__POLL_INTERVAL", "10m");
         let mut daemon = program.start();
         daemon.until("cycle.finished").await;
         Self { _scene: scene, front, daemon }
     }
 
-    /// The next list is answered so; says what comes of it.
-    async fn meets(
+    /// Answers the next list like this, waits for the event and returns its error.
+    async fn poll_with_answer(
         &mut self,
         headers: &[(&'static str, &str)],
         body: impl Into<Body>,
@@ -60,30 +60,30 @@ impl Besieged {
         self.daemon.until(event).await["error"].to_string()
     }
 
-    /// The same, and all is well again.
-    async fn outlives(
+    /// The same, and expects that the next cycle succeeds.
+    async fn survives_answer(
         &mut self,
         headers: &[(&'static str, &str)],
         body: impl Into<Body>,
         event: &str,
     ) -> String {
-        let met = self.meets(headers, body, event).await;
+        let error = self.poll_with_answer(headers, body, event).await;
         self.daemon.signal("-HUP");
         self.daemon.until("cycle.finished").await;
-        met
+        error
     }
 
-    /// The most memory that it ever had.
+    /// The daemon's peak memory in bytes.
     #[cfg(target_os = "linux")]
-    fn peak(&self) -> usize {
+    fn peak_memory(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.daemon.child.id())).unwrap();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         peak.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
     }
 }
 
-/// A page that begins well and goes on with a gibibyte of spaces, in about a megabyte.
-fn bomb() -> Vec<u8> {
+/// About a megabyte of gzip: a page that begins correctly and continues with a gibibyte of spaces.
+fn decompression_bomb() -> Vec<u8> {
     let mut deflate = Compress::new(Compression::fast(), false);
     let mut packed = |bytes: &[u8]| {
         let mut out = Vec::with_capacity(MIB);
@@ -95,8 +95,8 @@ fn bomb() -> Vec<u8> {
     [header.as_slice(), &start, &spaces.repeat(1024)].concat()
 }
 
-/// As much as is listened to, in a shape that grows in memory.
-fn wide(start: &str, part: impl Fn(usize) -> String, end: &str) -> String {
+/// A body of the maximum length that rosterd reads. Its many small parts take more memory once they are decoded.
+fn longest_body(start: &str, part: impl Fn(usize) -> String, end: &str) -> String {
     let mut body = String::with_capacity(8 * MIB);
     body.push_str(start);
     for n in 0.. {
@@ -110,73 +110,73 @@ fn wide(start: &str, part: impl Fn(usize) -> String, end: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_answer_ends_the_daemon_or_takes_its_memory() {
-    let mut besieged = Besieged::new().await;
+async fn oversized_answers_neither_stop_the_daemon_nor_exhaust_its_memory() {
+    let mut attacked = AttackedDaemon::new().await;
     let failed = "cycle.failed";
-    let met = besieged.outlives(&[JSON, ("content-encoding", "gzip")], bomb(), failed).await;
-    assert!(met.contains("longer than 8 MiB"), "{met}");
+    let error =
+        attacked.survives_answer(&[JSON, ("content-encoding", "gzip")], decompression_bomb(), failed).await;
+    assert!(error.contains("longer than 8 MiB"), "{error}");
     let endless = futures::stream::repeat_with(|| Ok::<_, Infallible>(Bytes::from_static(&[b' '; 16 << 10])));
-    let met = besieged.outlives(&[JSON], Body::from_stream(endless), failed).await;
-    assert!(met.contains("longer than 8 MiB"), "{met}");
-    let silent = futures::stream::once(async { Ok::<_, Infallible>(Bytes::from_static(b"{\"users\":[")) });
-    let silent = Body::from_stream(silent.chain(futures::stream::pending()));
-    besieged.outlives(&[JSON], silent, "harvest.retried").await;
+    let error = attacked.survives_answer(&[JSON], Body::from_stream(endless), failed).await;
+    assert!(error.contains("longer than 8 MiB"), "{error}");
+    let stalled = futures::stream::once(async { Ok::<_, Infallible>(Bytes::from_static(b"{\"users\":[")) });
+    let stalled = Body::from_stream(stalled.chain(futures::stream::pending()));
+    attacked.survives_answer(&[JSON], stalled, "harvest.retried").await;
 
-    let many = wide(r#"{"users":[0"#, |_| ",0".to_owned(), "]}");
-    let met = besieged.outlives(&[JSON], many, failed).await;
-    assert!(met.contains("more than was asked for"), "{met}");
-    let keys = wide(r#"{"users":[]"#, |n| format!(r#","{n}":0"#), "}");
-    besieged.outlives(&[JSON], keys, "cycle.finished").await;
-    let long = wide(r#"{"users":[{"id":77,"is_active":true,"new":[0"#, |_| ",0".to_owned(), "]}]}");
-    besieged.outlives(&[JSON], long, "record.rejected").await;
-    let deep = wide(r#"{"users":["#, |_| "[".to_owned(), "");
-    besieged.outlives(&[JSON], deep, failed).await;
+    let many = longest_body(r#"{"users":[0"#, |_| ",0".to_owned(), "]}");
+    let error = attacked.survives_answer(&[JSON], many, failed).await;
+    assert!(error.contains("more than was asked for"), "{error}");
+    let keys = longest_body(r#"{"users":[]"#, |n| format!(r#","{n}":0"#), "}");
+    attacked.survives_answer(&[JSON], keys, "cycle.finished").await;
+    let long = longest_body(r#"{"users":[{"id":77,"is_active":true,"new":[0"#, |_| ",0".to_owned(), "]}]}");
+    attacked.survives_answer(&[JSON], long, "record.rejected").await;
+    let deep = longest_body(r#"{"users":["#, |_| "[".to_owned(), "");
+    attacked.survives_answer(&[JSON], deep, failed).await;
     let text = "x".repeat(4000);
     let user = |n| json!({ "id": n + 900_000, "is_active": true, "first_name": text }).to_string() + ",";
-    let full = wide(r#"{"users":["#, user, r#"{"id":78,"is_active":true}],"links":{"next":null}}"#);
-    besieged.meets(&[JSON], full, "cycle.finished").await;
+    let full = longest_body(r#"{"users":["#, user, r#"{"id":78,"is_active":true}],"links":{"next":null}}"#);
+    attacked.poll_with_answer(&[JSON], full, "cycle.finished").await;
 
     #[cfg(target_os = "linux")]
     {
         let limit = fs::read_to_string(root().join("deploy/kubernetes/deployment.yaml")).unwrap();
         assert!(limit.contains("memory: 256Mi"));
-        let peak = besieged.peak() / MIB;
+        let peak = attacked.peak_memory() / MIB;
         assert!(peak < 256, "{peak} MiB");
     }
 }
 
-/// Neither with the token nor without.
 #[tokio::test]
-async fn a_redirect_is_not_followed() {
+async fn redirects_are_not_followed() {
     let elsewhere = Sim::start(Company::new(), Options::default()).await.unwrap();
-    let mut besieged = Besieged::new().await;
+    let mut attacked = AttackedDaemon::new().await;
     let location = format!("{}/users", elsewhere.base_url());
     for status in [301, 302, 303, 307, 308] {
-        besieged.front.answer_once("updated_since", status, &[("location", &location)], "");
-        besieged.daemon.signal("-HUP");
-        let met = besieged.daemon.until("cycle.failed").await["error"].to_string();
-        assert!(met.contains("it redirects, which is not followed"), "{met}");
+        attacked.front.answer_once("updated_since", status, &[("location", &location)], "");
+        attacked.daemon.signal("-HUP");
+        let error = attacked.daemon.until("cycle.failed").await["error"].to_string();
+        assert!(error.contains("it redirects, which is not followed"), "{error}");
     }
     assert!(elsewhere.requests().is_empty());
 }
 
-/// Each page has a new cursor, and nobody new on it.
+/// Each page has a new cursor and no new record.
 #[tokio::test]
-async fn pages_that_lead_on_for_ever_end_the_walk() {
+async fn endless_pages_fail_the_cycle() {
     let options = Options { max_per_page: 100, ..Options::default() };
     let mut world = World::of(Company::seeded(2, 250, 10), options).await;
     let first = format!("{}/users?per_page=100", world.sim.base_url());
-    let asked = std::sync::atomic::AtomicUsize::new(0);
-    let lead_on = move |page: &mut Value| {
-        let n = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let pages = std::sync::atomic::AtomicUsize::new(0);
+    let add_next_link = move |page: &mut Value| {
+        let n = pages.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         page["links"]["next"] = format!("{first}&n={n}").into();
     };
-    world.sim.inject(Fault::edit(lead_on).on("/users?").forever());
+    world.sim.inject(Fault::edit_body(add_next_link).on("/users?").forever());
     assert!(world.try_cycle().await.outcome.is_err());
     assert!(world.sim.requests().len() < 10);
 }
 
-const NAMES: [&str; 7] = [
+const MALICIOUS_NAMES: [&str; 7] = [
     "Robert'); DROP TABLE roster.users; --",
     "$1 {} %s \\ \" ' `id` $(id)",
     "\u{1b}[2J\u{1b}]0;title\u{7}\u{9b}31m",
@@ -187,40 +187,40 @@ const NAMES: [&str; 7] = [
 ];
 
 #[track_caller]
-fn expect_tame(said: &str) {
-    let wild = |c: char| (c.is_control() && c != '\n') || ('\u{202a}'..='\u{202e}').contains(&c);
-    assert!(!said.contains(wild), "{said:?}");
+fn expect_no_control_characters(output: &str) {
+    let is_unsafe = |c: char| (c.is_control() && c != '\n') || ('\u{202a}'..='\u{202e}').contains(&c);
+    assert!(!output.contains(is_unsafe), "{output:?}");
 }
 
-/// A log line is JSON, and begins where it was meant to.
+/// Each line of the log is one JSON entry of rosterd's.
 #[track_caller]
-fn expect_log(said: &str) {
-    expect_tame(said);
-    for line in said.lines().filter(|line| line.starts_with('{')) {
+fn expect_json_log(output: &str) {
+    expect_no_control_characters(output);
+    for line in output.lines().filter(|line| line.starts_with('{')) {
         let entry: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
         assert!(entry["timestamp"].is_string() && entry["event"] != "panic", "{line}");
     }
 }
 
 #[tokio::test]
-async fn a_name_is_data_whatever_it_says() {
+async fn malicious_names_are_stored_and_printed_as_data() {
     let scene = Scene::new().await;
     let users = scene.sim.user_ids();
-    for (user, name) in users.iter().zip(NAMES) {
+    for (user, name) in users.iter().zip(MALICIOUS_NAMES) {
         scene.sim.edit_user(*user, |user| {
             name.clone_into(&mut user.first_name);
             user.roles = vec![name.to_owned()];
             drop(user.extra.insert(name.to_owned(), name.into()));
         });
     }
-    let (nul, long) = (users[NAMES.len()], users[NAMES.len() + 1]);
+    let (nul, long) = (users[MALICIOUS_NAMES.len()], users[MALICIOUS_NAMES.len() + 1]);
     scene.sim.edit_user(nul, |user| "a\0b".clone_into(&mut user.last_name));
     scene.sim.edit_user(long, |user| user.last_name = "x".repeat(MIB));
     for project in scene.sim.project_ids() {
-        scene.sim.rename_project(project, NAMES[2]);
+        scene.sim.rename_project(project, MALICIOUS_NAMES[2]);
     }
-    let company = NAMES[2..5].concat();
-    scene.sim.inject(Fault::field("name", company).on("/company").forever());
+    let company = MALICIOUS_NAMES[2..5].concat();
+    scene.sim.inject(Fault::set_field("name", company).on("/company").forever());
 
     let mut program = scene.program();
     program.set("RUST_LOG", "debug");
@@ -237,10 +237,10 @@ async fn a_name_is_data_whatever_it_says() {
     ] {
         let called = program.call(arguments).await;
         called.expect(code);
-        expect_tame(&called.stdout());
-        expect_log(&called.stderr());
+        expect_no_control_characters(&called.stdout());
+        expect_json_log(&called.stderr());
     }
-    for (user, name) in users.iter().zip(NAMES) {
+    for (user, name) in users.iter().zip(MALICIOUS_NAMES) {
         let row: (String, Vec<String>, Value) =
             sqlx::query_as("SELECT first_name, roles, raw FROM roster.users WHERE id = $1")
                 .bind(user.0)
@@ -257,41 +257,41 @@ async fn a_name_is_data_whatever_it_says() {
     .unwrap();
     let reasons = ["holds a NUL character, which PostgreSQL cannot store", "is longer than 1 MiB"];
     assert_eq!(rejected, [(nul.0, reasons[0].to_owned()), (long.0, reasons[1].to_owned())]);
-    // And a daemon for people, who read lines too.
+    // The log in the pretty format.
     let mut pretty = scene.program();
     let called = pretty.set("RUST_LOG", "debug").call(&["--log-format", "pretty", "sync", "--full"]).await;
-    expect_tame(&called.expect(0).stderr());
+    expect_no_control_characters(&called.expect(0).stderr());
 }
 
-/// A core file would hold the token.
+/// A core file would contain the token.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_crash_leaves_no_core() {
-    let besieged = Besieged::new().await;
-    let limits = fs::read_to_string(format!("/proc/{}/limits", besieged.daemon.child.id())).unwrap();
+async fn crash_leaves_no_core_file() {
+    let attacked = AttackedDaemon::new().await;
+    let limits = fs::read_to_string(format!("/proc/{}/limits", attacked.daemon.child.id())).unwrap();
     let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"]);
 }
 
 #[tokio::test]
-async fn a_secret_that_everybody_may_read_is_used_and_warned_of() {
+async fn world_readable_secret_file_is_used_with_a_warning() {
     let scene = Scene::new().await;
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "{}", scene.sim.token()).unwrap();
     let mut program: Program = scene.program();
     program.set("HARVEST_ACCESS_TOKEN", "").set("HARVEST_ACCESS_TOKEN_FILE", file.path().to_str().unwrap());
-    let words = "which every user of this machine may read";
+    let warning = "which every user of this machine may read";
     for (mode, warned) in [("600", false), ("644", true)] {
         assert!(Command::new("chmod").arg(mode).arg(file.path()).status().unwrap().success());
         let called = program.call(&["sync"]).await;
-        assert_eq!(called.expect(0).stderr().contains(words), warned, "{}", called.stderr());
+        assert_eq!(called.expect(0).stderr().contains(warning), warned, "{}", called.stderr());
         assert!(!called.stderr().contains(&scene.sim.token()));
     }
 }
 
-/// `path::name`, as the page names tests: it is there, and it is a test.
+/// The page names tests as `path::name`.
 #[test]
-fn each_test_that_the_page_names_is_there() {
+fn security_page_names_only_existing_tests() {
     let page = fs::read_to_string(root().join("docs/SECURITY.md")).unwrap();
     let named: Vec<(PathBuf, &str)> = page
         .split('`')
@@ -302,8 +302,11 @@ fn each_test_that_the_page_names_is_there() {
     for (path, name) in named {
         let source = fs::read_to_string(&path).unwrap_or_else(|_| panic!("no {}", path.display()));
         let before = source.split(&format!("fn {name}(")).next().unwrap();
-        assert!(before.len() < source.len(), "no {name} in {}", path.display());
+        assert!(before.len() < source.len(), "no function {name} in {}", path.display());
         let attributes = before.rsplit("\n\n").next().unwrap();
-        assert!(attributes.contains("#[test]") || attributes.contains("#[tokio::test"), "{name} is no test");
+        assert!(
+            attributes.contains("#[test]") || attributes.contains("#[tokio::test"),
+            "{name} is not a test"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! What can get in the way while the daemon starts.
+//! Signals and failures while the daemon starts.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::scene::Scene;
 use crate::wire::Wire;
 
 #[tokio::test]
-async fn sighup_while_the_daemon_starts_does_not_end_it() {
+async fn sighup_while_the_daemon_starts_does_not_stop_it() {
     let scene = Scene::new().await;
     let wire = Wire::to(scene.url());
     wire.cut().await;
@@ -17,7 +17,7 @@ async fn sighup_while_the_daemon_starts_does_not_end_it() {
     let mut daemon = program.set("DATABASE_URL", wire.url()).start();
     daemon.until_said("waiting for the database").await;
     daemon.signal("-HUP");
-    wire.mend();
+    wire.restore();
     daemon.until("cycle.finished").await;
     scene.expect_right().await;
 }
@@ -26,7 +26,7 @@ async fn sighup_while_the_daemon_starts_does_not_end_it() {
 async fn port_in_use_is_tried_for_ten_seconds_and_then_exits_with_69() {
     let scene = Scene::new().await;
     let program = scene.program();
-    let taken = TcpListener::bind(program.listen()).unwrap();
+    let occupied_port = TcpListener::bind(program.listen()).unwrap();
     let began = Instant::now();
     let called = program.call(&["run"]).await;
     let sentence = called.expect(69).sentence();
@@ -35,7 +35,7 @@ async fn port_in_use_is_tried_for_ten_seconds_and_then_exits_with_69() {
 
     let mut daemon = program.start();
     daemon.until_said("another process listens on 127.0.0.1:").await;
-    drop(taken);
+    drop(occupied_port);
     daemon.until("cycle.finished").await;
     assert_eq!(program.probe("/livez").await.0, 200);
 }
@@ -44,11 +44,11 @@ async fn port_in_use_is_tried_for_ten_seconds_and_then_exits_with_69() {
 async fn sigterm_while_the_port_is_in_use_stops_the_daemon_at_once() {
     let scene = Scene::new().await;
     let program = scene.program();
-    let _taken = TcpListener::bind(program.listen()).unwrap();
+    let _occupied_port = TcpListener::bind(program.listen()).unwrap();
     let mut daemon = program.start();
     daemon.until_said("another process listens on 127.0.0.1:").await;
     daemon.signal("-TERM");
-    let told = Instant::now();
+    let signalled = Instant::now();
     assert_eq!(daemon.ended().await, Some(0));
-    assert!(told.elapsed() < Duration::from_secs(2), "after {:?}", told.elapsed());
+    assert!(signalled.elapsed() < Duration::from_secs(2), "after {:?}", signalled.elapsed());
 }

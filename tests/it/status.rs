@@ -1,10 +1,10 @@
-//! `rosterd status` for people, and log lines on a terminal.
+//! The text of `rosterd status`, its exit codes, and log lines on a terminal.
 
 use crate::scene::Scene;
 use crate::terminal;
 
 #[tokio::test]
-async fn status_fits_80_columns_and_says_ages_in_words() {
+async fn status_fits_80_columns_and_prints_ages_in_words() {
     let scene = Scene::new().await;
     let program = scene.program();
     program.call(&["sync"]).await.expect(0);
@@ -22,24 +22,24 @@ async fn status_fits_80_columns_and_says_ages_in_words() {
 }
 
 #[tokio::test]
-async fn status_exits_with_1_if_the_mirror_is_older_than_asked() {
+async fn status_exits_with_1_if_the_mirror_is_older_than_fresh_within() {
     let scene = Scene::new().await;
     let program = scene.program();
-    let fresh = &["status", "--fresh-within", "15m"];
-    let unread = program.call(fresh).await;
+    let status_fresh_within = &["status", "--fresh-within", "15m"];
+    let unread = program.call(status_fresh_within).await;
     assert!(unread.expect(1).sentence().contains("has not been read completely yet"), "{}", unread.stderr());
     program.call(&["sync"]).await.expect(0);
-    program.call(fresh).await.expect(0);
+    program.call(status_fresh_within).await.expect(0);
     scene
         .execute(
             "UPDATE roster.watermarks SET last_success_at = now() - interval '74 hours' WHERE resource = 'user_assignments'",
         )
         .await;
-    let stale = program.call(fresh).await;
+    let stale = program.call(status_fresh_within).await;
     let sentence =
         format!("rosterd: the mirror of account {} is 3 d 2 h old, more than 15 min", scene.sim.account_id());
     assert_eq!(stale.expect(1).sentence(), sentence);
-    assert!(stale.stdout().contains("user_assignments"), "the table is printed too");
+    assert!(stale.stdout().contains("user_assignments"), "stdout has the table, too");
     let json = program.call(&["status", "--fresh-within", "15m", "--json"]).await;
     assert!(serde_json::from_str::<serde_json::Value>(&json.expect(1).stdout()).is_ok());
     program.call(&["status", "--fresh-within", "4d"]).await.expect(0);
@@ -47,7 +47,7 @@ async fn status_exits_with_1_if_the_mirror_is_older_than_asked() {
 }
 
 #[tokio::test]
-async fn log_lines_on_a_terminal_are_for_people_and_elsewhere_json() {
+async fn log_lines_are_pretty_on_a_terminal_and_json_otherwise() {
     let scene = Scene::new().await;
     let mut program = scene.program();
     program.set("RUST_LOG", "debug");

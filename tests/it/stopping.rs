@@ -1,4 +1,4 @@
-//! Told to stop, wherever it is: exit 0 within ten seconds, nothing half-written, the account given back.
+//! SIGTERM in each state of the daemon: exit code 0 within ten seconds, no partial page, the lease released.
 
 use std::time::Duration;
 
@@ -9,27 +9,27 @@ use crate::program::{Daemon, Program, STUCK};
 use crate::scene::Scene;
 use crate::wire::Wire;
 
-/// The contract's.
-const LIMIT: Duration = Duration::from_secs(10);
+/// The maximum time from SIGTERM to the exit, as documented.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// Several pages of each list.
-async fn paged() -> Scene {
+/// A company with several pages in each list.
+async fn scene_with_pages() -> Scene {
     let options = Options { max_per_page: 100, ..Options::default() };
     Scene::of(Company::seeded(3, 250, 250), options).await
 }
 
 async fn stop(daemon: &mut Daemon) {
     daemon.signal("-TERM");
-    let told = Instant::now();
+    let signalled = Instant::now();
     let code = daemon.ended().await;
-    assert!(told.elapsed() < LIMIT, "after {:?}", told.elapsed());
-    let said = daemon.rest();
-    assert_eq!(code, Some(0), "{said:?}");
-    assert!(said.iter().any(|line| line.contains("daemon.stopped")), "{said:?}");
+    assert!(signalled.elapsed() < STOP_LIMIT, "after {:?}", signalled.elapsed());
+    let log = daemon.rest();
+    assert_eq!(code, Some(0), "{log:?}");
+    assert!(log.iter().any(|line| line.contains("daemon.stopped")), "{log:?}");
 }
 
-/// Nothing of the process is left that somebody would have to wait for, and no cycle looks as if it ran.
-async fn expect_all_given_back(scene: &Scene) {
+/// The lease is released, the process is not registered any more, and no cycle is recorded as running.
+async fn expect_all_released(scene: &Scene) {
     for left in [
         "SELECT count(*) FROM roster.accounts WHERE holder IS NOT NULL",
         "SELECT count(*) FROM roster.replicas",
@@ -39,8 +39,8 @@ async fn expect_all_given_back(scene: &Scene) {
     }
 }
 
-/// The next one goes on from there, and tells nothing twice.
-async fn expect_the_next_to_put_it_right(scene: &Scene, program: &Program) {
+/// The next daemon continues from the stored state and repeats no event.
+async fn expect_next_daemon_to_complete(scene: &Scene, program: &Program) {
     let mut next = program.start();
     next.until("cycle.finished").await;
     scene.expect_right().await;
@@ -48,61 +48,61 @@ async fn expect_the_next_to_put_it_right(scene: &Scene, program: &Program) {
 }
 
 #[tokio::test]
-async fn told_in_mid_page_or_in_mid_walk_it_keeps_whole_pages_and_no_watermark() {
-    for (what, path, events) in
+async fn sigterm_during_pagination_keeps_whole_pages_and_no_watermark() {
+    for (moment, path, events) in
         [("in the first page", "/users?", 0), ("between two pages", "/users?cursor", 100)]
     {
-        let scene = paged().await;
-        scene.sim.inject(Fault::delay(STUCK).on(path));
+        let scene = scene_with_pages().await;
+        scene.sim.inject(Fault::delay_request(STUCK).on(path));
         let program = scene.program();
         let mut daemon = program.start();
         scene.until_asked(path).await;
         scene.until(format!("SELECT seq = {events} FROM roster.outbox_head")).await;
         stop(&mut daemon).await;
-        expect_all_given_back(&scene).await;
-        assert_eq!(scene.number("SELECT count(*) FROM roster.watermarks").await, 0, "{what}");
-        assert_eq!(scene.number("SELECT seq FROM roster.outbox_head").await, events, "{what}");
+        expect_all_released(&scene).await;
+        assert_eq!(scene.number("SELECT count(*) FROM roster.watermarks").await, 0, "{moment}");
+        assert_eq!(scene.number("SELECT seq FROM roster.outbox_head").await, events, "{moment}");
         scene.expect_outbox_replays_to_the_mirror().await;
         let abandoned = "SELECT count(*) FROM roster.cycles WHERE outcome = 'abandoned'";
-        assert_eq!(scene.number(abandoned).await, i64::from(events > 0), "{what}");
-        expect_the_next_to_put_it_right(&scene, &program).await;
+        assert_eq!(scene.number(abandoned).await, i64::from(events > 0), "{moment}");
+        expect_next_daemon_to_complete(&scene, &program).await;
     }
 }
 
 #[tokio::test]
-async fn told_while_it_waits_for_the_next_poll_it_stops() {
+async fn sigterm_while_idle_stops_the_daemon() {
     let scene = Scene::new().await;
     let mut program = scene.program();
     let mut daemon = program.set("ROSTERD__SYNC__POLL_INTERVAL", "1h").start();
     daemon.until("cycle.finished").await;
     stop(&mut daemon).await;
-    expect_all_given_back(&scene).await;
+    expect_all_released(&scene).await;
     scene.expect_right().await;
 }
 
 #[tokio::test]
-async fn told_while_postgresql_is_away_it_stops_and_loses_nothing() {
-    for gone in [true, false] {
+async fn sigterm_while_postgresql_is_unreachable_stops_the_daemon_and_loses_nothing() {
+    for refuses_connections in [true, false] {
         let scene = Scene::new().await;
         let wire = Wire::to(scene.url());
         let mut program = scene.program();
         let mut daemon = program.set("DATABASE_URL", wire.url()).start();
         daemon.until("cycle.finished").await;
-        scene.sim.hire("Una", "Ware");
-        if gone {
+        scene.sim.create_user("Una", "Ware");
+        if refuses_connections {
             wire.cut().await;
         } else {
             wire.hold();
         }
         daemon.until("budget.unreachable").await;
         stop(&mut daemon).await;
-        wire.mend();
-        expect_the_next_to_put_it_right(&scene, &program).await;
+        wire.restore();
+        expect_next_daemon_to_complete(&scene, &program).await;
     }
 }
 
 #[tokio::test]
-async fn told_while_it_waits_for_the_database_at_the_start_it_stops_at_once() {
+async fn sigterm_while_waiting_for_the_database_at_the_start_stops_the_daemon() {
     let scene = Scene::new().await;
     let wire = Wire::to(scene.url());
     wire.cut().await;
@@ -111,17 +111,17 @@ async fn told_while_it_waits_for_the_database_at_the_start_it_stops_at_once() {
     let mut daemon = program.start();
     daemon.until_said("waiting for the database").await;
     stop(&mut daemon).await;
-    // And without being told, it waits until the database is there.
+    // Without a signal the daemon waits until the database answers.
     let mut daemon = program.start();
     daemon.until_said("waiting for the database").await;
-    wire.mend();
+    wire.restore();
     daemon.until("cycle.finished").await;
     stop(&mut daemon).await;
-    expect_all_given_back(&scene).await;
+    expect_all_released(&scene).await;
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once_and_without_one_a_lock_does_not_hold_it_up() {
+async fn second_signal_stops_a_blocked_daemon_at_once_and_one_signal_within_ten_seconds() {
     let scene = Scene::new().await;
     let program = scene.program();
     for (second, code) in [(Some("-TERM"), 143), (Some("-INT"), 130), (None, 0)] {
@@ -132,13 +132,13 @@ async fn a_second_signal_ends_it_at_once_and_without_one_a_lock_does_not_hold_it
             daemon.signal("-TERM");
             daemon.until_said("a second signal stops at once").await;
             daemon.signal(second);
-            let insisted = Instant::now();
+            let second_signal = Instant::now();
             assert_eq!(daemon.ended().await, Some(code));
-            assert!(insisted.elapsed() < Duration::from_secs(2), "after {:?}", insisted.elapsed());
+            assert!(second_signal.elapsed() < Duration::from_secs(2), "after {:?}", second_signal.elapsed());
         } else {
             stop(&mut daemon).await;
         }
         sqlx::raw_sql("ROLLBACK").execute(&mut lock).await.unwrap();
     }
-    expect_the_next_to_put_it_right(&scene, &program).await;
+    expect_next_daemon_to_complete(&scene, &program).await;
 }

@@ -1,4 +1,4 @@
-//! The program on a terminal: a real one, of which the test is the other side.
+//! Calls the program on a pseudo-terminal.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -7,10 +7,10 @@ use std::process::Stdio;
 
 use crate::program::{Program, STUCK};
 
-/// How a call on a terminal ended.
+/// The result of a call on a terminal.
 pub struct Shown {
     pub code: Option<i32>,
-    /// What the terminal showed, the answer included.
+    /// The terminal's whole output, which includes the echoed answer.
     pub text: String,
 }
 
@@ -22,20 +22,20 @@ impl Shown {
     }
 }
 
-/// Calls the program on a terminal where this answer has been typed.
+/// Calls the program on a terminal that already has `answer` as input.
 pub async fn call(program: &Program, arguments: &[&str], answer: &str) -> Shown {
     let nix::pty::OpenptyResult { master, slave } = nix::pty::openpty(None, None).unwrap();
-    let side = |slave: &OwnedFd| Stdio::from(slave.try_clone().unwrap());
+    let stdio = |slave: &OwnedFd| Stdio::from(slave.try_clone().unwrap());
     let mut command = program.command(arguments);
-    command.stdin(side(&slave)).stdout(side(&slave)).stderr(side(&slave));
+    command.stdin(stdio(&slave)).stdout(stdio(&slave)).stderr(stdio(&slave));
     let mut child = command.spawn().unwrap();
-    // The parent's copies of that side would keep the terminal open.
+    // As long as this process has copies of the slave side, the terminal stays open.
     drop((command, slave));
     let mut master = File::from(master);
     master.write_all(answer.as_bytes()).unwrap();
     let shown = tokio::task::spawn_blocking(move || {
         let mut text = Vec::new();
-        // Linux ends the reading with an error once nobody has the other side any more.
+        // On Linux the read fails once no process has the slave side open.
         let _ = master.read_to_end(&mut text);
         Shown { code: child.wait().unwrap().code(), text: String::from_utf8_lossy(&text).into_owned() }
     });

@@ -1,4 +1,4 @@
-//! The way to PostgreSQL, encrypted and to the right server, or not at all.
+//! TLS connections to PostgreSQL: encrypted and to the right server, or refused.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -11,7 +11,7 @@ use sqlx::{Connection, PgConnection};
 use crate::cluster::Cluster;
 use crate::program::{Called, Program};
 
-/// An authority of the test's, and its certificate in a file.
+/// A certificate authority, with its certificate in a file.
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     file: PathBuf,
@@ -28,7 +28,7 @@ impl Authority {
         Self { issuer, file }
     }
 
-    /// Gives the server a certificate for this host, with which it takes new connections from here on.
+    /// Gives the server a certificate for this host, which the server uses for new connections.
     async fn certify(&self, cluster: &Cluster, host: &str) {
         let key = KeyPair::generate().unwrap();
         let certificate =
@@ -37,13 +37,13 @@ impl Authority {
     }
 }
 
-/// Lets the server take new connections with this certificate.
+/// Makes the server use this certificate for new connections.
 pub async fn install(cluster: &Cluster, certificate: &str, key: &str) {
     let owner = fs::metadata(cluster.data()).unwrap();
     for (name, text) in [("server.crt", certificate), ("server.key", key)] {
         let path = cluster.data().join(name);
         fs::write(&path, text).unwrap();
-        // PostgreSQL insists that nobody else can read the key.
+        // PostgreSQL refuses a key that other users can read.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
     }
@@ -51,7 +51,7 @@ pub async fn install(cluster: &Cluster, certificate: &str, key: &str) {
     cluster.reload().await;
 }
 
-/// A program, its database reached as the URL's parameters say.
+/// A program whose database URL has these parameters.
 fn program(sim: &Sim, cluster: &Cluster, parameters: &str) -> Program {
     Program::new(sim, &format!("{}?{parameters}", cluster.url()))
 }
@@ -59,42 +59,42 @@ fn program(sim: &Sim, cluster: &Cluster, parameters: &str) -> Program {
 #[track_caller]
 fn expect_refused(called: &Called, cluster: &Cluster, cause: &str) {
     let sentence = called.expect(78).sentence();
-    assert!(sentence.contains(cause), "no {cause} in {sentence}");
+    assert!(sentence.contains(cause), "the error should contain {cause}: {sentence}");
     let password = url::Url::parse(cluster.url()).unwrap().password().unwrap().to_owned();
     assert!(!called.stderr().contains(&password) && !called.stdout().contains(&password));
 }
 
 #[tokio::test]
-async fn verify_full_reaches_the_right_server_and_no_other() {
+async fn verify_full_accepts_the_right_server_and_no_other() {
     let sim = Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap();
     let (cluster, home) = (Cluster::new().await, tempfile::tempdir().unwrap());
-    let plain = program(&sim, &cluster, "sslmode=require").call(&["sync"]).await;
-    expect_refused(&plain, &cluster, "has no TLS");
+    let without_tls = program(&sim, &cluster, "sslmode=require").call(&["sync"]).await;
+    expect_refused(&without_tls, &cluster, "has no TLS");
 
-    let (ours, another) = (Authority::new(&home, "ours"), Authority::new(&home, "another"));
-    ours.certify(&cluster, "127.0.0.1").await;
-    let full = format!("sslmode=verify-full&sslrootcert={}", ours.file.display());
+    let (authority, other) = (Authority::new(&home, "authority"), Authority::new(&home, "other"));
+    authority.certify(&cluster, "127.0.0.1").await;
+    let full = format!("sslmode=verify-full&sslrootcert={}", authority.file.display());
     let program_full = program(&sim, &cluster, &full);
     program_full.call(&["check"]).await.expect(0);
     let mut daemon = program_full.start();
     daemon.until("cycle.finished").await;
     let mut connection = PgConnection::connect(cluster.url()).await.unwrap();
-    let clear: i64 = sqlx::query_scalar(
+    let unencrypted: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
           WHERE application_name = 'rosterd' AND NOT ssl",
     )
     .fetch_one(&mut connection)
     .await
     .unwrap();
-    assert_eq!(clear, 0, "connections in clear");
+    assert_eq!(unencrypted, 0, "connections without TLS");
     daemon.signal("-TERM");
     assert_eq!(daemon.ended().await, Some(0));
 
-    let wrong = format!("sslmode=verify-full&sslrootcert={}", another.file.display());
-    let stranger = program(&sim, &cluster, &wrong).call(&["sync"]).await;
-    expect_refused(&stranger, &cluster, "sslrootcert");
+    let wrong = format!("sslmode=verify-full&sslrootcert={}", other.file.display());
+    let with_other_authority = program(&sim, &cluster, &wrong).call(&["sync"]).await;
+    expect_refused(&with_other_authority, &cluster, "sslrootcert");
 
-    ours.certify(&cluster, "db.example.com").await;
+    authority.certify(&cluster, "db.example.com").await;
     let misnamed = program_full.call(&["sync"]).await;
     expect_refused(&misnamed, &cluster, "db.example.com");
     let checked = program_full.call(&["check"]).await;
@@ -103,7 +103,7 @@ async fn verify_full_reaches_the_right_server_and_no_other() {
         "{}",
         checked.stdout()
     );
-    // Whoever asks for less gets it.
-    let parameters = format!("sslmode=verify-ca&sslrootcert={}", ours.file.display());
+    // `verify-ca` does not check the host name.
+    let parameters = format!("sslmode=verify-ca&sslrootcert={}", authority.file.display());
     program(&sim, &cluster, &parameters).call(&["sync"]).await.expect(0);
 }

@@ -1,6 +1,7 @@
-//! What a value may be.
+//! The values that each setting accepts.
 
 use super::*;
+use crate::settings::{environment::variable, layers};
 
 const LEVEL: &str = "give error, warn, info, debug, trace or off, or a list such as \"info,rosterd=debug\"";
 const LISTEN: &str = "give an IP address and a port, such as \"127.0.0.1:8080\", or in a file \"\" for none";
@@ -8,8 +9,7 @@ const SECOND: &str = "give a duration of at least 1s, such as \"60s\"";
 const POLL: &str = "give a duration of at least 1s, such as \"60s\", or \"auto\"";
 
 #[test]
-fn nonsense_is_refused_with_its_source_and_what_is_allowed() {
-    let env = |key: &str| format!("ROSTERD__{}", key.to_uppercase().replace('.', "__"));
+fn text_that_is_not_allowed_is_refused_with_its_source_and_advice() {
     for (key, value, advice) in [
         ("sync.poll_interval", "banana", POLL),
         ("sync.poll_interval", "60", POLL),
@@ -37,23 +37,21 @@ fn nonsense_is_refused_with_its_source_and_what_is_allowed() {
         (
             "harvest.base_url",
             "http://h.test",
-            "plain http would show the token on the way; give an https URL",
+            "plain http would expose the token to the network; give an https URL",
         ),
         (
             "harvest.identity_url",
             "http://h.test",
-            "plain http would show the token on the way; give an https URL",
+            "plain http would expose the token to the network; give an https URL",
         ),
         ("harvest.user_agent_contact", "näme", "give one line of plain ASCII"),
     ] {
-        let name = env(key);
-        refused("", &[(&name, value)], &format!("{key} is {value:?} (from {name}); {advice}"));
-        refused(
-            &format!("{key} = {value:?}"),
-            &[],
-            &format!("{key} is {value:?} (from the file roster.toml); {advice}"),
-        );
+        assert_refused_in_each_source(key, value, &format!("{value:?}"), advice);
     }
+}
+
+#[test]
+fn number_out_of_range_is_refused_with_its_source_and_advice() {
     for (key, value, advice) in [
         ("database.max_connections", "1", "give a whole number from 2 to 1000"),
         ("harvest.per_page", "0", "give a whole number from 1 to 2000"),
@@ -69,18 +67,21 @@ fn nonsense_is_refused_with_its_source_and_what_is_allowed() {
         ("sync.deletion_guard.fraction", "-0.5", "give a number from 0 to 1"),
         ("sync.deletion_guard.at_least", "-1", "give a whole number from 0 to 4294967295"),
     ] {
-        let name = env(key);
-        refused("", &[(&name, value)], &format!("{key} is {value} (from {name}); {advice}"));
-        refused(
-            &format!("{key} = {value}"),
-            &[],
-            &format!("{key} is {value} (from the file roster.toml); {advice}"),
-        );
+        assert_refused_in_each_source(key, value, value, advice);
     }
 }
 
+/// `shown` is the value in TOML and in the sentence.
+#[track_caller]
+fn assert_refused_in_each_source(key: &str, value: &str, shown: &str, advice: &str) {
+    let name = variable(key);
+    assert_refused("", &[(&name, value)], &format!("{key} is {shown} (from {name}); {advice}"));
+    let line = format!("{key} = {shown}");
+    assert_refused(&line, &[], &format!("{key} is {shown} (from the file roster.toml); {advice}"));
+}
+
 #[test]
-fn types_are_not_guessed() {
+fn value_of_the_wrong_type_is_refused() {
     for (key, value, advice) in [
         ("harvest.per_page", "\"100\"", "give a whole number from 1 to 2000"),
         ("harvest.per_page", "99.5", "give a whole number from 1 to 2000"),
@@ -91,14 +92,18 @@ fn types_are_not_guessed() {
         ("sync.deletion_guard.fraction", "NaN", "give a number from 0 to 1"),
     ] {
         let line = format!("{key} = {}", value.to_lowercase());
-        refused(&line, &[], &format!("{key} is {value} (from the file roster.toml); {advice}"));
+        assert_refused(&line, &[], &format!("{key} is {value} (from the file roster.toml); {advice}"));
     }
-    refused(
+    assert_refused(
         "log.level = [\"info\"]",
         &[],
         "log.level is a list (from the file roster.toml); give text in quotes",
     );
-    refused("database.url = 5", &[], "database.url (from the file roster.toml) must be text in quotes");
+    assert_refused(
+        "database.url = 5",
+        &[],
+        "database.url (from the file roster.toml) must be text in quotes",
+    );
     for (name, value, advice) in [
         ("MAX_CONNECTIONS", "true", "give a whole number from 2 to 1000"),
         ("MAX_CONNECTIONS", "4.0", "give a whole number from 2 to 1000"),
@@ -106,7 +111,11 @@ fn types_are_not_guessed() {
     ] {
         let key = name.to_lowercase();
         let name = format!("ROSTERD__DATABASE__{name}");
-        refused("", &[(&name, value)], &format!("database.{key} is {value:?} (from {name}); {advice}"));
+        assert_refused(
+            "",
+            &[(&name, value)],
+            &format!("database.{key} is {value:?} (from {name}); {advice}"),
+        );
     }
 }
 
@@ -124,7 +133,7 @@ fn text_that_looks_like_a_number_stays_text() {
 }
 
 #[test]
-fn plain_http_is_for_this_machine_or_for_those_who_insist() {
+fn plain_http_is_allowed_for_loopback_or_with_allow_plain_http() {
     for url in ["http://127.0.0.1:8080/v2", "http://localhost/v2", "http://[::1]:9/v2", "https://h.test/v2/"]
     {
         assert!(load("", &[("HARVEST_BASE_URL", url)]).is_ok(), "{url}");
@@ -134,42 +143,42 @@ fn plain_http_is_for_this_machine_or_for_those_who_insist() {
 }
 
 #[test]
-fn rules_between_settings_name_both_sources() {
-    refused(
+fn rule_between_two_settings_names_both_sources() {
+    assert_refused(
         "sync.full_interval = \"59s\"",
         &[],
         "sync.full_interval is \"59s\" (from the file roster.toml); give at least sync.poll_interval, \
          which is \"1m\" (from the built-in defaults)",
     );
-    refused(
+    assert_refused(
         "sync.full_interval = \"59s\"",
         &[("ROSTERD__SYNC__POLL_INTERVAL", "auto")],
         "sync.full_interval is \"59s\" (from the file roster.toml); give at least sync.poll_interval, \
          which is \"5s to 1m\" (from ROSTERD__SYNC__POLL_INTERVAL)",
     );
-    refused(
+    assert_refused(
         "rates.histories = true",
         &[("ROSTERD__RATES__MIRROR", "false")],
         "rates.histories is true (from the file roster.toml); it needs rates.mirror, which is false \
          (from ROSTERD__RATES__MIRROR); change one of them",
     );
-    // A number that is itself refused is not compared with.
+    // A number that is refused is not compared with another.
     assert_eq!(faults("rate_limit = { requests = 0, reserve = 5 }", &[]).len(), 1);
 }
 
 #[test]
-fn a_filter_may_have_spaces_and_names() {
+fn log_level_with_spaces_and_modules_is_accepted() {
     let settings = load("log.level = \"info, sqlx=debug ,rosterd::sync=trace\"", &[]).unwrap();
     assert_eq!(settings.log.level, "info,sqlx=debug,rosterd::sync=trace");
 }
 
 #[test]
-fn the_listener_can_be_turned_off() {
+fn empty_http_listen_turns_the_listener_off() {
     assert_eq!(load("http.listen = \"\"", &[]).unwrap().http.listen, None);
 }
 
 #[test]
-fn the_local_database_needs_a_home_only_where_it_is_used() {
+fn default_data_dir_without_home_is_refused_only_for_a_local_database() {
     let none = BTreeMap::new();
     let refused = Settings::load(None, &none).unwrap_err();
     assert_eq!(
@@ -182,16 +191,16 @@ fn the_local_database_needs_a_home_only_where_it_is_used() {
 }
 
 #[test]
-fn an_address_is_not_repeated_in_a_refusal() {
-    refused(
+fn value_with_an_at_sign_is_not_shown() {
+    assert_refused(
         "",
         &[("ROSTERD__HARVEST__BASE_URL", "https://me:canary@h.test")],
-        "harvest.base_url is unusable text (from ROSTERD__HARVEST__BASE_URL); \
+        "harvest.base_url is text with an @ (not shown) (from ROSTERD__HARVEST__BASE_URL); \
          give a URL without user, password, ? and #",
     );
 }
 
-/// Any text at all, but what is likely to break things more often.
+/// Any text, and more often text that is likely to cause errors.
 fn odd_text() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),
@@ -202,11 +211,11 @@ fn odd_text() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn no_text_in_any_variable_brings_loading_down(key in 0usize..64, text in odd_text()) {
-        let mut names: Vec<_> = layers::merge(None, &variables(&[]), &mut Vec::new())
+    fn any_text_in_any_variable_loads_or_is_refused_with_the_variable(key in 0usize..64, text in odd_text()) {
+        let mut names: Vec<_> = layers::merge(None, &variables(&[]), &mut Findings::default())
             .values
             .keys()
-            .map(|key| format!("ROSTERD__{}", key.to_uppercase().replace('.', "__")))
+            .map(|key| variable(key))
             .collect();
         let short = ["HARVEST_ACCOUNT_ID", "HARVEST_ACCESS_TOKEN", "RUST_LOG", "DATABASE_URL"];
         names.extend(short.map(str::to_owned));
@@ -218,7 +227,7 @@ proptest! {
 }
 
 #[test]
-fn an_interval_may_go_by_what_happens() {
+fn poll_interval_auto_is_a_range() {
     let interval = |text| load("", &[("ROSTERD__SYNC__POLL_INTERVAL", text)]).unwrap().sync.poll_interval;
     assert_eq!(interval("auto"), PollInterval::AUTO);
     assert_eq!(

@@ -1,101 +1,102 @@
-//! What can go wrong, each with what to do about it.
+//! Errors of the private PostgreSQL server, each with a fix.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why there is no private PostgreSQL.
+/// Why the private PostgreSQL server cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
-    /// The machine has no server to run.
+    /// The machine has no supported PostgreSQL server.
     #[error(
-        "no database is configured and no PostgreSQL server of version 15 to 18 was found here ({seen}): install \
+        "no database is configured and no PostgreSQL server of version 15 to 18 was found on this machine ({seen}); install \
          one (Debian, Ubuntu: `apt install postgresql`; Fedora, RHEL: `dnf install postgresql-server`; macOS: \
-         `brew install postgresql@17`) or set DATABASE_URL to a server you have"
+         `brew install postgresql@17`) or set DATABASE_URL to an existing server"
     )]
     NoBinaries {
-        /// Servers of other versions, or "none".
+        /// Installed servers of other versions, or "none of any version".
         seen: String,
     },
 
-    /// The cluster needs a server of its own major version.
+    /// The cluster needs a server of the major version that created it.
     #[error(
-        "the private database in {dir} was made by PostgreSQL {major}, which was not found here ({seen}): install \
-         PostgreSQL {major}, or move that directory away to begin with an empty database"
+        "the private database in {dir} was made by PostgreSQL {major}, which was not found on this machine ({seen}); \
+         install PostgreSQL {major}, or move that directory away to begin with an empty database"
     )]
     OtherMajor {
-        /// Where the cluster is.
+        /// The data directory.
         dir: PathBuf,
-        /// The version that made it.
+        /// The version that created it.
         major: u32,
-        /// What is installed instead.
+        /// The installed versions.
         seen: String,
     },
 
-    /// A directory that somebody uses for something else.
+    /// The directory has other files.
     #[error(
-        "{dir} is not empty and holds no private database of rosterd: set database.data_dir to a directory of its own"
+        "{dir} is not empty and holds no private database of rosterd; set database.data_dir to an empty or new directory"
     )]
     NotOurs {
         /// The directory.
         dir: PathBuf,
     },
 
-    /// We are root, and there is nobody else to run the server.
+    /// rosterd runs as root, and no other user exists that could run the server.
     #[error(
-        "PostgreSQL does not run as root and there is neither a user `postgres` nor `nobody` to run it: run rosterd \
-         as an ordinary user or set DATABASE_URL"
+        "PostgreSQL does not run as root and there is neither a user `postgres` nor `nobody` to run it; run rosterd \
+         as an ordinary user, or set DATABASE_URL"
     )]
     NoUser,
 
-    /// We are root, and the user that runs the server cannot reach the directory.
+    /// rosterd runs as root, and the user that runs the server cannot enter the directory.
     #[error(
-        "the user {user}, who runs the private PostgreSQL, cannot enter {dir}: set database.data_dir to a directory it can reach"
+        "the user {user}, which runs the private PostgreSQL server, cannot enter {dir}; set database.data_dir to a directory that \
+         this user can enter"
     )]
     OutOfReach {
-        /// Who runs the server.
+        /// The user that runs the server.
         user: String,
         /// The directory.
         dir: PathBuf,
     },
 
-    /// A file or directory would not do what was asked.
-    #[error("could not {doing} {path}: check that it exists and that you may use it")]
+    /// An operation on a file or directory failed.
+    #[error("cannot {doing} {path}; check that it exists and that rosterd's user may use it")]
     Files {
-        /// The verb.
+        /// The operation, such as "read".
         doing: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The operating system's error.
         source: io::Error,
     },
 
-    /// The cluster is there, the password is not.
+    /// The cluster exists, but its password file does not.
     #[error(
-        "the private database in {dir} is there but its password file {pgpass} is not, or cannot be read: put it \
-         back, or move that directory away to begin with an empty database"
+        "the private database in {dir} exists, but its password file {pgpass} does not or cannot be read; restore \
+         the file, or move that directory away to begin with an empty database"
     )]
     PasswordLost {
-        /// Where the cluster is.
+        /// The data directory.
         dir: PathBuf,
-        /// Where the password should be.
+        /// The password file.
         pgpass: PathBuf,
     },
 
-    /// The server does not know our password.
+    /// The server refused the password.
     #[error(
-        "the private PostgreSQL in {dir} refused the password in {pgpass}: put the right file back, or move that \
+        "the private PostgreSQL server in {dir} refused the password in {pgpass}; restore the file, or move that \
          directory away to begin with an empty database"
     )]
     PasswordRefused {
-        /// Where the cluster is.
+        /// The data directory.
         dir: PathBuf,
-        /// Where the password came from.
+        /// The password file.
         pgpass: PathBuf,
     },
 
-    /// Another rosterd has been starting or stopping the server for too long.
+    /// Another rosterd is starting or stopping the server for too long.
     #[error(
-        "another rosterd is still starting or stopping the private PostgreSQL in {dir}: try again when it is done"
+        "another rosterd is still starting or stopping the private PostgreSQL server in {dir}; try again when it has finished"
     )]
     Busy {
         /// The directory.
@@ -104,40 +105,43 @@ pub enum LocalError {
 
     /// A program of the server failed.
     #[error(
-        "running {program} for the private PostgreSQL failed ({outcome}): see to that or set DATABASE_URL to a server you have"
+        "running {program} for the private PostgreSQL server failed ({outcome}); fix the cause, or set DATABASE_URL to an \
+         existing server"
     )]
     Program {
-        /// Which program.
+        /// The program.
         program: String,
-        /// How it ended and the last that it said.
+        /// How it ended, and the end of its output.
         outcome: String,
     },
 
-    /// The server would not start.
+    /// The server did not start.
     #[error(
-        "the private PostgreSQL in {dir} did not start: mend what its log {log} ends with, or set DATABASE_URL to a server you have: {tail}"
+        "the private PostgreSQL server in {dir} did not start; fix the error at the end of its log {log}, or set DATABASE_URL to \
+         an existing server; the log ends with: {tail}"
     )]
     Start {
-        /// Where the cluster is.
+        /// The data directory.
         dir: PathBuf,
-        /// The whole log.
+        /// The log file.
         log: PathBuf,
         /// Its last lines.
         tail: String,
     },
 
-    /// The server runs and does not answer.
+    /// The server runs, but does not answer.
     #[error(
-        "the private PostgreSQL in {dir} runs as process {pid} but did not answer on port {port} in time: look at its log, or stop it and try again"
+        "the private PostgreSQL server in {dir} runs as process {pid} but did not answer on port {port} in time; check its log, or \
+         stop it and try again"
     )]
     Unanswered {
-        /// Where the cluster is.
+        /// The data directory.
         dir: PathBuf,
         /// The server's process.
         pid: u32,
-        /// Where it should answer.
+        /// Its port.
         port: u16,
-        /// The last try's failure.
+        /// The error of the last attempt.
         source: sqlx::Error,
     },
 }

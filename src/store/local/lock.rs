@@ -1,9 +1,8 @@
-//! Taking turns: several rosterd processes share one directory.
+//! The locks with which several rosterd processes share one directory.
 //!
-//! `turn` is held for the short time in which somebody starts or stops the server; `users` is held, shared,
-//! by everybody who uses it, and joined or left only by the one whose turn it is. Two files, because a lock
-//! cannot go from exclusive to shared without a moment of being neither. The kernel lets go of both when a
-//! process dies, however it dies.
+//! A process locks `turn` while it starts or stops the server. Each process that uses the server holds a shared lock of
+//! `users`, and takes or releases it only while it holds `turn`. There are two files because a lock cannot change from
+//! exclusive to shared atomically. The kernel releases both locks when a process dies.
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,18 +10,15 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::place::Place;
-use super::{LocalError, Patience};
+use super::data_dir::DataDir;
+use super::error::LocalError;
 
-/// How long a start waits for its turn: somebody else's start may have a recovery to wait for.
+/// The longest wait of a start for its turn: another process's start may have to wait for the server's recovery.
 const START_LIMIT: Duration = Duration::from_secs(90);
-/// How long a stop waits for its turn. A process that is starting in the meantime will stop the server in our stead.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
-/// The same for a drop.
-const DROP_LIMIT: Duration = Duration::from_millis(100);
-const PAUSE: Duration = Duration::from_millis(50);
+/// The interval between attempts to lock.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Opens a lock file, making it where it is missing.
+/// Opens a lock file; creates it if it does not exist.
 pub(super) fn open(path: &Path) -> Result<File, LocalError> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -30,31 +26,26 @@ pub(super) fn open(path: &Path) -> Result<File, LocalError> {
 }
 
 /// Waits for the turn to start the server.
-pub(super) async fn take_turn(place: &Place) -> Result<File, LocalError> {
-    let (path, deadline) = (place.turn(), Instant::now() + START_LIMIT);
+pub(super) async fn take_turn(data_dir: &DataDir) -> Result<File, LocalError> {
+    let (path, deadline) = (data_dir.turn(), Instant::now() + START_LIMIT);
     let turn = open(&path)?;
     while !try_lock(&turn, &path, deadline)? {
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
     Ok(turn)
 }
 
-/// Waits for the turn to stop the server, blocking.
-pub(super) fn take_turn_to_stop(place: &Place, patience: Patience) -> Result<File, LocalError> {
-    let limit = match patience {
-        Patience::Stop => STOP_LIMIT,
-        Patience::Drop => DROP_LIMIT,
-    };
-    let (path, deadline) = (place.turn(), Instant::now() + limit);
+/// Waits for the turn to stop the server. Blocks the thread for at most `limit`.
+pub(super) fn take_turn_to_stop(data_dir: &DataDir, limit: Duration) -> Result<File, LocalError> {
+    let (path, deadline) = (data_dir.turn(), Instant::now() + limit);
     let turn = open(&path)?;
     while !try_lock(&turn, &path, deadline)? {
-        thread::sleep(PAUSE);
+        thread::sleep(RETRY_INTERVAL);
     }
     Ok(turn)
 }
 
-/// Whether the lock is ours now; an error when it still is not at the deadline. (The kernel's way to wait for a
-/// lock knows no deadline.)
+/// Tries to lock. After the deadline, a failed attempt is an error. The kernel's own wait for a lock has no deadline.
 fn try_lock(file: &File, path: &Path, deadline: Instant) -> Result<bool, LocalError> {
     match file.try_lock() {
         Ok(()) => Ok(true),
@@ -66,14 +57,14 @@ fn try_lock(file: &File, path: &Path, deadline: Instant) -> Result<bool, LocalEr
     }
 }
 
-/// Becomes a user of the server. Only in one's turn, when nobody can hold `users` for himself alone.
-pub(super) fn join(users: &File, place: &Place) -> Result<(), LocalError> {
-    users.lock_shared().map_err(|error| LocalError::files("lock", &place.users(), error))
+/// Becomes a user of the server. The caller holds the turn, so no other process holds `users` exclusively.
+pub(super) fn join(users: &File, data_dir: &DataDir) -> Result<(), LocalError> {
+    users.lock_shared().map_err(|error| LocalError::files("lock", &data_dir.users(), error))
 }
 
-/// Ceases to be a user, in one's turn; true for the last one.
-pub(super) fn leave_last(users: &File, place: &Place) -> Result<bool, LocalError> {
-    let failed = |error| LocalError::files("unlock", &place.users(), error);
+/// Stops being a user of the server; true if this was the last one. The caller holds the turn.
+pub(super) fn leave_last(users: &File, data_dir: &DataDir) -> Result<bool, LocalError> {
+    let failed = |error| LocalError::files("unlock", &data_dir.users(), error);
     users.unlock().map_err(failed)?;
     match users.try_lock() {
         Ok(()) => Ok(true),

@@ -1,4 +1,4 @@
-//! Harvest's clock: whole seconds, and as wrong as a test wants it to be.
+//! The simulator's clock, which tests can shift and freeze.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -6,58 +6,58 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Serialize, Serializer};
 
-/// A point in time as Harvest keeps it: UTC, without a fraction of a second.
+/// A time in UTC with whole seconds, as Harvest stores it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Stamp(i64);
+pub struct Timestamp(i64);
 
-impl Stamp {
-    /// The stamp of this many seconds since 1970.
+impl Timestamp {
+    /// Converts seconds since 1970.
     pub const fn from_unix(seconds: i64) -> Self {
         Self(seconds)
     }
 
-    /// Seconds since 1970.
+    /// The seconds since 1970.
     pub const fn unix(self) -> i64 {
         self.0
     }
 
-    /// So many seconds later.
+    /// Adds seconds.
     #[must_use]
     pub const fn plus(self, seconds: i64) -> Self {
         Self(self.0 + seconds)
     }
 
-    /// The same instant for those who calculate with dates.
+    /// Converts to a [`DateTime`] for date arithmetic.
     pub fn datetime(self) -> DateTime<Utc> {
         DateTime::from_timestamp(self.0, 0).unwrap_or_default()
     }
 
-    /// This instant and `by` more, in the form of HTTP's `Date` header.
+    /// Adds `by` and formats the result as an HTTP date.
     pub(crate) fn http_date(self, by: Duration) -> String {
         let since_epoch = Duration::from_secs(u64::try_from(self.0).unwrap_or(0));
         httpdate::fmt_http_date(UNIX_EPOCH + since_epoch + by)
     }
 }
 
-impl From<DateTime<Utc>> for Stamp {
+impl From<DateTime<Utc>> for Timestamp {
     fn from(time: DateTime<Utc>) -> Self {
         Self(time.timestamp())
     }
 }
 
-impl fmt::Display for Stamp {
+impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.datetime().to_rfc3339_opts(SecondsFormat::Secs, true))
     }
 }
 
-impl Serialize for Stamp {
+impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-/// The machine's clock with an offset, or a clock that stands still.
+/// The system clock plus an offset, or a frozen clock.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
     offset: TimeDelta,
@@ -65,16 +65,16 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    pub fn now(&self) -> Stamp {
-        Stamp::from(self.instant())
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from(self.instant())
     }
 
-    /// What the clock shows, with the fraction of the second.
+    /// The current time with fractions of a second.
     pub fn instant(&self) -> DateTime<Utc> {
         self.frozen.unwrap_or_else(wall_clock) + self.offset
     }
 
-    /// What it will show when so much time has passed.
+    /// The current time plus `by`.
     pub fn ahead(&self, by: Duration) -> DateTime<Utc> {
         let by = TimeDelta::from_std(by).ok();
         by.and_then(|by| self.instant().checked_add_signed(by)).unwrap_or(DateTime::<Utc>::MAX_UTC)
@@ -84,17 +84,13 @@ impl Clock {
         self.offset += by;
     }
 
-    /// Stops the clock where it stands, so that a test can put two edits into the same second.
+    /// Stops the clock, so that a test can make two edits in the same second.
     pub fn freeze(&mut self) {
         self.frozen.get_or_insert_with(wall_clock);
     }
-
-    pub fn thaw(&mut self) {
-        self.frozen = None;
-    }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one door by which the machine's time comes in")]
+#[expect(clippy::disallowed_methods, reason = "the only place that reads the system clock")]
 fn wall_clock() -> DateTime<Utc> {
     DateTime::from(SystemTime::now())
 }
@@ -104,16 +100,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stamp_is_written_in_utc_without_a_fraction() {
-        assert_eq!(Stamp::from_unix(1_620_202_772).to_string(), "2021-05-05T08:19:32Z");
+    fn timestamp_is_formatted_in_utc_without_fraction() {
+        assert_eq!(Timestamp::from_unix(1_620_202_772).to_string(), "2021-05-05T08:19:32Z");
         assert_eq!(
-            Stamp::from_unix(1_620_202_772).http_date(Duration::from_secs(1)),
+            Timestamp::from_unix(1_620_202_772).http_date(Duration::from_secs(1)),
             "Wed, 05 May 2021 08:19:33 GMT"
         );
     }
 
     #[test]
-    fn a_frozen_clock_moves_only_when_it_is_moved() {
+    fn frozen_clock_changes_only_by_shift() {
         let mut clock = Clock::default();
         clock.freeze();
         let before = clock.now();

@@ -1,4 +1,4 @@
-//! Serves a made-up company to anyone with curl.
+//! Command line of the simulator: serves a generated company.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -13,32 +13,32 @@ const EXAMPLE: &str = "Example:
 
 The token is printed at the start; the same --seed always makes the same company.";
 
-/// Harvest's REST API v2 on this machine, with a company of any size.
+/// Simulate Harvest's REST API v2 with a generated company
 #[derive(Parser)]
 #[command(name = "harvest-sim", version, after_help = EXAMPLE)]
 struct Args {
-    /// How many people, the administrator who owns the token among them
+    /// Number of users, including the token's owner
     #[arg(long, default_value_t = 50)]
     users: usize,
-    /// How many places on projects
+    /// Number of project assignments
     #[arg(long, default_value_t = 500)]
     assignments: usize,
-    /// The port on 127.0.0.1; 0 takes a free one
+    /// Port on 127.0.0.1; 0 selects a free port
     #[arg(long, default_value_t = 4010)]
     port: u16,
-    /// Which company is made
+    /// Seed of the generated company
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How lists lead on
-    #[arg(long, value_enum, default_value_t = Walk::Cursor)]
-    paging: Walk,
-    /// The largest page and the default one: 2000 today, 100 until 2022
+    /// Pagination of lists
+    #[arg(long, value_enum, default_value_t = PagingArgument::Cursor)]
+    paging: PagingArgument,
+    /// Maximum and default page size: 2000 today, 100 until 2022
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
     max_per_page: u32,
-    /// Lets `updated_since` also find what was updated in that very second
+    /// Include records updated exactly at `updated_since`
     #[arg(long)]
     inclusive: bool,
-    /// Lets any number of requests through instead of 100 in 15 seconds
+    /// Disable the limit of 100 requests in 15 seconds
     #[arg(long)]
     no_limit: bool,
     #[command(flatten)]
@@ -48,22 +48,22 @@ struct Args {
 #[derive(clap::Args)]
 #[command(next_help_heading = "OAuth2")]
 struct HarvestId {
-    /// Prints what an OAuth2 client is configured with, and a first refresh token
+    /// Print the OAuth2 client settings and a refresh token
     #[arg(long)]
     oauth: bool,
-    /// The port of Harvest ID on 127.0.0.1; 0 takes a free one
+    /// Port of Harvest ID on 127.0.0.1; 0 selects a free port
     #[arg(long, default_value_t = 0)]
     identity_port: u16,
-    /// How long OAuth2's access tokens live
+    /// Lifetime of OAuth2 access tokens
     #[arg(long, value_name = "TIME", default_value = "14d", value_parser = humantime::parse_duration)]
     token_lifetime: Duration,
-    /// Lets each refresh make a new refresh token and end the old one
+    /// Replace the refresh token with each refresh
     #[arg(long)]
     rotate: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Walk {
+enum PagingArgument {
     Cursor,
     Page,
 }
@@ -74,8 +74,8 @@ async fn main() -> io::Result<()> {
     let company = Company::seeded(args.seed, args.users, args.assignments);
     let options = Options {
         paging: match args.paging {
-            Walk::Cursor => Paging::Cursor,
-            Walk::Page => Paging::Number,
+            PagingArgument::Cursor => Paging::Cursor,
+            PagingArgument::Page => Paging::Number,
         },
         max_per_page: usize::try_from(args.max_per_page).unwrap_or(usize::MAX),
         updated_since_inclusive: args.inclusive,
@@ -83,8 +83,8 @@ async fn main() -> io::Result<()> {
         ..Options::default()
     };
     let at = |port| (Ipv4Addr::LOCALHOST, port).into();
-    let sim = Sim::start_at_both(at(args.port), at(args.id.identity_port), company, options).await?;
-    sim.oauth().lifetime(args.id.token_lifetime);
+    let sim = Sim::start_on(at(args.port), at(args.id.identity_port), company, options).await?;
+    sim.oauth().set_token_lifetime(args.id.token_lifetime);
     sim.oauth().rotate(args.id.rotate);
     let (url, token, account) = (sim.base_url(), sim.token(), sim.account_id());
     println!("Harvest is at  {url}");
@@ -94,17 +94,17 @@ async fn main() -> io::Result<()> {
     println!(
         "curl -H 'Authorization: Bearer {token}' -H 'Harvest-Account-Id: {account}' '{url}/users?per_page=2'"
     );
-    if let Some(person) = sim.user_ids().get(1) {
+    if let Some(user) = sim.user_ids().get(1) {
         println!(
             "curl -X PATCH -H 'Authorization: Bearer {token}' -H 'Harvest-Account-Id: {account}' \
-             -H 'Content-Type: application/json' -d '{{\"last_name\": \"Roe\"}}' '{url}/users/{person}'"
+             -H 'Content-Type: application/json' -d '{{\"last_name\": \"Roe\"}}' '{url}/users/{user}'"
         );
     }
     if args.id.oauth {
         print_oauth(&sim);
     }
     println!();
-    println!("Ctrl-C stops it.");
+    println!("Press Ctrl-C to stop.");
     tokio::signal::ctrl_c().await?;
     sim.stop().await;
     Ok(())
@@ -112,7 +112,7 @@ async fn main() -> io::Result<()> {
 
 fn print_oauth(sim: &Sim) {
     let (url, id, secret) = (sim.identity_url(), sim.oauth().client_id(), sim.oauth().client_secret());
-    let refresh_token = sim.oauth().mint_refresh_token();
+    let refresh_token = sim.oauth().issue_refresh_token();
     println!();
     println!("Harvest ID     {url}");
     println!("client id      {id}");
@@ -131,7 +131,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn command_line_definition_is_valid() {
         Args::command().debug_assert();
     }
 }

@@ -1,33 +1,49 @@
-//! The switches. The default of each is what the documents say, or, where they say nothing, what the
-//! evidence makes likely; the README lists which of them are guesses.
+//! The options. The defaults follow Harvest's documents. If the documents say nothing, the default is the most
+//! likely behaviour; the README lists these guesses.
 
 use std::time::Duration;
 
-/// How this Harvest behaves where Harvest's own behaviour changed, is undocumented or can be set.
+/// Behaviour that Harvest changed over time, that is undocumented, or that Harvest can configure.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each switch is one independent fact about Harvest")]
+#[expect(clippy::struct_excessive_bools, reason = "each option is one independent fact about Harvest")]
 pub struct Options {
-    /// How the lists that know cursors are paged.
+    /// The pagination of lists that support cursors.
     pub paging: Paging,
-    /// The largest `per_page`, and its default: 2000 today, 100 until 2022.
+    /// The maximum and the default of `per_page`: 2000 today, 100 until 2022.
     pub max_per_page: usize,
-    /// `updated_since` also finds what was updated in that very second.
+    /// Whether `updated_since` includes records with exactly this `updated_at`.
     pub updated_since_inclusive: bool,
-    /// How many requests are let through; `None` lets everything through.
+    /// The rate limit; `None` disables it.
     pub limit: Option<Limit>,
-    /// A refused request counts against the window too, as it did in v1.
+    /// Whether refused requests count against the rate limit, as they did in v1.
     pub refused_requests_count: bool,
-    /// Requests to the identity host count against the window too.
+    /// Whether requests to Harvest ID count against the rate limit.
     pub identity_requests_count: bool,
-    /// The assignments that archiving a person archives get a new `updated_at`.
+    /// Whether archiving a user sets the `updated_at` of the user's assignments.
     pub archiving_touches_assignments: bool,
-    /// A change of rate moves the `updated_at` of the person.
+    /// Whether a change of rates sets the `updated_at` of the user.
     pub rates_touch_users: bool,
-    /// A change of job roles moves the `updated_at` of the person.
+    /// Whether a change of job roles sets the `updated_at` of the user.
     pub roles_touch_users: bool,
-    /// A request cannot give a person the address of another one, archived people included.
+    /// Whether a write request is refused if another user has the same e-mail address.
     pub unique_emails: bool,
-    /// Which generation of records is sent.
+    /// Whether e-mail addresses that differ only in case are different addresses.
+    pub case_sensitive_emails: bool,
+    /// Whether the e-mail address of an archived user is free for other users.
+    pub archived_users_free_emails: bool,
+    /// Whether a write request ignores a new name or e-mail address of an archived user. Without this option, the
+    /// request is refused.
+    pub archived_names_are_ignored: bool,
+    /// Whether a user who is created as archived gets an invitation.
+    pub archived_users_are_invited: bool,
+    /// The maximum number of active users; `None` disables it.
+    pub seats: Option<usize>,
+    /// Whether a request to delete an assignment with time entries archives it, as in v1. Without this option, the
+    /// request is refused.
+    pub assignments_with_time_are_archived: bool,
+    /// Whether assigning a user again restores the archived assignment. Without this option, it creates another one.
+    pub assigning_again_restores: bool,
+    /// The record format.
     pub records: Records,
 }
 
@@ -44,26 +60,33 @@ impl Default for Options {
             rates_touch_users: false,
             roles_touch_users: false,
             unique_emails: true,
+            case_sensitive_emails: false,
+            archived_users_free_emails: false,
+            archived_names_are_ignored: false,
+            archived_users_are_invited: true,
+            seats: None,
+            assignments_with_time_are_archived: false,
+            assigning_again_restores: false,
             records: Records::Current,
         }
     }
 }
 
-/// How a list leads on to its next page.
+/// The pagination of lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Paging {
-    /// By an opaque cursor, a keyset on the id; middle pages have no numbers.
+    /// By opaque cursors, which contain an id. Only the first and the last page have page numbers.
     Cursor,
-    /// By the page's number, as everywhere before 2023.
+    /// By page number, as in all lists before 2023.
     Number,
 }
 
-/// At most `requests` in any `window`.
+/// A rate limit: at most `requests` in each sliding `window`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// How many requests pass.
+    /// The maximum number of requests.
     pub requests: usize,
-    /// In how long a window.
+    /// The length of the window.
     pub window: Duration,
 }
 
@@ -74,11 +97,11 @@ impl Default for Limit {
     }
 }
 
-/// Generations of records: fields came and went without a change of version.
+/// Record formats. Harvest added and removed fields without a new API version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Records {
     /// As recorded from November 2022 to 2024: `access_roles` and `permissions_claims`.
     Current,
-    /// As recorded in January 2019: `is_admin` and its kin, no `use_default_rates`.
+    /// As recorded in January 2019: with `is_admin` and four similar flags, without `use_default_rates`.
     Of2019,
 }

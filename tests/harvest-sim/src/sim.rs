@@ -1,4 +1,4 @@
-//! The handle of a running simulator: starting and stopping, trouble, and the report.
+//! The handle of a running simulator: start, stop, faults and recorded requests.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,24 +10,24 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::clock::{Clock, Stamp};
+use crate::clock::{Clock, Timestamp};
 use crate::faults::Fault;
-use crate::http::{self, Desk, House, World};
-use crate::limit::{Host, Request};
+use crate::http::{self, AccountState, Accounts, World};
 use crate::oauth::Issuer;
 use crate::options::Options;
+use crate::request_log::{Host, Request};
 use crate::state::Company;
 use crate::sync::lock;
 
-/// How long connections have to finish when the simulator stops.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The time for open connections to finish when the simulator stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A running Harvest. Clones are handles of the same one, which stops with the last of them.
+/// A handle of a running simulator. Clones refer to the same server, which stops when the last clone is dropped.
 #[derive(Clone)]
 pub struct Sim {
-    pub(crate) desk: Arc<Desk>,
-    /// How much later the changes made through this handle show.
-    pub(crate) late: Duration,
+    pub(crate) account_state: Arc<AccountState>,
+    /// The delay before changes through this handle become visible.
+    pub(crate) visibility_delay: Duration,
     server: Arc<Server>,
 }
 
@@ -44,13 +44,13 @@ impl Sim {
         Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), company, options).await
     }
 
-    /// Serves the company at this address, and Harvest ID on a free port beside it.
+    /// Serves the company at this address, and Harvest ID on a free port of the same interface.
     pub async fn start_at(address: SocketAddr, company: Company, options: Options) -> io::Result<Self> {
-        Self::start_at_both(address, (address.ip(), 0).into(), company, options).await
+        Self::start_on(address, (address.ip(), 0).into(), company, options).await
     }
 
-    /// Serves the company at one address and Harvest ID at another: two origins, as they are two hosts.
-    pub async fn start_at_both(
+    /// Serves the company at one address and Harvest ID at another. Like Harvest's two hosts, they are two origins.
+    pub async fn start_on(
         address: SocketAddr,
         identity: SocketAddr,
         company: Company,
@@ -59,8 +59,9 @@ impl Sim {
         Self::serve(address, identity, company, Vec::new(), &options).await.map(|(sim, _)| sim)
     }
 
-    /// Serves several companies at one address, as Harvest does: each has an account id of its own, its own limit and
-    /// its own clock, and a handle in the order given. Harvest ID beside them knows the first.
+    /// Serves several companies at one address, as Harvest does. The companies need different account ids. Each has
+    /// a separate rate limit, clock and handle; the handles are in the order of the companies. Harvest ID serves
+    /// only the first company.
     pub async fn start_many(
         first: Company,
         others: impl IntoIterator<Item = Company>,
@@ -81,23 +82,23 @@ impl Sim {
     ) -> io::Result<(Self, Vec<Self>)> {
         let (api, identity) = (TcpListener::bind(address).await?, TcpListener::bind(identity).await?);
         let (address, identity_address) = (api.local_addr()?, identity.local_addr()?);
-        let desk = |company| {
+        let account_state = |company| {
             let (clock, issuer, options) = (Clock::default(), Issuer::default(), options.clone());
-            Arc::new(Desk {
+            Arc::new(AccountState {
                 base_url: format!("http://{address}/v2"),
                 identity_url: format!("http://{identity_address}"),
                 world: Mutex::new(World { company, clock, issuer, options }),
-                gate: Mutex::default(),
+                request_log: Mutex::default(),
                 tokens: Mutex::default(),
                 faults: Mutex::default(),
             })
         };
-        let first = desk(first);
-        let others: Vec<_> = others.into_iter().map(desk).collect();
-        let house = Arc::new(House::of(first.clone(), &others));
+        let first = account_state(first);
+        let others: Vec<_> = others.into_iter().map(account_state).collect();
+        let accounts = Arc::new(Accounts::of(first.clone(), &others));
         let stopping = CancellationToken::new();
         let tasks = [(api, Host::Api), (identity, Host::Identity)].map(|(listener, host)| {
-            tokio::spawn(http::serve(listener, host, house.clone(), stopping.clone()))
+            tokio::spawn(http::serve(listener, host, accounts.clone(), stopping.clone()))
         });
         let server = Arc::new(Server {
             address,
@@ -105,11 +106,12 @@ impl Sim {
             _stop_when_dropped: stopping.clone().drop_guard(),
             stopping,
         });
-        let handle = |desk| Self { desk, late: Duration::ZERO, server: server.clone() };
+        let handle =
+            |account_state| Self { account_state, visibility_delay: Duration::ZERO, server: server.clone() };
         Ok((handle(first), others.into_iter().map(handle).collect()))
     }
 
-    /// Stops serving; when this returns, connections are refused.
+    /// Stops the server. When this returns, connections are refused.
     pub async fn stop(&self) {
         self.server.stopping.cancel();
         let tasks = std::mem::take(&mut *lock(&self.server.tasks));
@@ -118,127 +120,141 @@ impl Sim {
                 let _ = task.await;
             }
         };
-        // A client that will not let go of its connection does not hold us up.
-        let _ = tokio::time::timeout(PATIENCE, all).await;
+        // A client that keeps its connection open must not block the stop.
+        let _ = tokio::time::timeout(STOP_TIMEOUT, all).await;
     }
 
-    /// Where it listens.
+    /// The address of the API listener.
     pub fn address(&self) -> SocketAddr {
         self.server.address
     }
 
-    /// What a client is configured with: `http://127.0.0.1:PORT/v2`.
+    /// The base address of the API: `http://127.0.0.1:PORT/v2`.
     pub fn base_url(&self) -> &str {
-        &self.desk.base_url
+        &self.account_state.base_url
     }
 
-    /// Where Harvest ID is, an origin of its own: `http://127.0.0.1:PORT`.
+    /// The base address of Harvest ID: `http://127.0.0.1:PORT`, with another port than the API.
     pub fn identity_url(&self) -> &str {
-        &self.desk.identity_url
+        &self.account_state.identity_url
     }
 
-    /// What `Harvest-Account-Id` must say.
+    /// The value of `Harvest-Account-Id`.
     pub fn account_id(&self) -> i64 {
-        lock(&self.desk.world).company.account_id()
+        lock(&self.account_state.world).company.account_id()
     }
 
-    /// The personal token that is let in.
+    /// The personal access token.
     pub fn token(&self) -> String {
-        lock(&self.desk.world).company.token().to_owned()
+        lock(&self.account_state.world).company.token().to_owned()
     }
 
-    /// Changes the switches of the running simulator.
+    /// Changes the options of the running simulator.
     pub fn configure(&self, change: impl FnOnce(&mut Options)) {
-        change(&mut lock(&self.desk.world).options);
+        change(&mut lock(&self.account_state.world).options);
     }
 
-    /// Shows another company at the same address, to the same account id and token: a test system in the place of the
-    /// true one, or an account that was merged. Returns the company that was shown before.
+    /// Replaces the company and keeps the address, the account id and the token. Use it to simulate a test system in
+    /// place of the production system, or merged accounts. Returns the previous company.
     pub fn replace_company(&self, company: Company) -> Company {
-        let shown = &mut lock(&self.desk.world).company;
+        let shown = &mut lock(&self.account_state.world).company;
         let company = company.with_account_id(shown.account_id()).with_token(shown.token());
         std::mem::replace(shown, company)
     }
 
-    /// Lets something go wrong.
+    /// Injects a fault.
     pub fn inject(&self, fault: Fault) {
-        lock(&self.desk.faults).inject(fault, Instant::now());
+        lock(&self.account_state.faults).inject(fault, Instant::now());
     }
 
-    /// Ends all trouble.
+    /// Removes all injected faults.
     pub fn clear_faults(&self) {
-        lock(&self.desk.faults).clear();
+        lock(&self.account_state.faults).clear();
     }
 
-    /// A handle whose verbs are stamped when they are called, and show so much later by the simulator's
-    /// clock: until then a new record is in no list and not found by its id, and a changed or deleted one is
-    /// what it was. Naming a record that does not show yet is no mistake; it keeps waiting for its creation.
+    /// A handle for delayed visibility. A change gets the current time but becomes visible only after the delay, by
+    /// the simulator's clock. Until then, a new record is in no list and its id gets a 404. Changed and deleted
+    /// records keep their old state.
     ///
-    /// A version of a record holds all that was done to it before: whichever shows first, the last one stays,
-    /// and a change that shows at once brings those along that waited.
+    /// The functions accept records that are not visible yet. A change of such a record becomes visible with its
+    /// creation at the earliest.
+    ///
+    /// Each version of a record contains all earlier changes. The last change always wins, and an immediate change
+    /// also applies the pending changes of the record.
     ///
     /// ```
     /// # async fn story(sim: harvest_sim::Sim) {
-    /// let jane = sim.later(std::time::Duration::from_secs(90)).hire("Jane", "Doe");
+    /// let jane = sim.with_visibility_delay(std::time::Duration::from_secs(90)).create_user("Jane", "Doe");
     /// assert!(!sim.user_ids().contains(&jane));
     /// sim.advance_clock(std::time::Duration::from_secs(90));
     /// assert!(sim.user_ids().contains(&jane));
     /// # }
     /// ```
     #[must_use]
-    pub fn later(&self, by: Duration) -> Self {
-        Self { late: by, ..self.clone() }
+    pub fn with_visibility_delay(&self, by: Duration) -> Self {
+        Self { visibility_delay: by, ..self.clone() }
     }
 
-    /// Shows at once everything that was to show later.
-    pub fn surface_all(&self) {
-        lock(&self.desk.world).company.surface(DateTime::<Utc>::MAX_UTC);
+    /// Makes all delayed changes visible now.
+    pub fn show_pending_changes(&self) {
+        lock(&self.account_state.world).company.apply_pending(DateTime::<Utc>::MAX_UTC);
     }
 
     /// The simulator's time.
-    pub fn now(&self) -> Stamp {
-        lock(&self.desk.world).clock.now()
+    pub fn now(&self) -> Timestamp {
+        lock(&self.account_state.world).clock.now()
     }
 
-    /// Moves the simulator's clock ahead.
+    /// Moves the simulator's clock forward.
     pub fn advance_clock(&self, by: Duration) {
         self.shift_clock(TimeDelta::from_std(by).unwrap_or(TimeDelta::MAX));
     }
 
-    /// Moves the simulator's clock, ahead or back. The rate limit keeps the real time.
+    /// Moves the simulator's clock forward or back. The rate limit uses the system's monotonic clock.
     pub fn shift_clock(&self, by: TimeDelta) {
-        lock(&self.desk.world).clock.shift(by);
+        lock(&self.account_state.world).clock.shift(by);
     }
 
-    /// Stops the simulator's clock, so that what happens next happens in the same second.
+    /// Stops the simulator's clock, so that the next changes happen in the same second.
     pub fn freeze_clock(&self) {
-        lock(&self.desk.world).clock.freeze();
+        lock(&self.account_state.world).clock.freeze();
     }
 
-    /// Lets the simulator's clock go with the machine's again.
-    pub fn thaw_clock(&self) {
-        lock(&self.desk.world).clock.thaw();
-    }
-
-    /// Every request to either host since the start or the last clearing, in the order of arrival.
+    /// All requests to both hosts since the start or the last `clear_requests`, in the order of arrival.
     pub fn requests(&self) -> Vec<Request> {
-        lock(&self.desk.gate).log()
+        lock(&self.account_state.request_log).log()
     }
 
-    /// Those of the [`requests`](Self::requests) to the API that are no GET, with their fields, refused ones included: all
-    /// that a client tried to change.
+    /// The requests to the API with a method other than GET, with their fields, since the start or the last
+    /// [`take_writes`](Self::take_writes). Refused requests are included. `clear_requests` keeps these requests.
     pub fn writes(&self) -> Vec<Request> {
-        self.requests().into_iter().filter(|it| it.host == Host::Api && it.method != "GET").collect()
+        lock(&self.account_state.request_log).writes()
     }
 
-    /// Forgets the requests seen so far; the rate limit does not.
+    /// Returns the [`writes`](Self::writes) and removes them. A test that expects write requests takes and compares
+    /// them, so that a final [`expect_no_writes`](Self::expect_no_writes) finds only unexpected ones.
+    pub fn take_writes(&self) -> Vec<Request> {
+        lock(&self.account_state.request_log).take_writes()
+    }
+
+    /// Checks that the client sent no request to the API with a method other than GET.
+    ///
+    /// # Panics
+    /// If there was such a request, even a refused one.
+    #[track_caller]
+    pub fn expect_no_writes(&self) {
+        let writes = self.writes();
+        assert!(writes.is_empty(), "the client sent write requests: {writes:#?}");
+    }
+
+    /// Clears the request log. The rate limit still counts the requests.
     pub fn clear_requests(&self) {
-        lock(&self.desk.gate).clear_log();
+        lock(&self.account_state.request_log).clear_log();
     }
 
-    /// The most requests, let through or refused, that arrived in any closed window of this length. Those to
-    /// Harvest ID are among them only with [`Options::identity_requests_count`].
-    pub fn most_in_any_window(&self, window: Duration) -> usize {
-        lock(&self.desk.gate).most_in_any(window)
+    /// The maximum number of requests, admitted or refused, in any closed window of this length. Requests to
+    /// Harvest ID count only with [`Options::identity_requests_count`].
+    pub fn max_requests_in_window(&self, window: Duration) -> usize {
+        lock(&self.account_state.request_log).max_in_window(window)
     }
 }

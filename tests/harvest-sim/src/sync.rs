@@ -1,4 +1,4 @@
-//! A lock that outlives a panic of the test that held it.
+//! Locks a mutex even if a test panicked while it held the lock.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,6 +1,6 @@
-//! Trouble, scripted: what goes wrong, for which requests, and how often.
+//! Injected faults: kind, matching requests and number of times.
 
-mod strike;
+mod matching;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -10,15 +10,15 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::strike::{Faults, Instead};
+pub(crate) use self::matching::{Faults, Replacement};
 
-/// One kind of trouble. Strikes the next request whatever it asks for, once, until the builder says
-/// otherwise. Several that fit the same request strike it together, in the order of their injection.
+/// An injected fault. By default, the fault applies once, to the next request. If several faults match a
+/// request, all of them apply, in the order of injection.
 ///
 /// ```
 /// use harvest_sim::{Fault, RetryAfter};
 ///
-/// let stumble = Fault::html(502).on("/user_assignments").skipping(2);
+/// let bad_gateway = Fault::html(502).on("/user_assignments").skip_first(2);
 /// let throttle = Fault::html(429).retry_after(RetryAfter::Seconds(2)).times(3);
 /// let outage = Fault::html(503).forever();
 /// ```
@@ -26,10 +26,11 @@ pub(crate) use self::strike::{Faults, Instead};
 pub struct Fault {
     kind: Kind,
     retry_after: Option<RetryAfter>,
+    after_processing: bool,
     path: String,
     skip: u32,
-    left: Option<u32>,
-    lasting: Option<Duration>,
+    remaining: Option<u32>,
+    duration: Option<Duration>,
 }
 
 /// The forms of `Retry-After`.
@@ -37,77 +38,85 @@ pub struct Fault {
 pub enum RetryAfter {
     /// As Harvest sends it.
     Seconds(u64),
-    /// As RFC 2616 allows it too: an HTTP date so far ahead of the simulator's clock.
+    /// An HTTP date, which RFC 2616 also allows: this long after the simulator's time.
     Date(Duration),
 }
 
 pub(crate) type Edit = Arc<dyn Fn(&mut Value) + Send + Sync>;
 pub(crate) type EditBytes = Arc<dyn Fn(&mut Vec<u8>) + Send + Sync>;
-type Act = Arc<dyn Fn() + Send + Sync>;
+type Action = Arc<dyn Fn() + Send + Sync>;
 
 #[derive(Clone)]
 enum Kind {
     Html(u16),
     Refusal(u16),
     Delay(Duration),
+    HoldRequest(CancellationToken),
     Reset,
-    Lost,
-    SlowAnswer(Duration),
-    Held(CancellationToken),
-    Cut,
-    Hide(HashSet<i64>),
+    LostResponse,
+    SlowResponse(Duration),
+    HoldResponse(CancellationToken),
+    TruncateBody,
+    HideRecords(HashSet<i64>),
     Edit(Edit),
     EditBytes(EditBytes),
-    Meanwhile(Act),
+    RunBeforeResponse(Action),
 }
 
 impl Fault {
-    /// An HTML page with this status instead of an answer: 429 without `Retry-After`, 5xx.
+    /// Sends an HTML page with this status instead of the response. Without [`retry_after`](Self::retry_after),
+    /// there is no `Retry-After` header.
     pub fn html(status: u16) -> Self {
         Self::of(Kind::Html(status))
     }
 
-    /// Harvest's own JSON instead of an answer: that of a bad token for 401, that of too few permissions for
-    /// 403, that of a missing record for 404; any other status has the shape of the 404. At the token endpoint
-    /// 400 is `invalid_grant` and 401 `invalid_client`.
+    /// Sends Harvest's JSON error instead of the response. 401 is an invalid token, 403 a missing permission and
+    /// 404 an unknown record. Other statuses have the body format of the 404. At the token endpoint, 400 is
+    /// `invalid_grant` and 401 is `invalid_client`.
     pub fn refusal(status: u16) -> Self {
         Self::of(Kind::Refusal(status))
     }
 
-    /// The request is looked at so much later: whoever goes away in the meantime asked for nothing.
-    pub fn delay(by: Duration) -> Self {
+    /// Delays processing. If the client disconnects during the delay, the request has no effect.
+    pub fn delay_request(by: Duration) -> Self {
         Self::of(Kind::Delay(by))
     }
 
-    /// The connection is reset instead of an answer; nothing is done.
+    /// Processes the request when the token is cancelled. A write request to the API is then processed even if the
+    /// client has disconnected, as by a server that still has the request in its queue.
+    pub fn hold_request(until: CancellationToken) -> Self {
+        Self::of(Kind::HoldRequest(until))
+    }
+
+    /// Resets the connection before the request is processed.
     pub fn reset() -> Self {
         Self::of(Kind::Reset)
     }
 
-    /// What was asked for is done, then the connection is reset instead of the answer: a rotated token is
-    /// dead, and nobody has the new one.
-    pub fn lost_answer() -> Self {
-        Self::of(Kind::Lost)
+    /// Processes the request, then resets the connection. After a token request with rotation, the old refresh
+    /// token is invalid and the client does not have the new one.
+    pub fn lost_response() -> Self {
+        Self::of(Kind::LostResponse)
     }
 
-    /// What was asked for is done at once, the answer comes so much later.
-    pub fn slow_answer(by: Duration) -> Self {
-        Self::of(Kind::SlowAnswer(by))
+    /// Processes the request at once and delays the response.
+    pub fn slow_response(by: Duration) -> Self {
+        Self::of(Kind::SlowResponse(by))
     }
 
-    /// What was asked for is done at once, the answer comes when the token is cancelled.
-    pub fn held(until: CancellationToken) -> Self {
-        Self::of(Kind::Held(until))
+    /// Processes the request at once and sends the response when the token is cancelled.
+    pub fn hold_response(until: CancellationToken) -> Self {
+        Self::of(Kind::HoldResponse(until))
     }
 
-    /// The answer's head is right, its body ends in the middle.
-    pub fn cut() -> Self {
-        Self::of(Kind::Cut)
+    /// Sends complete headers and closes the connection in the middle of the body.
+    pub fn truncate_body() -> Self {
+        Self::of(Kind::TruncateBody)
     }
 
-    /// A list is empty, and says that this is all.
+    /// Empties a list, with `total_entries` 0 and without further pages.
     pub fn empty_list() -> Self {
-        Self::edit(|body| {
+        Self::edit_body(|body| {
             let Value::Object(envelope) = body else { return };
             for (key, value) in envelope.iter_mut() {
                 match (key.as_str(), value) {
@@ -125,15 +134,15 @@ impl Fault {
         })
     }
 
-    /// The records with these ids are on no page of a list, and every page's `total_entries` knows as little of
-    /// them. The pages that are left are those of the whole list: one that held them is shorter.
-    pub fn hide(ids: impl IntoIterator<Item = i64>) -> Self {
-        Self::of(Kind::Hide(ids.into_iter().collect()))
+    /// Removes the records with these ids from lists and subtracts them from `total_entries`. The page boundaries
+    /// do not change, so the pages with these records are shorter.
+    pub fn hide_records(ids: impl IntoIterator<Item = i64>) -> Self {
+        Self::of(Kind::HideRecords(ids.into_iter().collect()))
     }
 
-    /// A list's `total_entries` is off by so many.
-    pub fn total(delta: i64) -> Self {
-        Self::edit(move |body| {
+    /// Adds `delta` to a list's `total_entries`.
+    pub fn wrong_total(delta: i64) -> Self {
+        Self::edit_body(move |body| {
             let Some(total) = body.get_mut("total_entries") else { return };
             if let Some(true_total) = total.as_i64() {
                 *total = true_total.saturating_add(delta).into();
@@ -141,10 +150,10 @@ impl Fault {
         })
     }
 
-    /// A list's links lead to `base` (`https://harvest.example.net/v2`) instead of here.
+    /// Replaces the base address of a list's links, for example by `https://harvest.example.net/v2`.
     pub fn links_to(base: impl Into<String>) -> Self {
         let base = base.into();
-        Self::edit(move |body| {
+        Self::edit_body(move |body| {
             let Some(links) = body.get_mut("links").and_then(Value::as_object_mut) else { return };
             for link in links.values_mut() {
                 if let Some((_, path)) = link.as_str().and_then(|link| link.split_once("/v2/")) {
@@ -154,16 +163,16 @@ impl Fault {
         })
     }
 
-    /// Every record has this field with this value, whether it had one or not.
-    pub fn field(name: impl Into<String>, value: impl Into<Value>) -> Self {
+    /// Sets a field in all records of the response.
+    pub fn set_field(name: impl Into<String>, value: impl Into<Value>) -> Self {
         let (name, value) = (name.into(), value.into());
         Self::edit_records(move |record| {
             record.insert(name.clone(), value.clone());
         })
     }
 
-    /// No record has this field.
-    pub fn without_field(name: impl Into<String>) -> Self {
+    /// Removes a field from all records of the response.
+    pub fn remove_field(name: impl Into<String>) -> Self {
         let name = name.into();
         Self::edit_records(move |record| {
             record.remove(&name);
@@ -172,7 +181,7 @@ impl Fault {
 
     /// Changes each record of a list, or the single object.
     pub fn edit_records(edit: impl Fn(&mut Map<String, Value>) + Send + Sync + 'static) -> Self {
-        Self::edit(move |body| {
+        Self::edit_body(move |body| {
             let Value::Object(object) = body else { return };
             if !object.contains_key("links") {
                 return edit(object);
@@ -182,61 +191,76 @@ impl Fault {
         })
     }
 
-    /// Changes the whole JSON body of a good answer. Its keys lose their order, nothing else.
-    pub fn edit(edit: impl Fn(&mut Value) + Send + Sync + 'static) -> Self {
+    /// Changes the JSON body of a successful response. The keys of the new body are in a different order.
+    pub fn edit_body(edit: impl Fn(&mut Value) + Send + Sync + 'static) -> Self {
         Self::of(Kind::Edit(Arc::new(edit)))
     }
 
-    /// Changes the bytes of a good answer, after all changes of its JSON: for what is no longer JSON, or no
-    /// JSON that can be told otherwise. The head fits the new bytes.
+    /// Changes the bytes of a successful response, after all changes of its JSON. `Content-Length` is the new
+    /// length. Use this for invalid JSON, or for JSON that `serde_json` does not produce.
     pub fn edit_bytes(edit: impl Fn(&mut Vec<u8>) + Send + Sync + 'static) -> Self {
         Self::of(Kind::EditBytes(Arc::new(edit)))
     }
 
-    /// Something happens between the making of an answer and its sending: the place for changes in the
-    /// middle of a walk. A `Sim` kept in `act` is kept alive until the fault has struck.
-    pub fn meanwhile(act: impl Fn() + Send + Sync + 'static) -> Self {
-        Self::of(Kind::Meanwhile(Arc::new(act)))
+    /// Runs `action` after the response was computed and before it is sent, for example to change the company
+    /// during pagination. A `Sim` in `action` keeps the server running until the fault was applied.
+    pub fn run_before_response(action: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::of(Kind::RunBeforeResponse(Arc::new(action)))
     }
 
-    /// The HTML page says when to come back.
+    /// Adds `Retry-After` to the HTML page.
     #[must_use]
     pub fn retry_after(self, when: RetryAfter) -> Self {
         Self { retry_after: Some(when), ..self }
     }
 
-    /// Only requests whose method, path and query contain this: `/users`, or `POST /v2/users`.
+    /// Processes the request before the fault replaces the response: [`html`](Self::html),
+    /// [`refusal`](Self::refusal) or [`reset`](Self::reset).
+    #[must_use]
+    pub fn after_processing(self) -> Self {
+        Self { after_processing: true, ..self }
+    }
+
+    /// Limits the fault to requests whose method, path and query contain this text: `/users` or `POST /v2/users`.
     #[must_use]
     pub fn on(self, path: impl Into<String>) -> Self {
         Self { path: path.into(), ..self }
     }
 
-    /// Lets so many fitting requests pass first.
+    /// Skips the first matching requests.
     #[must_use]
-    pub fn skipping(self, requests: u32) -> Self {
+    pub fn skip_first(self, requests: u32) -> Self {
         Self { skip: requests, ..self }
     }
 
-    /// Strikes so many requests.
+    /// Sets the number of matching requests to which the fault applies.
     #[must_use]
     pub fn times(self, requests: u32) -> Self {
-        Self { left: Some(requests), ..self }
+        Self { remaining: Some(requests), ..self }
     }
 
-    /// Strikes until the faults are cleared.
+    /// Applies to all matching requests until the faults are cleared.
     #[must_use]
     pub fn forever(self) -> Self {
-        Self { left: None, ..self }
+        Self { remaining: None, ..self }
     }
 
-    /// Strikes every fitting request for so long after its injection.
+    /// Applies to all matching requests for this time after the injection.
     #[must_use]
-    pub fn lasting(self, time: Duration) -> Self {
-        Self { lasting: Some(time), ..self.forever() }
+    pub fn for_duration(self, time: Duration) -> Self {
+        Self { duration: Some(time), ..self.forever() }
     }
 
     fn of(kind: Kind) -> Self {
-        Self { kind, retry_after: None, path: String::new(), skip: 0, left: Some(1), lasting: None }
+        Self {
+            kind,
+            retry_after: None,
+            after_processing: false,
+            path: String::new(),
+            skip: 0,
+            remaining: Some(1),
+            duration: None,
+        }
     }
 }
 
@@ -246,15 +270,16 @@ impl fmt::Debug for Fault {
             Kind::Html(status) => return write!(f, "Fault(html {status} on {:?})", self.path),
             Kind::Refusal(status) => return write!(f, "Fault(refusal {status} on {:?})", self.path),
             Kind::Delay(_) => "delay",
+            Kind::HoldRequest(_) => "hold request",
             Kind::Reset => "reset",
-            Kind::Lost => "lost answer",
-            Kind::SlowAnswer(_) => "slow answer",
-            Kind::Held(_) => "held",
-            Kind::Cut => "cut",
-            Kind::Hide(_) => "hide",
+            Kind::LostResponse => "lost response",
+            Kind::SlowResponse(_) => "slow response",
+            Kind::HoldResponse(_) => "hold response",
+            Kind::TruncateBody => "truncate body",
+            Kind::HideRecords(_) => "hide records",
             Kind::Edit(_) => "edit",
             Kind::EditBytes(_) => "edit bytes",
-            Kind::Meanwhile(_) => "meanwhile",
+            Kind::RunBeforeResponse(_) => "run before response",
         };
         write!(f, "Fault({kind} on {:?})", self.path)
     }

@@ -1,15 +1,15 @@
-//! A request as Harvest reads it, and the checks that come before its path is looked at.
+//! The parts of a request that determine the response, and the checks that precede the routing.
 
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING, USER_AGENT};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 
 use super::World;
-use super::answer::Answer;
 use super::query::Query;
-use crate::state::Sight;
+use super::response::Response;
+use crate::state::Visibility;
 
-/// A request, as far as an answer depends on it.
+/// The parts of a request that determine the response.
 pub(super) struct Call {
     pub method: Method,
     pub path: String,
@@ -39,7 +39,7 @@ impl Call {
         }
     }
 
-    /// Path and query without anything secret.
+    /// Path and query without credentials.
     pub fn logged_path(&self) -> String {
         let query = self.query.without_credentials();
         if query.is_empty() { self.path.clone() } else { format!("{}?{query}", self.path) }
@@ -50,34 +50,34 @@ pub(super) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// What the caller sees, or why they see nothing: token, then account, in this order and in these words.
-pub(super) fn admit(world: &World, call: &Call) -> Result<Sight, Answer> {
+/// Checks the form, the token and the account, in this order. Returns the records that the caller sees.
+pub(super) fn admit(world: &World, call: &Call) -> Result<Visibility, Response> {
     admit_form(call)?;
-    let sight = admit_token(world, call)?;
-    let account_id = call.account_id.as_deref().ok_or_else(Answer::invalid_token)?;
+    let visibility = admit_token(world, call)?;
+    let account_id = call.account_id.as_deref().ok_or_else(Response::invalid_token)?;
     if account_id != world.company.account_id().to_string() {
-        return Err(Answer::no_record());
+        return Err(Response::no_record());
     }
-    Ok(sight)
+    Ok(visibility)
 }
 
-/// The checks of the request's form, the same at both hosts.
-pub(super) fn admit_form(call: &Call) -> Result<(), Answer> {
+/// Checks the form of the request. Both hosts have the same checks.
+pub(super) fn admit_form(call: &Call) -> Result<(), Response> {
     if !call.has_user_agent {
-        return Err(Answer::bad_request_text("User-Agent header is required."));
+        return Err(Response::bad_request_text("User-Agent header is required."));
     }
     if call.method == Method::GET && call.has_body {
-        return Err(Answer::bad_request_text("HTTP GET requests with a body are not accepted."));
+        return Err(Response::bad_request_text("HTTP GET requests with a body are not accepted."));
     }
     Ok(())
 }
 
-/// The personal token or a live one of OAuth2: both are the owner's, and see what the owner sees.
-pub(super) fn admit_token(world: &World, call: &Call) -> Result<Sight, Answer> {
+/// Accepts the personal token and valid OAuth2 access tokens. Both have the permissions of the owner.
+pub(super) fn admit_token(world: &World, call: &Call) -> Result<Visibility, Response> {
     let World { company, issuer, clock, .. } = world;
-    let good = |token: &str| token == company.token() || issuer.opens(token, clock);
-    if !call.token.as_deref().is_some_and(good) {
-        return Err(Answer::invalid_token());
+    let is_valid = |token: &str| token == company.token() || issuer.accepts(token, clock);
+    if !call.token.as_deref().is_some_and(is_valid) {
+        return Err(Response::invalid_token());
     }
-    Sight::of_token(company).ok_or_else(Answer::invalid_token)
+    Visibility::of_token(company).ok_or_else(Response::invalid_token)
 }

@@ -1,19 +1,18 @@
-//! What a writing request says: a JSON object, a form, or parameters of the query; Rails merges them.
+//! The fields of a write request, from a JSON object or a form and from the query. Rails merges them.
 
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use chrono::NaiveDate;
 use serde_json::{Map, Value};
 
-use super::answer::Answer;
 use super::call::text;
 use super::query::Query;
+use super::response::Response;
 
-/// The fields of a request by name.
 pub(super) struct Fields(Map<String, Value>);
 
 impl Fields {
-    /// `None` if the body cannot be read.
+    /// `None` if the body is malformed.
     pub fn of(headers: &HeaderMap, query: &Query, body: &[u8]) -> Option<Self> {
         let mut fields = Map::new();
         merge(&mut fields, query);
@@ -28,17 +27,17 @@ impl Fields {
         Some(Self(fields))
     }
 
-    /// All of them, for the record of what was written.
+    /// All fields, for the request log.
     pub fn value(&self) -> Value {
         Value::Object(self.0.clone())
     }
 
     pub fn reader(&self) -> Reader<'_> {
-        Reader { fields: &self.0, faults: Vec::new() }
+        Reader { fields: &self.0, errors: Vec::new() }
     }
 }
 
-/// `roles[]=a&roles[]=b` is a list.
+/// Adds form or query parameters. `roles[]=a&roles[]=b` is a list.
 fn merge(fields: &mut Map<String, Value>, pairs: &Query) {
     for (name, value) in pairs.fields() {
         let value = Value::String(value.to_owned());
@@ -52,32 +51,32 @@ fn merge(fields: &mut Map<String, Value>, pairs: &Query) {
     }
 }
 
-/// Reads fields one by one, and collects what is wrong with them.
+/// Reads single fields and collects their validation errors.
 pub(super) struct Reader<'f> {
     fields: &'f Map<String, Value>,
-    faults: Vec<String>,
+    errors: Vec<String>,
 }
 
 impl Reader<'_> {
-    /// A text that a new record must have.
+    /// A required text that is not blank.
     pub fn required(&mut self, name: &str) -> String {
         let text = self.text(name);
         if text.is_none() {
-            self.fault(name, "can't be blank");
+            self.add_error(name, "can't be blank");
         }
         text.unwrap_or_default()
     }
 
-    /// A text that may be left out but not be blank.
+    /// An optional text that is not blank.
     pub fn present(&mut self, name: &str) -> Option<String> {
         let text = self.text(name)?;
         if text.trim().is_empty() {
-            self.fault(name, "can't be blank");
+            self.add_error(name, "can't be blank");
         }
         Some(text)
     }
 
-    /// A text; null is an empty one.
+    /// A text. Null is an empty text.
     pub fn text(&mut self, name: &str) -> Option<String> {
         self.read(name, |value| match value {
             Value::String(text) => Some(text.clone()),
@@ -87,7 +86,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Yes or no; null says nothing.
+    /// A boolean. Null is the same as a missing field.
     pub fn flag(&mut self, name: &str) -> Option<bool> {
         self.read(name, |value| match value {
             Value::Bool(flag) => Some(Some(*flag)),
@@ -98,13 +97,13 @@ impl Reader<'_> {
         })?
     }
 
-    /// A whole number that is not negative.
+    /// A non-negative integer.
     pub fn whole(&mut self, name: &str) -> Option<i64> {
         self.read(name, |value| id(value).filter(|number| *number >= 0))
     }
 
-    /// An amount that is not negative, or null.
-    #[expect(clippy::option_option, reason = "not named, unset and set are three different requests")]
+    /// A non-negative amount or null.
+    #[expect(clippy::option_option, reason = "missing, null and a value are three different requests")]
     pub fn amount(&mut self, name: &str) -> Option<Option<f64>> {
         self.read(name, |value| {
             match value {
@@ -117,22 +116,20 @@ impl Reader<'_> {
         })
     }
 
-    /// An id, also as text.
+    /// An id, as a number or a text.
     pub fn id(&mut self, name: &str) -> Option<i64> {
         self.read(name, |value| if value.is_null() { Some(None) } else { id(value).map(Some) })?
     }
 
-    /// A list of ids.
     pub fn ids(&mut self, name: &str) -> Option<Vec<i64>> {
         self.read(name, |value| value.as_array()?.iter().map(id).collect())
     }
 
-    /// A list of texts.
     pub fn texts(&mut self, name: &str) -> Option<Vec<String>> {
         self.read(name, |value| value.as_array()?.iter().map(|it| it.as_str().map(str::to_owned)).collect())
     }
 
-    /// A day, or null.
+    /// A date or null.
     pub fn day(&mut self, name: &str) -> Option<NaiveDate> {
         self.read(name, |value| match value {
             Value::Null => Some(None),
@@ -140,20 +137,20 @@ impl Reader<'_> {
         })?
     }
 
-    /// Something is wrong with a field.
-    pub fn fault(&mut self, name: &str, what: &str) {
-        self.faults.push(format!("{} {what}", label(name)));
+    /// Adds a validation error.
+    pub fn add_error(&mut self, name: &str, what: &str) {
+        self.errors.push(format!("{} {what}", label(name)));
     }
 
-    /// All that is wrong, in one 422.
-    pub fn finish(self) -> Result<(), Answer> {
-        if self.faults.is_empty() { Ok(()) } else { Err(Answer::unprocessable(&self.faults.join(", "))) }
+    /// Returns a 422 with all validation errors, if there are any.
+    pub fn finish(self) -> Result<(), Response> {
+        if self.errors.is_empty() { Ok(()) } else { Err(Response::unprocessable(&self.errors.join(", "))) }
     }
 
     fn read<T>(&mut self, name: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
         let read = read(self.fields.get(name)?);
         if read.is_none() {
-            self.fault(name, "is invalid");
+            self.add_error(name, "is invalid");
         }
         read
     }
@@ -166,7 +163,7 @@ fn id(value: &Value) -> Option<i64> {
     }
 }
 
-/// `first_name` is called `First name`, and `user_id` `User`, as Rails does.
+/// The name of a field in Rails error messages: `First name` for `first_name`, `User` for `user_id`.
 fn label(name: &str) -> String {
     let words = name.strip_suffix("_id").unwrap_or(name).replace('_', " ");
     let (first, rest) = words.split_at(words.len().min(1));
@@ -186,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn json_forms_and_queries_are_merged_and_credentials_are_left_out() {
+    fn body_and_query_fields_are_merged_without_credentials() {
         let expected = serde_json::json!({ "name": "A", "roles": ["b", "c"], "id": "7" });
         let form = "name=A&roles[]=b&roles[]=c";
         assert_eq!(
@@ -200,17 +197,17 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_joined_and_fields_are_named_as_rails_names_them() {
+    fn validation_errors_are_joined_with_rails_field_names() {
         let Some(Value::Object(map)) = fields("application/json", "", r#"{"weekly_capacity":-1}"#) else {
-            panic!("an object")
+            panic!("not an object")
         };
         let fields = Fields(map);
         let mut reader = fields.reader();
         reader.required("first_name");
         reader.whole("weekly_capacity");
-        reader.fault("user_id", "can't be blank");
-        let answer = reader.finish().err().unwrap();
-        let said = "First name can't be blank, Weekly capacity is invalid, User can't be blank";
-        assert_eq!(answer.body, format!(r#"{{"message":"{said}"}}"#).into_bytes());
+        reader.add_error("user_id", "can't be blank");
+        let response = reader.finish().err().unwrap();
+        let expected = "First name can't be blank, Weekly capacity is invalid, User can't be blank";
+        assert_eq!(response.body, format!(r#"{{"message":"{expected}"}}"#).into_bytes());
     }
 }

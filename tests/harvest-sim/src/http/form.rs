@@ -1,4 +1,4 @@
-//! What a token request says: its body, a form or JSON, and the application's id and secret.
+//! Token requests: the fields of the body, a form or JSON, and the application's credentials.
 
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -10,7 +10,7 @@ use super::call::text;
 use super::query::Query;
 use crate::oauth::Grant;
 
-/// A token request, read.
+/// A decoded token request.
 pub(super) struct Form {
     fields: Query,
     basic: Option<(String, String)>,
@@ -31,7 +31,7 @@ impl Form {
         self.fields.get(name)
     }
 
-    /// The application's id and secret, from the header or, as documented, from the body.
+    /// The application's id and secret, from the `Basic` header or, as documented, from the body.
     pub fn client(&self) -> Option<(&str, &str)> {
         match &self.basic {
             Some((id, secret)) => Some((id, secret)),
@@ -57,7 +57,7 @@ fn json(body: &[u8]) -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// Id and secret are form-encoded within, as OAuth2 has it.
+/// Decodes a `Basic` header. In OAuth2, the id and the secret are also form-encoded (RFC 6749, section 2.3.1).
 fn basic(header: &str) -> Option<(String, String)> {
     let decoded = String::from_utf8(BASE64_STANDARD.decode(header.strip_prefix("Basic ")?).ok()?).ok()?;
     let (id, secret) = decoded.split_once(':')?;
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_and_json_say_the_same() {
+    fn form_and_json_bodies_are_equivalent() {
         for form in [
             form("application/x-www-form-urlencoded", None, "grant_type=refresh_token&client_id=a%2Bb"),
             form(
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn id_and_secret_of_the_header_are_decoded_twice() {
+    fn basic_header_credentials_are_base64_and_form_decoded() {
         let header = |text: &str| Some(format!("Basic {}", BASE64_STANDARD.encode(text)));
         let body = "client_id=of&client_secret=body";
         let kind = "application/x-www-form-urlencoded";

@@ -1,58 +1,58 @@
-//! Harvest ID, the other host: a person's yes or no, the token endpoint, the list of accounts.
+//! Responses of Harvest ID: consent, the token endpoint and the list of accounts.
 
 use axum::http::{Method, Uri};
 use serde::Serialize;
 
 use super::World;
-use super::answer::Answer;
 use super::call::{Call, admit_form, admit_token};
 use super::form::Form;
 use super::query::Query;
+use super::response::Response;
 use crate::clock::Clock;
 use crate::oauth::{Account, Grant, Issuer, Outcome, Refusal, Tokens};
 use crate::state::Company;
 
-/// The Harvest ID of the token's owner: not their id in the account.
+/// The Harvest ID of the token's owner, which differs from the user's id in the account.
 const HARVEST_ID: i64 = 1_107_402;
 
-/// Whether this is a request to the token endpoint, the only one whose body is read.
+/// Whether this is a token request. Other requests to Harvest ID have no body.
 pub(super) fn asks_for_tokens(call: &Call) -> bool {
     call.method == Method::POST && call.path == "/api/v2/oauth2/token"
 }
 
-/// What Harvest ID answers to anything else.
-pub(super) fn respond(world: &mut World, call: &Call) -> Answer {
+/// The response to a request other than a token request.
+pub(super) fn respond(world: &mut World, call: &Call) -> Response {
     if call.method != Method::GET {
-        return Answer::no_route();
+        return Response::no_route();
     }
     match call.path.as_str() {
         "/oauth2/authorize" => authorize(world, &call.query),
         "/api/v2/accounts" => accounts(world, call).unwrap_or_else(|refusal| refusal),
-        _ => Answer::no_route(),
+        _ => Response::no_route(),
     }
 }
 
-/// What the token endpoint answers, and what came of the request if it was looked at.
-pub(super) fn token(world: &mut World, call: &Call, form: &Form) -> (Answer, Option<Outcome>) {
+/// The response to a token request, and the outcome if the request was well-formed.
+pub(super) fn token(world: &mut World, call: &Call, form: &Form) -> (Response, Option<Outcome>) {
     if let Err(refusal) = admit_form(call) {
         return (refusal, None);
     }
     match exchange(world, form) {
-        Ok(tokens) => (Answer::ok(&tokens), Some(Outcome::Granted)),
-        Err(refusal) => (Answer::token_refused(refusal), Some(Outcome::Refused(refusal))),
+        Ok(tokens) => (Response::ok(&tokens), Some(Outcome::Granted)),
+        Err(refusal) => (Response::token_refused(refusal), Some(Outcome::Refused(refusal))),
     }
 }
 
-/// The refusal of a fault at the token endpoint.
-pub(super) fn token_refusal(status: u16) -> Answer {
+/// The response of a refusal fault at the token endpoint.
+pub(super) fn token_refusal(status: u16) -> Response {
     match status {
-        400 => Answer::token_refused(Refusal::InvalidGrant),
-        401 => Answer::token_refused(Refusal::InvalidClient),
-        _ => Answer::refusal(status),
+        400 => Response::token_refused(Refusal::InvalidGrant),
+        401 => Response::token_refused(Refusal::InvalidClient),
+        _ => Response::refusal(status),
     }
 }
 
-/// The kind of grant, the application, then what it offers.
+/// Checks the grant type, the application and the grant, in this order.
 fn exchange(world: &mut World, form: &Form) -> Result<Tokens, Refusal> {
     let World { issuer, clock, .. } = world;
     let known = form.client() == Some((&issuer.application.id, &issuer.application.secret));
@@ -67,26 +67,26 @@ fn exchange(world: &mut World, form: &Form) -> Result<Tokens, Refusal> {
     }
 }
 
-/// The person is asked, and says yes at once. An application that is not known, or an address that is not
-/// its own, is told to nobody but the person.
-fn authorize(world: &mut World, query: &Query) -> Answer {
+/// Asks for consent; the user consents at once. If the application or the redirect address is unknown, the user
+/// gets an error page and there is no redirect.
+fn authorize(world: &mut World, query: &Query) -> Response {
     let World { company, clock, issuer, .. } = world;
     let known = query.get("client_id") == Some(&issuer.application.id);
     let registered = issuer.application.redirect_url.as_deref();
     let Some(redirect_uri) = redirect_uri(query.get("redirect_uri"), registered).filter(|_| known) else {
-        return Answer::trouble(400, None, clock.now());
+        return Response::html_error(400, None, clock.now());
     };
     let mut parameters = match consent(issuer, &redirect_uri, query, clock) {
-        Ok(code) => vec![("code", code), ("scope", scope(&enterable(issuer, company)))],
+        Ok(code) => vec![("code", code), ("scope", scope(&accessible_accounts(issuer, company)))],
         Err(error) => vec![("error", error.to_owned())],
     };
     parameters.extend(query.get("state").map(|state| ("state", state.to_owned())));
     let parameters = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
-    let joint = if redirect_uri.contains('?') { '&' } else { '?' };
-    Answer::redirect(&format!("{redirect_uri}{joint}{parameters}"))
+    let separator = if redirect_uri.contains('?') { '&' } else { '?' };
+    Response::redirect(&format!("{redirect_uri}{separator}{parameters}"))
 }
 
-/// The code of the person's yes.
+/// Returns an authorization code, or the `error` parameter of the redirect.
 fn consent(
     issuer: &mut Issuer,
     redirect_uri: &str,
@@ -101,22 +101,22 @@ fn consent(
         (Some(challenge), Some("S256")) => Some(challenge),
         _ => return Err("invalid_request"),
     };
-    if issuer.person_refuses {
+    if issuer.deny_consent {
         return Err("access_denied");
     }
     Ok(issuer.authorize(redirect_uri, challenge, clock))
 }
 
-/// What the person may enter.
-fn enterable(issuer: &Issuer, company: &Company) -> Vec<Account> {
-    issuer.accounts.clone().unwrap_or_else(|| Account::usual(company))
+/// The accounts to which the user has access.
+fn accessible_accounts(issuer: &Issuer, company: &Company) -> Vec<Account> {
+    issuer.accounts.clone().unwrap_or_else(|| Account::defaults(company))
 }
 
 fn scope(accounts: &[Account]) -> String {
     accounts.iter().map(Account::scope).collect::<Vec<_>>().join(" ")
 }
 
-/// Where the person is sent back to, if the application may have them sent there.
+/// The redirect address, if it is valid for the application.
 fn redirect_uri(asked: Option<&str>, registered: Option<&str>) -> Option<String> {
     let uri = asked.or(registered)?;
     let parsed: Uri = uri.parse().ok()?;
@@ -146,20 +146,20 @@ struct OwnerView<'a> {
     email: &'a str,
 }
 
-/// Who the token's owner is, and what they may enter. No account is asked for.
-fn accounts(world: &World, call: &Call) -> Result<Answer, Answer> {
+/// The token's owner and the accounts. This endpoint needs no account id.
+fn accounts(world: &World, call: &Call) -> Result<Response, Response> {
     admit_form(call)?;
     admit_token(world, call)?;
     let World { company, issuer, .. } = world;
-    let owner = company.user(company.token_owner()).ok_or_else(Answer::invalid_token)?;
-    Ok(Answer::ok(&AccountsView {
+    let owner = company.user(company.token_owner()).ok_or_else(Response::invalid_token)?;
+    Ok(Response::ok(&AccountsView {
         user: OwnerView {
             id: HARVEST_ID,
             first_name: &owner.first_name,
             last_name: &owner.last_name,
             email: &owner.email,
         },
-        accounts: &enterable(issuer, company),
+        accounts: &accessible_accounts(issuer, company),
     }))
 }
 
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_person_is_sent_back_to_this_machine_or_to_what_was_registered() {
+    fn redirect_uri_must_be_loopback_or_registered() {
         let free = |uri| redirect_uri(Some(uri), None).is_some();
         for uri in ["http://127.0.0.1:49152/callback", "http://localhost/", "http://[::1]:8/?a=b"] {
             assert!(free(uri), "{uri}");

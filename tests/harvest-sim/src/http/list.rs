@@ -1,20 +1,20 @@
-//! A list: its parameters read, its rows filtered, its page put into the envelope.
+//! List responses: reads the parameters, filters the rows and writes the page with its envelope.
 
 use std::collections::HashSet;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::answer::Answer;
 use super::page::{Page, Position, Rows};
 use super::query::Query;
+use super::response::Response;
 use crate::options::{Options, Paging};
 use crate::state::{Keyed, Row};
 
-/// Which rows the caller sees.
-pub(super) type Keep<'f, R> = dyn Fn(&R) -> bool + 'f;
+/// Returns whether the caller sees a row.
+pub(super) type RowFilter<'f, R> = dyn Fn(&R) -> bool + 'f;
 
-/// One list endpoint and what was asked of it.
+/// A list endpoint and the parameters of a request.
 pub(super) struct List<'a> {
     /// The key of the records in the envelope.
     pub resource: &'static str,
@@ -22,55 +22,59 @@ pub(super) struct List<'a> {
     pub paging: Paging,
     pub query: &'a Query,
     pub options: &'a Options,
-    /// The ids of records that a fault leaves out.
+    /// The ids of records that a fault hides.
     pub hidden: &'a HashSet<i64>,
 }
 
 impl List<'_> {
-    /// The page that was asked for; without `keep` every row may be seen.
-    pub fn answer<'a, R: Row, V: Serialize>(
+    /// The requested page. Without `keep`, the caller sees all rows.
+    pub fn response<'a, R: Row, V: Serialize>(
         &self,
         rows: &'a [R],
-        keep: Option<&Keep<'_, R>>,
+        keep: Option<&RowFilter<'_, R>>,
         view: impl Fn(&'a R) -> V,
-    ) -> Result<Answer, Answer> {
+    ) -> Result<Response, Response> {
         self.unfiltered(&self.filter(rows, keep)?, view)
     }
 
-    /// The page that was asked for of a list that knows no filters.
+    /// The requested page of a list that has no filters.
     pub fn unfiltered<'a, R: Keyed, V: Serialize>(
         &self,
         rows: &Rows<'a, R>,
         view: impl Fn(&'a R) -> V,
-    ) -> Result<Answer, Answer> {
+    ) -> Result<Response, Response> {
         let per_page = self.per_page()?;
         let position = self.position()?;
         let mut page = Page::of(rows, per_page, position, self.paging);
         if !self.hidden.is_empty() {
             page.leave_out(rows, |key| self.hidden.contains(&key));
         }
-        Ok(Answer::ok(&Envelope { list: self, per_page, page: &page, view: &view }))
+        Ok(Response::ok(&Envelope { list: self, per_page, page: &page, view: &view }))
     }
 
-    fn per_page(&self) -> Result<usize, Answer> {
+    fn per_page(&self) -> Result<usize, Response> {
         let most = self.options.max_per_page;
         let Some(text) = self.query.get("per_page") else { return Ok(most) };
         let asked = text.parse().ok().filter(|asked| (1..=most).contains(asked));
-        asked.ok_or_else(|| Answer::unprocessable("Invalid per_page parameter"))
+        asked.ok_or_else(|| Response::unprocessable("Invalid per_page parameter"))
     }
 
-    /// Of a page and a cursor, the cursor wins.
-    fn position(&self) -> Result<Position, Answer> {
+    /// If a request has a page and a cursor, the cursor applies.
+    fn position(&self) -> Result<Position, Response> {
         if let Some(cursor) = self.query.get("cursor").filter(|_| self.paging == Paging::Cursor) {
             return Position::of_cursor(cursor)
-                .ok_or_else(|| Answer::unprocessable("Invalid cursor parameter"));
+                .ok_or_else(|| Response::unprocessable("Invalid cursor parameter"));
         }
         let Some(text) = self.query.get("page") else { return Ok(Position::Number(1)) };
         let number = text.parse().ok().filter(|&number| number > 0);
-        number.map(Position::Number).ok_or_else(|| Answer::unprocessable("Invalid page parameter"))
+        number.map(Position::Number).ok_or_else(|| Response::unprocessable("Invalid page parameter"))
     }
 
-    fn filter<'a, R: Row>(&self, rows: &'a [R], keep: Option<&Keep<'_, R>>) -> Result<Rows<'a, R>, Answer> {
+    fn filter<'a, R: Row>(
+        &self,
+        rows: &'a [R],
+        keep: Option<&RowFilter<'_, R>>,
+    ) -> Result<Rows<'a, R>, Response> {
         let active = self.query.boolean("is_active");
         let since = self.query.time("updated_since")?;
         if keep.is_none() && active.is_none() && since.is_none() {
@@ -94,7 +98,7 @@ impl List<'_> {
     }
 }
 
-/// The envelope, its keys in the recorded order.
+/// The envelope, with the keys in the recorded order.
 struct Envelope<'e, 'a, R, F> {
     list: &'e List<'e>,
     per_page: usize,
@@ -129,7 +133,7 @@ impl<'a, R, V: Serialize, F: Fn(&'a R) -> V> Serialize for Envelope<'_, 'a, R, F
     }
 }
 
-/// How a link says of itself where it leads.
+/// The value of the `ref` parameter.
 fn reference(position: Position, by_number: &'static str, by_cursor: &'static str) -> &'static str {
     if matches!(position, Position::Number(_)) { by_number } else { by_cursor }
 }
@@ -142,7 +146,7 @@ struct Links {
     last: String,
 }
 
-/// The page's rows, each rendered when its turn comes.
+/// Renders the rows of the page one by one, so that only one rendered record is in memory.
 struct Records<'e, 'a, R, F>(&'e [&'a R], &'e F);
 
 impl<'a, R, V: Serialize, F: Fn(&'a R) -> V> Serialize for Records<'_, 'a, R, F> {

@@ -1,55 +1,56 @@
-//! The HTTP face: the way of a request from the socket to its answer.
+//! The HTTP server: reads a request, applies faults and sends the response.
 //!
-//! Everything that decides is plain functions of the request and the company (`respond`, `list`, `page`);
-//! this file alone waits, and knows axum.
+//! Only this file and `process` are asynchronous. The other modules compute responses with pure functions.
 
-mod answer;
-mod backdrop;
 mod call;
-mod cut;
+mod company;
 mod fields;
 mod form;
 mod identity;
 mod list;
 mod page;
+mod process;
 mod query;
 mod rates;
 mod respond;
+mod response;
 mod roles;
 mod socket;
+mod truncate;
 mod view;
 mod write;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName};
 use axum::http::{HeaderValue, Method};
-use axum::response::Response;
+use axum::response::Response as HttpResponse;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::answer::Answer;
 use self::call::Call;
-use self::cut::cut_off;
 use self::fields::Fields;
 use self::form::Form;
-use self::socket::{Door, Wire};
+use self::process::Processing;
+use self::response::Response;
+use self::socket::{ResetSwitch, ResettableListener};
+use self::truncate::truncated;
 use crate::clock::Clock;
-use crate::faults::{Faults, Instead};
-use crate::limit::{Gate, Host};
-use crate::oauth::{Issuer, Outcome, TokenLog};
+use crate::faults::Faults;
+use crate::oauth::{Issuer, TokenLog};
 use crate::options::Options;
+use crate::request_log::{Host, RequestLog};
 use crate::state::Company;
 use crate::sync::lock;
 
 pub(crate) use self::view::{assignment_values, rate_values, user_values};
 
-/// What answers depend on, and verbs change.
+/// The state that determines responses.
 pub(crate) struct World {
     pub company: Company,
     pub clock: Clock,
@@ -57,216 +58,136 @@ pub(crate) struct World {
     pub options: Options,
 }
 
-/// Everything the server and its handles share. No two of these locks are ever held together, save
-/// `world` before `gate`.
-pub(crate) struct Desk {
+/// The state that the server and its handles share. To prevent deadlocks, a task holds at most one of these
+/// locks. The exception is `world`, which may be locked before `request_log`.
+pub(crate) struct AccountState {
     pub base_url: String,
     pub identity_url: String,
     pub world: Mutex<World>,
-    pub gate: Mutex<Gate>,
+    pub request_log: Mutex<RequestLog>,
     pub tokens: Mutex<TokenLog>,
     pub faults: Mutex<Faults>,
 }
 
-impl Desk {
-    /// The world as it shows: looking at it brings to light what is due.
+impl AccountState {
+    /// Applies changes that are due, then returns the world.
     pub fn world(&self) -> MutexGuard<'_, World> {
         let mut world = lock(&self.world);
         let now = world.clock.instant();
-        world.company.surface(now);
+        world.company.apply_pending(now);
         world
     }
 }
 
-/// On every answer.
+/// Harvest sends this header with every response.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// More than any request has to say.
-const LONGEST_BODY: usize = 64 * 1024;
+/// In bytes.
+const MAX_BODY: usize = 64 * 1024;
 
-/// The companies behind one address: one at least.
-pub(crate) struct House {
-    /// Who answers where no company is named, or one that is not here.
-    first: Arc<Desk>,
-    by_account: HashMap<String, Arc<Desk>>,
+/// The companies at one address, at least one.
+pub(crate) struct Accounts {
+    /// Used if the request names no account or an unknown one.
+    first: Arc<AccountState>,
+    by_account: HashMap<String, Arc<AccountState>>,
 }
 
-impl House {
-    pub fn of(first: Arc<Desk>, others: &[Arc<Desk>]) -> Self {
-        let named = |desk: &Arc<Desk>| (lock(&desk.world).company.account_id().to_string(), desk.clone());
+impl Accounts {
+    pub fn of(first: Arc<AccountState>, others: &[Arc<AccountState>]) -> Self {
+        let named = |account_state: &Arc<AccountState>| {
+            (lock(&account_state.world).company.account_id().to_string(), account_state.clone())
+        };
         Self { by_account: others.iter().map(named).collect(), first }
     }
 
-    fn desk(&self, call: &Call) -> Arc<Desk> {
+    fn account_state(&self, call: &Call) -> Arc<AccountState> {
         let named = call.account_id.as_ref().and_then(|account| self.by_account.get(account));
         named.unwrap_or(&self.first).clone()
     }
 }
 
-/// What a handler is given.
+/// State that axum passes to each handler.
 #[derive(Clone)]
-struct Place {
-    house: Arc<House>,
+struct HandlerState {
+    accounts: Arc<Accounts>,
     host: Host,
     stopping: CancellationToken,
 }
 
-/// Where a request is answered.
-struct Counter {
-    desk: Arc<Desk>,
-    stopping: CancellationToken,
-}
-
 /// Serves one of the two hosts until `stopping`.
-pub(crate) async fn serve(listener: TcpListener, host: Host, house: Arc<House>, stopping: CancellationToken) {
-    let place = Place { house, host, stopping: stopping.clone() };
-    let app = Router::new().fallback(handle).with_state(place);
-    let service = app.into_make_service_with_connect_info::<Wire>();
-    let serving =
-        axum::serve(Door(listener), service).with_graceful_shutdown(stopping.clone().cancelled_owned());
-    // axum's accept loop does not end with an error.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    host: Host,
+    accounts: Arc<Accounts>,
+    stopping: CancellationToken,
+) {
+    let state = HandlerState { accounts, host, stopping: stopping.clone() };
+    let app = Router::new().fallback(handle).with_state(state);
+    let service = app.into_make_service_with_connect_info::<ResetSwitch>();
+    let serving = axum::serve(ResettableListener(listener), service)
+        .with_graceful_shutdown(stopping.clone().cancelled_owned());
+    // axum's accept loop never returns an error.
     let _ = serving.await;
 }
 
 async fn handle(
-    State(place): State<Place>,
-    ConnectInfo(wire): ConnectInfo<Wire>,
+    State(state): State<HandlerState>,
+    ConnectInfo(reset_switch): ConnectInfo<ResetSwitch>,
     request: Request,
-) -> Response {
+) -> HttpResponse {
     let (head, body) = request.into_parts();
     let call = Call::of(&head);
-    let counter = Counter { desk: place.house.desk(&call), stopping: place.stopping };
-    let desk = &counter.desk;
+    let account_state = state.accounts.account_state(&call);
     let (number, admitted) = {
-        let world = lock(&desk.world);
-        // The instant is taken under the lock, so that the log is in the order of time.
-        let mut gate = lock(&desk.gate);
-        gate.arrive(Instant::now(), place.host, call.method.as_str(), call.logged_path(), &world.options)
+        let world = lock(&account_state.world);
+        // Read the time under the lock, so that the log is in chronological order.
+        let mut request_log = lock(&account_state.request_log);
+        request_log.arrive(
+            Instant::now(),
+            state.host,
+            call.method.as_str(),
+            call.logged_path(),
+            &world.options,
+        )
     };
-    let answered = match (admitted, place.host) {
-        (Err(lifted_in), _) => Some((Answer::throttled(lifted_in), false)),
-        (Ok(()), Host::Api) if call.method != Method::GET => {
-            let body = to_bytes(body, LONGEST_BODY).await.unwrap_or_default();
-            let fields = Fields::of(&head.headers, &call.query, &body);
-            if let Some(fields) = &fields {
-                lock(&desk.gate).wrote(number, fields.value());
-            }
-            let origin = desk.base_url.trim_end_matches("/v2");
-            let respond = |_: &HashSet<i64>| write::write(&mut desk.world(), origin, &call, fields.as_ref());
-            fare(&counter, &call, respond, Answer::refusal).await
-        }
-        (Ok(()), Host::Api) => {
-            let respond =
-                |hidden: &HashSet<i64>| respond::respond(&desk.world(), &desk.base_url, &call, hidden);
-            fare(&counter, &call, respond, Answer::refusal).await
-        }
-        (Ok(()), Host::Identity) if identity::asks_for_tokens(&call) => {
-            let body = to_bytes(body, LONGEST_BODY).await.unwrap_or_default();
-            fare_with_form(&counter, &call, &Form::of(&head.headers, &body)).await
-        }
-        (Ok(()), Host::Identity) => {
-            let respond = |_: &HashSet<i64>| identity::respond(&mut desk.world(), &call);
-            fare(&counter, &call, respond, Answer::refusal).await
-        }
+    let is_write = state.host == Host::Api && call.method != Method::GET;
+    let is_token_request = state.host == Host::Identity && identity::asks_for_tokens(&call);
+    let body = if is_write || is_token_request {
+        to_bytes(body, MAX_BODY).await.unwrap_or_default()
+    } else {
+        Bytes::new()
     };
-    let Some((answer, cut)) = answered else {
-        wire.reset();
-        return Response::default();
-    };
-    lock(&desk.gate).answered(number, answer.status.as_u16());
-    let now = lock(&desk.world).clock.now();
-    into_response(answer, cut, &now.http_date(Duration::ZERO), number)
-}
-
-/// What becomes of a token request, which is on record as long as it is under way.
-async fn fare_with_form(counter: &Counter, call: &Call, form: &Form) -> Option<(Answer, bool)> {
-    let ticket = Ticket::of(&counter.desk.tokens, form);
-    let respond = |_: &HashSet<i64>| {
-        let (answer, outcome) = identity::token(&mut counter.desk.world(), call, form);
-        ticket.decided(outcome);
-        answer
-    };
-    fare(counter, call, respond, identity::token_refusal).await
-}
-
-/// What becomes of an admitted request: an answer and whether it is cut off, or nothing.
-async fn fare(
-    counter: &Counter,
-    call: &Call,
-    respond: impl FnOnce(&HashSet<i64>) -> Answer,
-    refusal: fn(u16) -> Answer,
-) -> Option<(Answer, bool)> {
-    let Counter { desk, stopping } = counter;
-    let asked = format!("{} {}", call.method, call.logged_path());
-    let blow = lock(&desk.faults).strike(&asked, Instant::now());
-    pause(blow.delay, stopping).await;
-    let mut answer = match blow.instead {
-        Some(Instead::Reset) => return None,
-        Some(Instead::Html { status, retry_after }) => {
-            Answer::trouble(status, retry_after, lock(&desk.world).clock.now())
+    let fields = is_write.then(|| Fields::of(&head.headers, &call.query, &body)).flatten();
+    if let Some(fields) = &fields {
+        lock(&account_state.request_log).update(number, |request| request.fields = Some(fields.value()));
+    }
+    let processing = Processing::new(account_state.clone(), number, state.stopping);
+    let result = match (admitted, state.host) {
+        (Err(lifted_in), _) => Some((Response::throttled(lifted_in), false)),
+        (Ok(()), Host::Api) if is_write => processing.write(call, fields).await,
+        (Ok(()), Host::Api) => processing.read(&call).await,
+        (Ok(()), Host::Identity) if is_token_request => {
+            processing.issue_tokens(&call, &Form::of(&head.headers, &body)).await
         }
-        Some(Instead::Refusal(status)) => refusal(status),
-        None => respond(&blow.hidden),
+        (Ok(()), Host::Identity) => processing.identify(&call).await,
     };
-    if answer.status.is_success() {
-        if !blow.edits.is_empty() {
-            answer.edit(&blow.edits);
-        }
-        answer.edit_bytes(&blow.byte_edits);
-    }
-    for act in blow.meanwhile {
-        act();
-    }
-    pause(blow.answer_delay, stopping).await;
-    for held in blow.held {
-        tokio::select! {
-            () = held.cancelled() => {}
-            () = stopping.cancelled() => {}
-        }
-    }
-    (!blow.lost).then_some((answer, blow.cut))
+    let Some((response, truncate_body)) = result else {
+        reset_switch.reset();
+        return HttpResponse::default();
+    };
+    let status = response.status.as_u16();
+    lock(&account_state.request_log).update(number, |request| request.status = Some(status));
+    let now = lock(&account_state.world).clock.now();
+    into_response(response, truncate_body, &now.http_date(Duration::ZERO), number)
 }
 
-/// A stop does not wait for slow answers.
-async fn pause(time: Duration, stopping: &CancellationToken) {
-    if !time.is_zero() {
-        let _ = tokio::time::timeout(time, stopping.cancelled()).await;
-    }
-}
-
-/// A token request's place on record. It is under way until this is dropped, be it because the client went.
-struct Ticket<'d> {
-    log: &'d Mutex<TokenLog>,
-    number: u64,
-}
-
-impl<'d> Ticket<'d> {
-    fn of(log: &'d Mutex<TokenLog>, form: &Form) -> Self {
-        let shown = form.get("refresh_token").map(str::to_owned);
-        let mut held = lock(log);
-        let number = held.arrive(Instant::now(), form.grant(), shown);
-        drop(held);
-        Self { log, number }
-    }
-
-    fn decided(&self, outcome: Option<Outcome>) {
-        lock(self.log).decided(self.number, outcome);
-    }
-}
-
-impl Drop for Ticket<'_> {
-    fn drop(&mut self) {
-        lock(self.log).left();
-    }
-}
-
-fn into_response(answer: Answer, cut: bool, date: &str, number: u64) -> Response {
-    let Answer { status, content_type, headers, body } = answer;
+fn into_response(response: Response, truncate_body: bool, date: &str, number: u64) -> HttpResponse {
+    let Response { status, content_type, headers, body } = response;
     let length = body.len();
-    let body = if cut { cut_off(body) } else { Body::from(body) };
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    let fields = response.headers_mut();
+    let body = if truncate_body { truncated(body) } else { Body::from(body) };
+    let mut http_response = HttpResponse::new(body);
+    *http_response.status_mut() = status;
+    let fields = http_response.headers_mut();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -276,5 +197,5 @@ fn into_response(answer: Answer, cut: bool, date: &str, number: u64) -> Response
             fields.insert(name, value);
         }
     }
-    response
+    http_response
 }

@@ -1,4 +1,4 @@
-//! Which rows a page holds and where its links lead: arithmetic on positions, newest row first.
+//! Pagination: computes the rows of a page and the positions of its links, newest row first.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -7,26 +7,26 @@ use serde_json::{Value, json};
 use crate::options::Paging;
 use crate::state::Keyed;
 
-/// Where a page begins.
+/// The position of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Position {
-    /// The page of this number.
+    /// The page with this number, starting at 1.
     Number(usize),
-    /// The rows that come after this id, the older ones.
+    /// The rows after this id, which are older.
     After(i64),
-    /// The rows that come before it.
+    /// The rows before this id, which are newer.
     Before(i64),
 }
 
 impl Position {
-    /// Reads an opaque cursor; `None` when it is not one of ours.
+    /// Decodes a cursor; `None` if it is invalid.
     pub fn of_cursor(cursor: &str) -> Option<Self> {
         let json: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
         let id = |side: &str| json[side]["id"].as_i64();
         id("after").map(Self::After).or_else(|| id("before").map(Self::Before))
     }
 
-    /// The parameter that leads here: its name and its value.
+    /// Name and value of the query parameter for this position.
     pub fn parameter(self) -> (&'static str, String) {
         let cursor = |json: Value| ("cursor", BASE64_URL_SAFE_NO_PAD.encode(json.to_string()));
         match self {
@@ -37,11 +37,11 @@ impl Position {
     }
 }
 
-/// What a list holds after filtering, oldest first.
+/// The rows of a list after filtering, oldest first.
 pub(super) enum Rows<'a, R> {
-    /// Everything: nothing was copied.
+    /// All rows, not copied.
     All(&'a [R]),
-    /// What passed the filters.
+    /// The rows that pass the filters.
     Some(Vec<&'a R>),
 }
 
@@ -60,7 +60,7 @@ impl<'a, R: Keyed> Rows<'a, R> {
         }
     }
 
-    /// How many rows are not `older`: the newest ones.
+    /// The number of rows, counted from the newest, whose key is not `older`.
     fn count_newest(&self, older: impl Fn(i64) -> bool) -> usize {
         self.len()
             - match self {
@@ -69,7 +69,7 @@ impl<'a, R: Keyed> Rows<'a, R> {
             }
     }
 
-    /// The rows from the `start`th newest up to the `end`th.
+    /// The rows with the positions `start..end` in the order newest first.
     fn newest_first(&self, start: usize, end: usize) -> Vec<&'a R> {
         let range = self.len() - end..self.len() - start;
         match self {
@@ -79,7 +79,7 @@ impl<'a, R: Keyed> Rows<'a, R> {
     }
 }
 
-/// One page: its rows, its numbers, and the positions its links lead to.
+/// One page: the rows, the page numbers and the positions of the links.
 #[derive(Debug)]
 pub(super) struct Page<'a, R> {
     pub rows: Vec<&'a R>,
@@ -118,15 +118,15 @@ impl<'a, R: Keyed> Page<'a, R> {
 
         let number = match position {
             Position::Number(number) => Some(number),
-            // Reached by cursor, only the two ends know their number.
+            // With cursors, only the first and the last page have a page number.
             _ if first => Some(1),
             _ if last => Some(total_pages),
             _ => None,
         };
         let next_number = number.filter(|&number| number < total_pages).map(|number| number + 1);
         let previous_number = number.filter(|&number| number > 1).map(|number| (number - 1).min(total_pages));
-        // The first page leads on by cursor although it has a number; a page asked for by a higher number
-        // leads on by number.
+        // The links of the first page use cursors although the page has a number. The links of a page that was
+        // requested by a higher number use page numbers.
         let by_number =
             matches!(position, Position::Number(number) if number > 1) || paging == Paging::Number;
         let (next, previous) = if by_number {
@@ -146,8 +146,8 @@ impl<'a, R: Keyed> Page<'a, R> {
         }
     }
 
-    /// Takes rows off this page and off the count of all, and nothing else: the walk goes on as if they were
-    /// there. `rows` are those the page was made of.
+    /// Removes hidden rows from this page and from the total. The positions of the links do not change. `rows` are
+    /// all rows of the list.
     pub fn leave_out(&mut self, rows: &Rows<'a, R>, hidden: impl Fn(i64) -> bool) {
         self.rows.retain(|row| !hidden(row.id()));
         self.total_entries -= rows.count(|row| hidden(row.id()));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_is_the_one_of_the_documents() {
+    fn cursor_has_the_documented_format() {
         let cursor = "eyJhZnRlciI6eyJpZCI6MzAwN319";
         assert_eq!(Position::of_cursor(cursor), Some(Position::After(3007)));
         assert_eq!(Position::After(3007).parameter(), ("cursor", cursor.to_owned()));
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_two_ends_of_a_walk_by_cursor_have_numbers() {
+    fn only_first_and_last_cursor_pages_have_page_numbers() {
         let all: Vec<Id> = (1..=7).map(Id).collect();
         let rows = Rows::All(&all);
         let first = Page::of(&rows, 3, Position::Number(1), Paging::Cursor);
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_holds_its_place_when_rows_come_and_go() {
+    fn cursor_position_is_stable_when_rows_are_added_or_deleted() {
         let all: Vec<Id> = [1, 2, 4, 6, 7, 8, 9].map(Id).into();
         let page = Page::of(&Rows::All(&all), 3, Position::After(5), Paging::Cursor);
         assert_eq!(ids(&page), [4, 2, 1]);
@@ -212,7 +212,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_walk_by_cursor_sees_each_row_once_in_either_direction(
+        fn cursor_pagination_returns_each_row_once_in_both_directions(
             keys in proptest::collection::btree_set(-50_i64..200, 0..60),
             per_page in 1_usize..70,
         ) {
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_past_the_end_is_empty_and_so_is_an_empty_list() {
+    fn page_past_the_end_and_empty_list_have_no_rows() {
         let all: Vec<Id> = (1..=3).map(Id).collect();
         let past = Page::of(&Rows::All(&all), 2, Position::Number(usize::MAX), Paging::Number);
         assert_eq!((past.rows.len(), past.next, past.previous), (0, None, Some(Position::Number(2))));

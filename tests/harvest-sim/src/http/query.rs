@@ -1,16 +1,16 @@
-//! A query string: the parameters Harvest knows, and the rest, which links carry on.
+//! Query strings. Links repeat all parameters except credentials and positions.
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 
-use super::answer::Answer;
+use super::response::Response;
 
-/// What would let the bearer of a log or a link in.
+/// Parameters that logs and links must not contain.
 const CREDENTIALS: [&str; 6] =
     ["access_token", "account_id", "client_secret", "code", "code_verifier", "refresh_token"];
-/// What a link sets anew.
+/// Parameters that each link sets itself.
 const POSITION: [&str; 4] = ["page", "cursor", "per_page", "ref"];
 
-/// The decoded parameters in the order they came in.
+/// The decoded parameters in their original order.
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
@@ -22,18 +22,18 @@ impl Query {
         Self(pairs.into_iter().collect())
     }
 
-    /// Everything but the credentials.
+    /// All parameters except the credentials.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         let fields = self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         fields.filter(|(key, _)| !CREDENTIALS.contains(key))
     }
 
-    /// The last value of this name, as Rails reads it.
+    /// The last value with this name, as in Rails.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// `true`, `false`; anything else does not filter.
+    /// `true` or `false`. Other values do not filter.
     pub fn boolean(&self, name: &str) -> Option<bool> {
         match self.get(name)? {
             "true" => Some(true),
@@ -42,21 +42,21 @@ impl Query {
         }
     }
 
-    /// ISO 8601 with `T`; without a zone it is UTC. A space in its place is refused, and so is an unescaped
-    /// `+`, which arrives as one.
-    pub fn time(&self, name: &str) -> Result<Option<DateTime<Utc>>, Answer> {
+    /// Parses an ISO 8601 time with `T`; without a time zone it is UTC. A space is refused, therefore also an
+    /// unescaped `+`, which decodes to a space.
+    pub fn time(&self, name: &str) -> Result<Option<DateTime<Utc>>, Response> {
         let Some(text) = self.get(name).filter(|text| !text.is_empty()) else { return Ok(None) };
         if text.contains(' ') {
-            return Err(Answer::bad_request());
+            return Err(Response::bad_request());
         }
         DateTime::parse_from_rfc3339(text)
             .map(|time| time.with_timezone(&Utc))
             .or_else(|_| text.parse::<NaiveDateTime>().map(|time| time.and_utc()))
             .map(Some)
-            .map_err(|_| Answer::bad_request())
+            .map_err(|_| Response::bad_request())
     }
 
-    /// The parameters that filter, and `position`, as a link writes them: by name.
+    /// The query of a link: the filters and `position`, sorted by name.
     pub fn link(&self, position: &[(&str, &str)]) -> String {
         let kept = self.fields().filter(|(key, _)| !POSITION.contains(key));
         let mut all: Vec<(&str, &str)> = kept.chain(position.iter().copied()).collect();
@@ -64,7 +64,7 @@ impl Query {
         form_urlencoded::Serializer::new(String::new()).extend_pairs(all).finish()
     }
 
-    /// Everything but the credentials, for the log.
+    /// The query string for the log.
     pub fn without_credentials(&self) -> String {
         form_urlencoded::Serializer::new(String::new()).extend_pairs(self.fields()).finish()
     }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_needs_a_t_and_may_lack_a_zone() {
+    fn time_needs_a_t_and_may_omit_the_time_zone() {
         let noon = "2024-02-01T12:00:00Z".parse::<DateTime<Utc>>().unwrap();
         for text in ["2024-02-01T12:00:00Z", "2024-02-01T13:00:00%2B01:00", "2024-02-01T12:00:00"] {
             let query = Query::of(&format!("updated_since={text}"));

@@ -1,12 +1,12 @@
-//! A person's rates as they are sent: their list alone is in the order of dates, oldest first.
+//! JSON of rates. Unlike other lists, the list of a user's rates is in the order of dates, oldest first.
 
 use chrono::NaiveDate;
 use serde::Serialize;
 
-use crate::clock::Stamp;
+use crate::clock::Timestamp;
 use crate::state::{Company, History, Keyed, Rate, RateId, RateKind, UserId};
 
-/// The key of the rates in their envelope, and the end of their path.
+/// The key in the envelope, which is also the last segment of the path.
 pub(super) fn resource(kind: RateKind) -> &'static str {
     match kind {
         RateKind::Billable => "billable_rates",
@@ -14,7 +14,6 @@ pub(super) fn resource(kind: RateKind) -> &'static str {
     }
 }
 
-/// The kind that is named so in a path.
 pub(super) fn kind(resource: &str) -> Option<RateKind> {
     match resource {
         "billable_rates" => Some(RateKind::Billable),
@@ -23,15 +22,15 @@ pub(super) fn kind(resource: &str) -> Option<RateKind> {
     }
 }
 
-/// A rate with its place in its list. Lists are walked from the highest key down; what a cursor of this one
-/// holds no document says, so here it is the place, counted downwards.
-pub(super) struct Placed<'a> {
+/// A rate with its position in the list. Lists return rows from the highest key down, so the key is the negative
+/// position. The documents do not say what a cursor of this list contains; here it contains the key.
+pub(super) struct PositionedRate<'a> {
     key: i64,
     rate: &'a Rate,
     end_date: Option<NaiveDate>,
 }
 
-impl Keyed for Placed<'_> {
+impl Keyed for PositionedRate<'_> {
     fn key(&self) -> i64 {
         self.key
     }
@@ -40,29 +39,30 @@ impl Keyed for Placed<'_> {
     }
 }
 
-impl Placed<'_> {
+impl PositionedRate<'_> {
     pub fn view(&self) -> RateView {
         let &Rate { id, amount, start_date, created_at, updated_at } = self.rate;
         RateView { id, amount, start_date, end_date: self.end_date, created_at, updated_at }
     }
 }
 
-/// A rate.
 #[derive(Serialize)]
 pub(super) struct RateView {
     id: RateId,
     amount: f64,
     start_date: Option<NaiveDate>,
     end_date: Option<NaiveDate>,
-    created_at: Stamp,
-    updated_at: Stamp,
+    created_at: Timestamp,
+    updated_at: Timestamp,
 }
 
-/// A person's rates in the order of their keys, which is newest first.
-pub(super) fn placed(company: &Company, kind: RateKind, user: UserId) -> Vec<Placed<'_>> {
+/// A user's rates in the order of their keys, which is newest first.
+pub(super) fn placed(company: &Company, kind: RateKind, user: UserId) -> Vec<PositionedRate<'_>> {
     let rates = company.rates(kind, user).into_iter().flat_map(History::rates);
-    let mut placed: Vec<_> =
-        rates.zip(1..).map(|((rate, end_date), place)| Placed { key: -place, rate, end_date }).collect();
+    let mut placed: Vec<_> = rates
+        .zip(1..)
+        .map(|((rate, end_date), place)| PositionedRate { key: -place, rate, end_date })
+        .collect();
     placed.reverse();
     placed
 }

@@ -1,27 +1,28 @@
-//! What is said to an admitted request: permission, route, record.
+//! Responses to GET requests: route, permission, record.
 
 use std::collections::HashSet;
 
 use axum::http::Method;
 
 use super::World;
-use super::answer::Answer;
-use super::backdrop;
 use super::call::{Call, admit};
-use super::list::{Keep, List};
+use super::company;
+use super::list::{List, RowFilter};
 use super::page::Rows;
 use super::rates;
+use super::response::Response;
 use super::roles;
-use super::view::Lens;
+use super::view::Renderer;
 use crate::options::Paging;
 use crate::state::{
-    Assignment, AssignmentId, Keyed as _, Project, ProjectId, RateId, RateKind, RoleId, Sight, User, UserId,
+    Assignment, AssignmentId, Keyed as _, Project, ProjectId, RateId, RateKind, RoleId, User, UserId,
+    Visibility,
 };
 
-/// What Harvest answers to a request that came through the throttle; no list shows what is `hidden`.
-pub(super) fn respond(world: &World, base_url: &str, call: &Call, hidden: &HashSet<i64>) -> Answer {
-    let answered = admit(world, call).and_then(|sight| serve(world, &sight, base_url, call, hidden));
-    answered.unwrap_or_else(|refusal| refusal)
+/// The response to a GET request that the rate limit admitted. Lists omit the records with the `hidden` ids.
+pub(super) fn respond(world: &World, base_url: &str, call: &Call, hidden: &HashSet<i64>) -> Response {
+    let result = admit(world, call).and_then(|visibility| serve(world, &visibility, base_url, call, hidden));
+    result.unwrap_or_else(|refusal| refusal)
 }
 
 /// The paths under `/v2`.
@@ -48,7 +49,7 @@ impl Route {
             return None;
         }
         let path = path.strip_prefix("/api").unwrap_or(path).strip_prefix("/v2/")?;
-        // An id that is not a number finds no record, as in Rails, where it reads as 0.
+        // Rails reads an id that is not a number as 0, which finds no record.
         let id = |text: &str| text.parse().unwrap_or(0);
         match *path.split('/').collect::<Vec<_>>().as_slice() {
             ["users", "me"] => Some(Self::Me),
@@ -79,33 +80,34 @@ impl Route {
     }
 }
 
-/// Permission first, then the record: who may not look is not told what there is.
+/// Checks the permission before the record, so that a response without permission does not reveal whether the
+/// record exists.
 fn serve(
     world: &World,
-    sight: &Sight,
+    visibility: &Visibility,
     base_url: &str,
     call: &Call,
     hidden: &HashSet<i64>,
-) -> Result<Answer, Answer> {
+) -> Result<Response, Response> {
     let World { company, options, .. } = world;
-    let route = Route::of(&call.method, &call.path).ok_or_else(Answer::no_route)?;
+    let route = Route::of(&call.method, &call.path).ok_or_else(Response::no_route)?;
     let allowed = match route {
         Route::Me => true,
-        Route::Users | Route::User(_) => sight.may_list_users(),
+        Route::Users | Route::User(_) => visibility.may_list_users(),
         Route::Assignments | Route::ProjectAssignments(_) | Route::ProjectAssignment(..) => {
-            sight.may_list_assignments()
+            visibility.may_list_assignments()
         }
         Route::Rates(_, RateKind::Billable) | Route::Rate(_, RateKind::Billable, _) => {
-            sight.sees_billable_rates()
+            visibility.sees_billable_rates()
         }
-        Route::Rates(_, RateKind::Cost) | Route::Rate(_, RateKind::Cost, _) => sight.sees_cost_rates(),
-        Route::Projects | Route::Project(_) => sight.may_list_projects(),
-        Route::Roles | Route::Role(_) | Route::Company => sight.sees_all(),
+        Route::Rates(_, RateKind::Cost) | Route::Rate(_, RateKind::Cost, _) => visibility.sees_cost_rates(),
+        Route::Projects | Route::Project(_) => visibility.may_list_projects(),
+        Route::Roles | Route::Role(_) | Route::Company => visibility.sees_all(),
     };
     if !allowed {
-        return Err(Answer::not_authorized());
+        return Err(Response::not_authorized());
     }
-    let lens = Lens::new(company, sight, options.records);
+    let renderer = Renderer::new(company, visibility, options.records);
     let list = |resource, path: &str, paging| List {
         resource,
         url: format!("{base_url}/{path}"),
@@ -117,86 +119,86 @@ fn serve(
     let wanted = call.query.get("user_id").map(|id| UserId(id.parse().unwrap_or(0)));
     match route {
         Route::Me => {
-            let owner = company.user(company.token_owner()).ok_or_else(Answer::invalid_token)?;
-            Ok(Answer::ok(&lens.user(owner)))
+            let owner = company.user(company.token_owner()).ok_or_else(Response::invalid_token)?;
+            Ok(Response::ok(&renderer.user(owner)))
         }
         Route::Users => {
-            let seen = |user: &User| sight.sees_user(user);
-            let keep = unless(sight.sees_all(), &seen);
+            let seen = |user: &User| visibility.sees_user(user);
+            let keep = unless(visibility.sees_all(), &seen);
             list("users", "users", options.paging)
-                .answer(company.users().rows(), keep, |user| lens.user(user))
+                .response(company.users().rows(), keep, |user| renderer.user(user))
         }
         Route::User(id) => {
-            let user = company.user(id).filter(|user| sight.sees_user(user));
-            user.map(|user| Answer::ok(&lens.user(user))).ok_or_else(Answer::no_record)
+            let user = company.user(id).filter(|user| visibility.sees_user(user));
+            user.map(|user| Response::ok(&renderer.user(user))).ok_or_else(Response::no_record)
         }
         Route::Rates(id, kind) => {
-            company.user(id).filter(|user| sight.sees_user(user)).ok_or_else(Answer::no_record)?;
+            company.user(id).filter(|user| visibility.sees_user(user)).ok_or_else(Response::no_record)?;
             let resource = rates::resource(kind);
             let placed = rates::placed(company, kind, id);
             list(resource, &format!("users/{id}/{resource}"), options.paging)
-                .unfiltered(&Rows::All(&placed), rates::Placed::view)
+                .unfiltered(&Rows::All(&placed), rates::PositionedRate::view)
         }
         Route::Rate(user, kind, id) => {
-            company.user(user).filter(|user| sight.sees_user(user)).ok_or_else(Answer::no_record)?;
+            company.user(user).filter(|user| visibility.sees_user(user)).ok_or_else(Response::no_record)?;
             let placed = rates::placed(company, kind, user);
             let rate = placed.iter().find(|rate| rate.id() == id.0);
-            rate.map(|rate| Answer::ok(&rate.view())).ok_or_else(Answer::no_record)
+            rate.map(|rate| Response::ok(&rate.view())).ok_or_else(Response::no_record)
         }
         Route::Assignments => {
-            let seen = |held: &Assignment| {
-                wanted.is_none_or(|user| held.user == user) && sight.sees_assignment(held)
+            let seen = |assignment: &Assignment| {
+                wanted.is_none_or(|user| assignment.user == user) && visibility.sees_assignment(assignment)
             };
-            let keep = unless(sight.sees_all() && wanted.is_none(), &seen);
-            list("user_assignments", "user_assignments", options.paging).answer(
+            let keep = unless(visibility.sees_all() && wanted.is_none(), &seen);
+            list("user_assignments", "user_assignments", options.paging).response(
                 company.assignments().rows(),
                 keep,
-                |held| lens.assignment(held),
+                |assignment| renderer.assignment(assignment),
             )
         }
         Route::ProjectAssignments(project) => {
-            company.project(project).ok_or_else(Answer::no_record)?;
-            let seen = |held: &Assignment| {
-                held.project == project
-                    && wanted.is_none_or(|user| held.user == user)
-                    && sight.sees_assignment(held)
+            company.project(project).ok_or_else(Response::no_record)?;
+            let seen = |assignment: &Assignment| {
+                assignment.project == project
+                    && wanted.is_none_or(|user| assignment.user == user)
+                    && visibility.sees_assignment(assignment)
             };
-            // This list never learned cursors.
-            list("user_assignments", &format!("projects/{project}/user_assignments"), Paging::Number).answer(
-                company.assignments().rows(),
-                Some(&seen),
-                |held| lens.assignment(held),
-            )
+            // Harvest has no cursors for this list.
+            list("user_assignments", &format!("projects/{project}/user_assignments"), Paging::Number)
+                .response(company.assignments().rows(), Some(&seen), |assignment| {
+                    renderer.assignment(assignment)
+                })
         }
         Route::ProjectAssignment(project, id) => {
-            let held = company.assignment(id).filter(|held| held.project == project);
-            held.filter(|held| sight.sees_assignment(held))
-                .map(|held| Answer::ok(&lens.assignment(held)))
-                .ok_or_else(Answer::no_record)
+            let assignment = company.assignment(id).filter(|assignment| assignment.project == project);
+            assignment
+                .filter(|assignment| visibility.sees_assignment(assignment))
+                .map(|assignment| Response::ok(&renderer.assignment(assignment)))
+                .ok_or_else(Response::no_record)
         }
         Route::Projects => {
-            let seen = |project: &Project| sight.sees_project(project);
-            let keep = unless(sight.sees_all(), &seen);
-            list("projects", "projects", options.paging).answer(
+            let seen = |project: &Project| visibility.sees_project(project);
+            let keep = unless(visibility.sees_all(), &seen);
+            list("projects", "projects", options.paging).response(
                 company.projects().rows(),
                 keep,
-                backdrop::project,
+                company::project,
             )
         }
         Route::Project(id) => {
-            let project = company.project(id).filter(|project| sight.sees_project(project));
-            project.map(|project| Answer::ok(&backdrop::project(project))).ok_or_else(Answer::no_record)
+            let project = company.project(id).filter(|project| visibility.sees_project(project));
+            project.map(|project| Response::ok(&company::project(project))).ok_or_else(Response::no_record)
         }
         Route::Roles => list("roles", "roles", options.paging)
             .unfiltered(&Rows::All(company.roles().rows()), |role| roles::of(company, role)),
         Route::Role(id) => {
-            roles::view(company, id).map(|role| Answer::ok(&role)).ok_or_else(Answer::no_record)
+            roles::view(company, id).map(|role| Response::ok(&role)).ok_or_else(Response::no_record)
         }
-        Route::Company => Ok(Answer::ok(&backdrop::company(company))),
+        Route::Company => Ok(Response::ok(&company::company(company))),
     }
 }
 
-/// No filter at all when everything passes it: a list that is not filtered is never copied.
-fn unless<'f, R>(all: bool, seen: &'f Keep<'f, R>) -> Option<&'f Keep<'f, R>> {
+/// Returns no filter if all rows are visible, because an unfiltered list is not copied.
+fn unless<'f, R>(all: bool, seen: &'f RowFilter<'f, R>) -> Option<&'f RowFilter<'f, R>> {
     (!all).then_some(seen)
 }

@@ -1,17 +1,17 @@
-//! Job roles as they are sent.
+//! JSON of job roles.
 
 use serde::Serialize;
 
-use crate::clock::Stamp;
+use crate::clock::Timestamp;
 use crate::state::{Company, Role, RoleId, User, UserId};
 
-/// A role, with the recorded keys of 2022.
+/// A role, with the keys as recorded in 2022.
 #[derive(Serialize)]
 pub(super) struct RoleView<'a> {
     id: RoleId,
     name: &'a str,
-    created_at: Stamp,
-    updated_at: Stamp,
+    created_at: Timestamp,
+    updated_at: Timestamp,
     user_ids: Vec<UserId>,
 }
 
@@ -20,12 +20,12 @@ pub(super) fn view(company: &Company, id: RoleId) -> Option<RoleView<'_>> {
 }
 
 pub(super) fn of<'a>(company: &'a Company, role: &'a Role) -> RoleView<'a> {
-    let people = company.users().rows().iter().filter(|user| user.roles.contains(&role.name));
+    let members = company.users().rows().iter().filter(|user| user.roles.contains(&role.name));
     RoleView {
         id: role.id,
         name: &role.name,
         created_at: role.created_at,
         updated_at: role.updated_at,
-        user_ids: people.map(User::id).collect(),
+        user_ids: members.map(User::id).collect(),
     }
 }

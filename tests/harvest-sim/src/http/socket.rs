@@ -1,4 +1,4 @@
-//! Connections that can be reset: the one fault that has to be made below HTTP.
+//! TCP connections that a handler can reset. Only this fault needs access below HTTP.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,18 +12,17 @@ use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Accepts connections.
-pub(super) struct Door(pub TcpListener);
+pub(super) struct ResettableListener(pub TcpListener);
 
-impl Listener for Door {
+impl Listener for ResettableListener {
     type Io = Socket;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Socket, SocketAddr) {
         let (stream, address) = Listener::accept(&mut self.0).await;
-        // Head and body are two writes: with Nagle's algorithm the second waits 40 ms for the first one's ACK.
+        // Headers and body are two writes. With Nagle's algorithm, the second write waits 40 ms for the first ACK.
         let _ = stream.set_nodelay(true);
-        (Socket { stream, wire: Wire::default() }, address)
+        (Socket { stream, reset_switch: ResetSwitch::default() }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -31,27 +30,26 @@ impl Listener for Door {
     }
 }
 
-/// What a handler holds of its connection.
+/// Lets a handler reset its connection.
 #[derive(Clone, Default)]
-pub(super) struct Wire(Arc<AtomicBool>);
+pub(super) struct ResetSwitch(Arc<AtomicBool>);
 
-impl Wire {
-    /// Whatever is written next resets the connection instead.
+impl ResetSwitch {
+    /// The next write resets the connection.
     pub fn reset(&self) {
         self.0.store(true, Ordering::Release);
     }
 }
 
-impl Connected<IncomingStream<'_, Door>> for Wire {
-    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
-        stream.io().wire.clone()
+impl Connected<IncomingStream<'_, ResettableListener>> for ResetSwitch {
+    fn connect_info(stream: IncomingStream<'_, ResettableListener>) -> Self {
+        stream.io().reset_switch.clone()
     }
 }
 
-/// A TCP connection with a wire to pull.
 pub(super) struct Socket {
     stream: TcpStream,
-    wire: Wire,
+    reset_switch: ResetSwitch,
 }
 
 impl AsyncRead for Socket {
@@ -66,8 +64,8 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.wire.0.load(Ordering::Acquire) {
-            // With nothing to linger for, closing sends RST instead of FIN.
+        if self.reset_switch.0.load(Ordering::Acquire) {
+            // With a linger time of zero, closing the socket sends RST instead of FIN.
             let _ = self.stream.set_zero_linger();
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }

@@ -1,28 +1,30 @@
-//! Records as they are sent: the recorded keys in the recorded order, and no key the caller may not see.
+//! JSON of the records: the recorded keys in the recorded order, without the keys that the caller may not see.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::rates::placed;
-use crate::clock::Stamp;
+use crate::clock::Timestamp;
 use crate::options::Records;
-use crate::state::{Assignment, AssignmentId, Company, ProjectId, RateKind, Sight, User, UserId, claims};
+use crate::state::{
+    Assignment, AssignmentId, Company, ProjectId, RateKind, User, UserId, Visibility, claims,
+};
 
-/// Records as one caller sees them.
-pub(super) struct Lens<'a> {
+/// Renders records with the visibility of one caller.
+pub(super) struct Renderer<'a> {
     company: &'a Company,
     records: Records,
     billable_rates: bool,
     cost_rates: bool,
 }
 
-impl<'a> Lens<'a> {
-    pub fn new(company: &'a Company, sight: &Sight, records: Records) -> Self {
+impl<'a> Renderer<'a> {
+    pub fn new(company: &'a Company, visibility: &Visibility, records: Records) -> Self {
         Self {
             company,
             records,
-            billable_rates: sight.sees_billable_rates(),
-            cost_rates: sight.sees_cost_rates(),
+            billable_rates: visibility.sees_billable_rates(),
+            cost_rates: visibility.sees_cost_rates(),
         }
     }
 
@@ -65,20 +67,21 @@ impl<'a> Lens<'a> {
         }
     }
 
-    /// The names are looked up now: a rename shows at once, and moves nobody's `updated_at`.
-    pub fn assignment(&self, held: &'a Assignment) -> AssignmentView<'a> {
-        let user = self.company.named_user(held.user);
+    /// Looks up the current names. A rename is therefore visible at once and does not change the assignment's
+    /// `updated_at`.
+    pub fn assignment(&self, assignment: &'a Assignment) -> AssignmentView<'a> {
+        let user = self.company.named_user(assignment.user);
         let default_rate = user.and_then(|user| user.default_hourly_rate);
         AssignmentView {
-            id: held.id(),
-            is_project_manager: held.is_project_manager,
-            is_active: held.is_active,
-            use_default_rates: (self.records == Records::Current).then_some(held.use_default_rates),
-            budget: held.budget,
-            created_at: held.created_at,
-            updated_at: held.updated_at,
-            hourly_rate: if held.use_default_rates { default_rate } else { held.hourly_rate },
-            project: self.company.named_project(held.project).map(|project| ProjectEmbed {
+            id: assignment.id(),
+            is_project_manager: assignment.is_project_manager,
+            is_active: assignment.is_active,
+            use_default_rates: (self.records == Records::Current).then_some(assignment.use_default_rates),
+            budget: assignment.budget,
+            created_at: assignment.created_at,
+            updated_at: assignment.updated_at,
+            hourly_rate: if assignment.use_default_rates { default_rate } else { assignment.hourly_rate },
+            project: self.company.named_project(assignment.project).map(|project| ProjectEmbed {
                 id: project.id(),
                 name: &project.name,
                 code: project.code.as_deref(),
@@ -88,7 +91,6 @@ impl<'a> Lens<'a> {
     }
 }
 
-/// A person.
 #[derive(Serialize)]
 pub(super) struct UserView<'a> {
     id: UserId,
@@ -105,12 +107,12 @@ pub(super) struct UserView<'a> {
     is_active: bool,
     #[serde(flatten)]
     calendar: Option<Calendar<'a>>,
-    created_at: Stamp,
-    updated_at: Stamp,
+    created_at: Timestamp,
+    updated_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     can_create_projects: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[expect(clippy::option_option, reason = "not to be seen, not set and set are three different answers")]
+    #[expect(clippy::option_option, reason = "hidden, null and a value are three different responses")]
     default_hourly_rate: Option<Option<f64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[expect(clippy::option_option, reason = "as above")]
@@ -123,7 +125,7 @@ pub(super) struct UserView<'a> {
     extra: &'a Map<String, Value>,
 }
 
-/// What was there until the autumn of 2022.
+/// The fields that Harvest sent until the autumn of 2022.
 #[derive(Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "Harvest's own five flags")]
 struct Flags {
@@ -146,7 +148,6 @@ struct Access<'a> {
     permissions_claims: &'a [&'a str],
 }
 
-/// A person's place on a project.
 #[derive(Serialize)]
 pub(super) struct AssignmentView<'a> {
     id: AssignmentId,
@@ -155,8 +156,8 @@ pub(super) struct AssignmentView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     use_default_rates: Option<bool>,
     budget: Option<f64>,
-    created_at: Stamp,
-    updated_at: Stamp,
+    created_at: Timestamp,
+    updated_at: Timestamp,
     hourly_rate: Option<f64>,
     project: Option<ProjectEmbed<'a>>,
     user: Option<UserEmbed>,
@@ -175,24 +176,33 @@ struct UserEmbed {
     name: String,
 }
 
-/// Every person as an administrator sees them, newest first.
+/// All users as an administrator sees them, newest first.
 pub(crate) fn user_values(company: &Company, records: Records) -> Vec<Value> {
-    let lens = Lens::new(company, &Sight::Everything, records);
-    company.users().rows().iter().rev().map(|user| value(&lens.user(user))).collect()
+    let renderer = Renderer::new(company, &Visibility::All, records);
+    company.users().rows().iter().rev().map(|user| value(&renderer.user(user))).collect()
 }
 
-/// Every assignment as an administrator sees it, newest first.
+/// All assignments as an administrator sees them, newest first.
 pub(crate) fn assignment_values(company: &Company, records: Records) -> Vec<Value> {
-    let lens = Lens::new(company, &Sight::Everything, records);
-    company.assignments().rows().iter().rev().map(|held| value(&lens.assignment(held))).collect()
+    let renderer = Renderer::new(company, &Visibility::All, records);
+    company
+        .assignments()
+        .rows()
+        .iter()
+        .rev()
+        .map(|assignment| value(&renderer.assignment(assignment)))
+        .collect()
 }
 
-/// A person's rates as an administrator sees them, oldest first.
+/// A user's rates as an administrator sees them, oldest first.
 pub(crate) fn rate_values(company: &Company, kind: RateKind, user: UserId) -> Vec<Value> {
     placed(company, kind, user).iter().rev().map(|rate| value(&rate.view())).collect()
 }
 
-#[expect(clippy::expect_used, reason = "the views have string keys and nothing that can fail to be written")]
+#[expect(
+    clippy::expect_used,
+    reason = "the views have string keys and only values that serialize without errors"
+)]
 fn value(view: &impl Serialize) -> Value {
-    serde_json::to_value(view).expect("a record of plain data can be written as JSON")
+    serde_json::to_value(view).expect("the record serializes to JSON")
 }

@@ -1,4 +1,4 @@
-//! Requests that change the company: permission, route, record, fields.
+//! Requests that change the company: route, permission, record, fields.
 
 mod assignments;
 mod rates;
@@ -9,19 +9,20 @@ use axum::http::Method;
 use serde::Serialize;
 
 use super::World;
-use super::answer::Answer;
 use super::call::{Call, admit};
 use super::fields::Fields;
+use super::response::Response;
 use crate::state::{AssignmentId, Moment, ProjectId, RateKind, RoleId, UserId};
 
-/// What Harvest answers to a request that is no GET and came through the throttle. Only administrators may write.
-pub(super) fn write(world: &mut World, origin: &str, call: &Call, fields: Option<&Fields>) -> Answer {
-    let written = admit(world, call).and_then(|sight| {
-        let target = Target::of(&call.method, &call.path).ok_or_else(Answer::no_route)?;
-        if !sight.sees_all() {
-            return Err(Answer::not_authorized());
+/// The response to a request with a method other than GET that the rate limit admitted. Only administrators may
+/// write.
+pub(super) fn write(world: &mut World, origin: &str, call: &Call, fields: Option<&Fields>) -> Response {
+    let result = admit(world, call).and_then(|visibility| {
+        let target = Target::of(&call.method, &call.path).ok_or_else(Response::no_route)?;
+        if !visibility.sees_all() {
+            return Err(Response::not_authorized());
         }
-        let fields = fields.ok_or_else(Answer::bad_request)?;
+        let fields = fields.ok_or_else(Response::bad_request)?;
         match target {
             Target::NewUser => users::create(world, origin, fields),
             Target::EditUser(id) => users::edit(world, id, fields),
@@ -35,10 +36,10 @@ pub(super) fn write(world: &mut World, origin: &str, call: &Call, fields: Option
             Target::DeleteRole(id) => roles::delete(world, id),
         }
     });
-    written.unwrap_or_else(|refusal| refusal)
+    result.unwrap_or_else(|refusal| refusal)
 }
 
-/// What is to be changed.
+/// The requested change.
 #[derive(Clone, Copy)]
 enum Target {
     NewUser,
@@ -56,7 +57,7 @@ enum Target {
 impl Target {
     fn of(method: &Method, path: &str) -> Option<Self> {
         let path = path.strip_prefix("/api").unwrap_or(path).strip_prefix("/v2/")?;
-        // As for GET: an id that is not a number finds no record.
+        // As for GET, an id that is not a number finds no record.
         let id = |text: &str| text.parse().unwrap_or(0);
         let segments: Vec<&str> = path.split('/').collect();
         if segments.contains(&"") {
@@ -73,11 +74,11 @@ impl Target {
             ("POST", ["projects", project, "user_assignments"]) => {
                 Self::NewAssignment(ProjectId(id(project)))
             }
-            ("PATCH", ["projects", project, "user_assignments", held]) => {
-                Self::EditAssignment(ProjectId(id(project)), AssignmentId(id(held)))
+            ("PATCH", ["projects", project, "user_assignments", assignment]) => {
+                Self::EditAssignment(ProjectId(id(project)), AssignmentId(id(assignment)))
             }
-            ("DELETE", ["projects", project, "user_assignments", held]) => {
-                Self::DeleteAssignment(ProjectId(id(project)), AssignmentId(id(held)))
+            ("DELETE", ["projects", project, "user_assignments", assignment]) => {
+                Self::DeleteAssignment(ProjectId(id(project)), AssignmentId(id(assignment)))
             }
             ("POST", ["roles"]) => Self::NewRole,
             ("PATCH", ["roles", role]) => Self::EditRole(RoleId(id(role))),
@@ -87,12 +88,10 @@ impl Target {
     }
 }
 
-/// Now, by the clock of this Harvest.
 fn now(world: &World) -> Moment {
     Moment::at(world.clock.now())
 }
 
-/// A new record, and where it is.
-fn created(body: &impl Serialize, origin: &str, path: &str) -> Answer {
-    Answer::created(body, &format!("{origin}/api/v2/{path}"))
+fn created(body: &impl Serialize, origin: &str, path: &str) -> Response {
+    Response::created(body, &format!("{origin}/api/v2/{path}"))
 }

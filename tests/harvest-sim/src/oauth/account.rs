@@ -1,4 +1,4 @@
-//! What `/api/v2/accounts` lists: everything a Harvest ID may enter, of either product.
+//! The accounts of a Harvest ID, which `/api/v2/accounts` lists.
 
 use serde::Serialize;
 
@@ -7,13 +7,13 @@ use crate::state::Company;
 /// An account as Harvest ID lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Account {
-    /// What `Harvest-Account-Id` says, if it is one of Harvest's.
+    /// For an account of Harvest, the value of `Harvest-Account-Id`.
     pub id: i64,
     /// The company's name.
     pub name: String,
-    /// `harvest` or `forecast`, whose ids have nothing to do with each other.
+    /// `harvest` or `forecast`. The ids of the two products are unrelated.
     pub product: String,
-    /// Sent in 2018, absent from the documents' example.
+    /// Recorded in 2018, but absent from the documents' example.
     pub google_sign_in_required: bool,
 }
 
@@ -33,12 +33,12 @@ impl Account {
         Self { id, name: name.into(), product: product.into(), google_sign_in_required: false }
     }
 
-    /// What is listed unless a test says otherwise: Forecast first, so that the first one is the wrong one.
-    pub(crate) fn usual(company: &Company) -> Vec<Self> {
+    /// The default list. It begins with a Forecast account, so that a client that takes the first account fails.
+    pub(crate) fn defaults(company: &Company) -> Vec<Self> {
         vec![Self::forecast(88_888, company.name()), Self::harvest(company.account_id(), company.name())]
     }
 
-    /// The scope that lets into this account.
+    /// The OAuth2 scope of this account.
     pub(crate) fn scope(&self) -> String {
         format!("{}:{}", self.product, self.id)
     }

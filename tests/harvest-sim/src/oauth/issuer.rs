@@ -1,4 +1,4 @@
-//! What Harvest ID has handed out, and what of it is still good. Nothing here has heard of HTTP.
+//! Issues and checks authorization codes and tokens. This module does not depend on HTTP.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,40 +15,40 @@ use crate::clock::Clock;
 
 /// The documented lifetime of an access token: 14 days.
 const LIFETIME: Duration = Duration::from_hours(14 * 24);
-/// How long a code waits to be redeemed: the most that OAuth2 recommends.
+/// The lifetime of an authorization code: the maximum that RFC 6749 recommends.
 const CODE_LIFETIME: Duration = Duration::from_mins(10);
-/// What tokens begin with, as the personal one does.
-const DIGITS: &str = "2348607";
+/// The first part of all tokens, the same as in the personal token.
+const TOKEN_PREFIX: &str = "2348607";
 
-/// Harvest ID's side of OAuth2: one application, one person who is asked.
+/// Harvest ID's authorization server, with one application and one user.
 pub(crate) struct Issuer {
     pub application: Application,
-    /// How long access tokens live.
+    /// The lifetime of new access tokens.
     pub lifetime: Duration,
-    /// Each refresh makes a new refresh token and ends the old one.
+    /// Whether each refresh issues a new refresh token and revokes the old one.
     pub rotate: bool,
-    /// Each refresh ends the access tokens that the same yes gave before.
+    /// Whether each refresh revokes the earlier access tokens of the same consent.
     pub refresh_ends_access: bool,
-    /// The person who is asked says no.
-    pub person_refuses: bool,
-    /// What the person may enter; `None` is the usual list.
+    /// Whether the user denies consent.
+    pub deny_consent: bool,
+    /// The accounts to which the user has access; `None` is the default list.
     pub accounts: Option<Vec<Account>>,
     codes: HashMap<String, Code>,
     refresh_tokens: HashMap<String, Consent>,
     access_tokens: HashMap<String, Access>,
     consents: u64,
-    handed_out: Vec<String>,
+    issued: Vec<String>,
 }
 
 /// The application as it was registered.
 pub(crate) struct Application {
     pub id: String,
     pub secret: String,
-    /// What a `redirect_uri` must start with; `None` is any address of this machine's own.
+    /// The required prefix of `redirect_uri`. `None` accepts any loopback address.
     pub redirect_url: Option<String>,
 }
 
-/// A person's yes. All tokens that come of it belong together.
+/// The consent of a user. It groups the tokens that were issued for it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Consent(u64);
 
@@ -63,7 +63,7 @@ struct Access {
     expires_at: DateTime<Utc>,
 }
 
-/// A good answer of the token endpoint, in the documents' order.
+/// A successful response of the token endpoint, with the fields in the documented order.
 #[derive(Debug, Serialize)]
 pub(crate) struct Tokens {
     pub access_token: String,
@@ -83,19 +83,19 @@ impl Default for Issuer {
             lifetime: LIFETIME,
             rotate: false,
             refresh_ends_access: false,
-            person_refuses: false,
+            deny_consent: false,
             accounts: None,
             codes: HashMap::new(),
             refresh_tokens: HashMap::new(),
             access_tokens: HashMap::new(),
             consents: 0,
-            handed_out: Vec::new(),
+            issued: Vec::new(),
         }
     }
 }
 
 impl Issuer {
-    /// The code of a person's yes.
+    /// Issues an authorization code.
     pub fn authorize(&mut self, redirect_uri: &str, challenge: Option<&str>, clock: &Clock) -> String {
         let code = self.new_secret("code");
         let kept = Code {
@@ -107,7 +107,7 @@ impl Issuer {
         code
     }
 
-    /// Tokens for a code. It is gone with the first who shows it, whatever comes of that.
+    /// Exchanges a code for tokens. The code is invalid after the first attempt, also if the attempt fails.
     pub fn redeem(
         &mut self,
         code: &str,
@@ -118,27 +118,27 @@ impl Issuer {
         let code = self.codes.remove(code).ok_or(Refusal::InvalidGrant)?;
         let fits = clock.instant() < code.expires_at
             && redirect_uri.is_none_or(|uri| uri == code.redirect_uri)
-            && code.challenge.is_none_or(|challenge| verifier.is_some_and(|it| answers(it, &challenge)));
+            && code.challenge.is_none_or(|challenge| verifier.is_some_and(|it| verifies(it, &challenge)));
         if !fits {
             return Err(Refusal::InvalidGrant);
         }
-        let refresh_token = self.mint_refresh_token();
+        let refresh_token = self.issue_refresh_token();
         self.refresh(&refresh_token, false, clock)
     }
 
-    /// New tokens for a refresh token, which goes if it rotates.
+    /// Exchanges a refresh token for new tokens. With rotation, the old refresh token becomes invalid.
     pub fn redeem_refresh_token(&mut self, token: &str, clock: &Clock) -> Result<Tokens, Refusal> {
         self.refresh(token, self.rotate, clock)
     }
 
-    /// The first refresh token of a new yes.
-    pub fn mint_refresh_token(&mut self) -> String {
+    /// Issues the first refresh token of a new consent.
+    pub fn issue_refresh_token(&mut self) -> String {
         self.consents += 1;
         self.new_refresh_token(Consent(self.consents))
     }
 
-    /// Whether this access token is good.
-    pub fn opens(&self, access_token: &str, clock: &Clock) -> bool {
+    /// Whether this access token is valid.
+    pub fn accepts(&self, access_token: &str, clock: &Clock) -> bool {
         self.access_tokens.get(access_token).is_some_and(|access| clock.instant() < access.expires_at)
     }
 
@@ -150,9 +150,9 @@ impl Issuer {
         self.refresh_tokens.clear();
     }
 
-    /// Every code and token there has been.
-    pub fn handed_out(&self) -> &[String] {
-        &self.handed_out
+    /// All codes and tokens ever issued, also the invalid ones.
+    pub fn issued(&self) -> &[String] {
+        &self.issued
     }
 
     fn refresh(&mut self, token: &str, rotate: bool, clock: &Clock) -> Result<Tokens, Refusal> {
@@ -179,17 +179,17 @@ impl Issuer {
         token
     }
 
-    /// Random, so that one simulator's tokens are no good at the next.
+    /// Secrets are random, so that the tokens of one simulator are invalid at another one.
     fn new_secret(&mut self, kind: &str) -> String {
         let secret = BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
-        let secret = format!("{DIGITS}.{kind}.{secret}");
-        self.handed_out.push(secret.clone());
+        let secret = format!("{TOKEN_PREFIX}.{kind}.{secret}");
+        self.issued.push(secret.clone());
         secret
     }
 }
 
-/// PKCE with `S256`.
-fn answers(verifier: &str, challenge: &str) -> bool {
+/// Checks a PKCE verifier (`S256`).
+fn verifies(verifier: &str, challenge: &str) -> bool {
     BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier)) == challenge
 }
 
@@ -200,39 +200,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_verifier_answers_its_challenge_as_in_the_standard() {
+    fn pkce_verifier_matches_the_challenge_of_the_rfc_example() {
         // RFC 7636, appendix B.
         let challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
-        assert!(answers("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk", challenge));
-        assert!(!answers(challenge, challenge));
+        assert!(verifies("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk", challenge));
+        assert!(!verifies(challenge, challenge));
     }
 
     #[test]
-    fn a_token_lives_as_long_as_it_was_told_when_it_was_made() {
+    fn access_token_keeps_the_lifetime_set_at_issue() {
         let (mut issuer, mut clock) = (Issuer::default(), Clock::default());
         clock.freeze();
-        let refresh_token = issuer.mint_refresh_token();
+        let refresh_token = issuer.issue_refresh_token();
         issuer.lifetime = Duration::from_secs(4);
         let access_token = issuer.redeem_refresh_token(&refresh_token, &clock).unwrap().access_token;
         issuer.lifetime = LIFETIME;
         clock.shift(TimeDelta::milliseconds(3_999));
-        assert!(issuer.opens(&access_token, &clock));
+        assert!(issuer.accepts(&access_token, &clock));
         clock.shift(TimeDelta::milliseconds(1));
-        assert!(!issuer.opens(&access_token, &clock));
+        assert!(!issuer.accepts(&access_token, &clock));
     }
 
     #[test]
-    fn a_refresh_ends_the_access_tokens_of_the_same_yes_only() {
+    fn refresh_ends_only_access_tokens_of_the_same_consent() {
         let (mut issuer, clock) = (Issuer::default(), Clock::default());
         issuer.refresh_ends_access = true;
-        let (ours, theirs) = (issuer.mint_refresh_token(), issuer.mint_refresh_token());
+        let (ours, theirs) = (issuer.issue_refresh_token(), issuer.issue_refresh_token());
         let mut refresh = |token| issuer.redeem_refresh_token(token, &clock).unwrap().access_token;
         let (old, foreign, new) = (refresh(&ours), refresh(&theirs), refresh(&ours));
-        assert_eq!([old, foreign, new].map(|token| issuer.opens(&token, &clock)), [false, true, true]);
+        assert_eq!([old, foreign, new].map(|token| issuer.accepts(&token, &clock)), [false, true, true]);
     }
 
     #[test]
-    fn a_code_waits_ten_minutes() {
+    fn authorization_code_expires_after_ten_minutes() {
         let (mut issuer, mut clock) = (Issuer::default(), Clock::default());
         clock.freeze();
         let codes: Vec<_> = (0..2).map(|_| issuer.authorize("http://localhost/", None, &clock)).collect();

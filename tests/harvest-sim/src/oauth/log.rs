@@ -1,43 +1,43 @@
-//! Who asked the token endpoint for what, and how many at once.
+//! The log of token requests.
 
 use std::fmt;
 use std::time::Instant;
 
-/// What a token request offered in exchange.
+/// The grant of a token request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grant {
-    /// The code a person's yes sent back.
+    /// An authorization code.
     AuthorizationCode,
     /// A refresh token.
     RefreshToken,
-    /// Nothing, or something that is not served.
+    /// No grant or an unsupported one.
     Other,
 }
 
-/// What became of a token request.
+/// The outcome of a token request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Tokens were made, and a rotated one is dead, even if the answer was lost.
+    /// Tokens were issued. With rotation, the old refresh token is invalid, even if the response was lost.
     Granted,
-    /// It was refused.
+    /// The request was refused.
     Refused(Refusal),
 }
 
-/// The words of a refusal, as OAuth2 has them.
+/// The OAuth2 error code of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// A parameter is missing.
     InvalidRequest,
     /// The application's id or secret is wrong.
     InvalidClient,
-    /// The code or the refresh token is wrong, used up, expired or revoked.
+    /// The code or the refresh token is unknown, used, expired or revoked.
     InvalidGrant,
-    /// This kind of grant is not served.
+    /// The simulator does not support this grant type.
     UnsupportedGrantType,
 }
 
 impl Refusal {
-    /// The sentence that goes with it.
+    /// The value of `error_description`.
     pub(crate) fn description(self) -> &'static str {
         match self {
             Self::InvalidRequest => "A required parameter is missing.",
@@ -59,47 +59,47 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// A request to the token endpoint.
+/// A logged request to the token endpoint.
 #[derive(Clone, Debug)]
 pub struct TokenRequest {
-    /// When it had been read.
+    /// When the server had read the request.
     pub at: Instant,
-    /// What it offered.
+    /// The grant of the request.
     pub grant: Grant,
-    /// The refresh token it showed.
+    /// The refresh token in the request.
     pub refresh_token: Option<String>,
-    /// What became of it; `None` while it waits, and when trouble came before it was looked at.
+    /// The outcome; `None` until the request is processed, and if a fault prevented that.
     pub outcome: Option<Outcome>,
     number: u64,
 }
 
-/// Every token request, and how many are under way.
+/// All token requests, and the number of requests in flight.
 #[derive(Default)]
 pub(crate) struct TokenLog {
     requests: Vec<TokenRequest>,
     arrivals: u64,
     in_flight: usize,
-    most_in_flight: usize,
+    max_in_flight: usize,
 }
 
 impl TokenLog {
     pub fn arrive(&mut self, at: Instant, grant: Grant, refresh_token: Option<String>) -> u64 {
         self.arrivals += 1;
         self.in_flight += 1;
-        self.most_in_flight = self.most_in_flight.max(self.in_flight);
+        self.max_in_flight = self.max_in_flight.max(self.in_flight);
         let number = self.arrivals;
         self.requests.push(TokenRequest { at, grant, refresh_token, outcome: None, number });
         number
     }
 
-    pub fn decided(&mut self, number: u64, outcome: Option<Outcome>) {
-        // Looked up by number: the log may have been cleared since.
+    pub fn set_outcome(&mut self, number: u64, outcome: Option<Outcome>) {
+        // Searches by number because the log may have been cleared since the request arrived.
         if let Ok(index) = self.requests.binary_search_by_key(&number, |request| request.number) {
             self.requests[index].outcome = outcome;
         }
     }
 
-    pub fn left(&mut self) {
+    pub fn finish(&mut self) {
         self.in_flight -= 1;
     }
 
@@ -107,12 +107,12 @@ impl TokenLog {
         &self.requests
     }
 
-    pub fn most_in_flight(&self) -> usize {
-        self.most_in_flight
+    pub fn max_in_flight(&self) -> usize {
+        self.max_in_flight
     }
 
     pub fn clear(&mut self) {
         self.requests.clear();
-        self.most_in_flight = self.in_flight;
+        self.max_in_flight = self.in_flight;
     }
 }

@@ -1,6 +1,4 @@
-//! Harvest ID: the application, the person who is asked, and the tokens.
-//!
-//! This is what tests see and set; the decisions are in `issuer`, the record of requests in `log`.
+//! The test interface of Harvest ID. `issuer` implements the protocol, `log` records the token requests.
 
 mod account;
 mod issuer;
@@ -8,7 +6,7 @@ mod log;
 
 use std::time::Duration;
 
-use crate::http::{Desk, World};
+use crate::http::{AccountState, World};
 use crate::sim::Sim;
 use crate::sync::lock;
 
@@ -17,31 +15,30 @@ pub(crate) use self::issuer::{Issuer, Tokens};
 pub(crate) use self::log::TokenLog;
 pub use self::log::{Grant, Outcome, Refusal, TokenRequest};
 
-/// Harvest's OAuth2 as a test sees and sets it, from [`Sim::oauth`]. What is set holds from then on: tokens
-/// keep the lifetime they were made with.
+/// The OAuth2 settings and logs, from [`Sim::oauth`]. Settings do not change tokens that were issued before.
 #[derive(Clone, Copy)]
 pub struct OAuth<'s> {
-    desk: &'s Desk,
+    account_state: &'s AccountState,
 }
 
 impl Sim {
-    /// The application, its tokens and the record of requests for them.
+    /// The application, its tokens and the log of token requests.
     ///
     /// ```
     /// # fn story(sim: &harvest_sim::Sim) {
     /// use harvest_sim::{Grant, Outcome};
     /// use std::time::Duration;
     ///
-    /// sim.oauth().lifetime(Duration::from_secs(4));
+    /// sim.oauth().set_token_lifetime(Duration::from_secs(4));
     /// sim.oauth().rotate(true);
-    /// let first = sim.oauth().mint_refresh_token();
-    /// // … let a client loose with it …
+    /// let first = sim.oauth().issue_refresh_token();
+    /// // … run a client with this token …
     /// assert!(sim.oauth().count(Grant::RefreshToken, Outcome::Granted) >= 3);
-    /// assert_eq!(sim.oauth().most_in_flight(), 1);
+    /// assert_eq!(sim.oauth().max_in_flight(), 1);
     /// # }
     /// ```
     pub fn oauth(&self) -> OAuth<'_> {
-        OAuth { desk: &self.desk }
+        OAuth { account_state: &self.account_state }
     }
 }
 
@@ -56,7 +53,7 @@ impl OAuth<'_> {
         self.read(|issuer| issuer.application.secret.clone())
     }
 
-    /// Gives the application another id and secret. Its tokens stay good.
+    /// Changes the application's id and secret. Its tokens stay valid.
     pub fn register(self, client_id: impl Into<String>, client_secret: impl Into<String>) {
         self.set(|issuer| {
             issuer.application.id = client_id.into();
@@ -64,94 +61,94 @@ impl OAuth<'_> {
         });
     }
 
-    /// What a `redirect_uri` must start with, and what it is where none is given. Until this is said, any
-    /// http address of the loopback interface will do.
-    pub fn register_redirect(self, url: impl Into<String>) {
+    /// Sets the required prefix of `redirect_uri`, which is also its default. Initially, any HTTP address of the
+    /// loopback interface is valid.
+    pub fn set_redirect_url(self, url: impl Into<String>) {
         self.set(|issuer| issuer.application.redirect_url = Some(url.into()));
     }
 
-    /// Whether the person who is asked says no.
-    pub fn person_refuses(self, refuses: bool) {
-        self.set(|issuer| issuer.person_refuses = refuses);
+    /// Whether the user denies consent.
+    pub fn deny_consent(self, deny: bool) {
+        self.set(|issuer| issuer.deny_consent = deny);
     }
 
-    /// What the person may enter. Until this is said, an account of Forecast and then the simulator's own.
+    /// Sets the accounts to which the user has access. Initially, the list has a Forecast account and then the
+    /// simulator's account.
     pub fn accounts(self, accounts: impl IntoIterator<Item = Account>) {
         self.set(|issuer| issuer.accounts = Some(accounts.into_iter().collect()));
     }
 
-    /// How long access tokens live from now on, by the simulator's clock; at first 14 days.
-    pub fn lifetime(self, lifetime: Duration) {
+    /// Sets the lifetime of new access tokens, by the simulator's clock. The default is 14 days.
+    pub fn set_token_lifetime(self, lifetime: Duration) {
         self.set(|issuer| issuer.lifetime = lifetime);
     }
 
-    /// Whether each refresh makes a new refresh token and ends the old one at once; at first not.
+    /// Whether each refresh issues a new refresh token and revokes the old one at once. The default is false.
     pub fn rotate(self, rotate: bool) {
         self.set(|issuer| issuer.rotate = rotate);
     }
 
-    /// Whether a refresh ends the access tokens that came before it; at first they live on until they expire.
+    /// Whether a refresh revokes the earlier access tokens. By default, they stay valid until they expire.
     pub fn refresh_ends_access(self, ends: bool) {
         self.set(|issuer| issuer.refresh_ends_access = ends);
     }
 
-    /// A refresh token, as if the person had just said yes and nothing had been done with it yet.
-    pub fn mint_refresh_token(self) -> String {
-        self.set(Issuer::mint_refresh_token)
+    /// Issues a refresh token, as after consent by a user.
+    pub fn issue_refresh_token(self) -> String {
+        self.set(Issuer::issue_refresh_token)
     }
 
-    /// Ends every token; the personal one stays good.
+    /// Revokes all tokens except the personal access token.
     pub fn revoke_all(self) {
         self.revoke_access_tokens();
         self.revoke_refresh_tokens();
     }
 
-    /// Ends the access tokens; they can be refreshed.
+    /// Revokes the access tokens. The refresh tokens stay valid.
     pub fn revoke_access_tokens(self) {
         self.set(Issuer::revoke_access_tokens);
     }
 
-    /// Ends the refresh tokens; access tokens live on until they expire.
+    /// Revokes the refresh tokens. The access tokens stay valid until they expire.
     pub fn revoke_refresh_tokens(self) {
         self.set(Issuer::revoke_refresh_tokens);
     }
 
-    /// Everything that must never be found in a log: the application's secret and every code and token that
-    /// was ever handed out, dead ones included.
+    /// All secrets that a log must not contain: the application's secret and all codes and tokens ever issued.
     pub fn secrets(self) -> Vec<String> {
         self.read(|issuer| {
             let secret = [issuer.application.secret.clone()];
-            secret.into_iter().chain(issuer.handed_out().iter().cloned()).collect()
+            secret.into_iter().chain(issuer.issued().iter().cloned()).collect()
         })
     }
 
-    /// Every token request since the start or the last clearing, in the order of arrival.
+    /// All token requests since the start or the last `clear_requests`, in the order of arrival.
     pub fn requests(self) -> Vec<TokenRequest> {
-        lock(&self.desk.tokens).requests().to_vec()
+        lock(&self.account_state.tokens).requests().to_vec()
     }
 
-    /// How many token requests of this kind ended so.
+    /// The number of token requests with this grant and outcome.
     pub fn count(self, grant: Grant, outcome: Outcome) -> usize {
-        let log = lock(&self.desk.tokens);
+        let log = lock(&self.account_state.tokens);
         log.requests().iter().filter(|it| it.grant == grant && it.outcome == Some(outcome)).count()
     }
 
-    /// The most token requests that were under way at once.
-    pub fn most_in_flight(self) -> usize {
-        lock(&self.desk.tokens).most_in_flight()
+    /// The maximum number of token requests in flight at the same time.
+    pub fn max_in_flight(self) -> usize {
+        lock(&self.account_state.tokens).max_in_flight()
     }
 
-    /// Forgets the token requests seen so far, save that those under way are counted on.
+    /// Clears the log. Requests in flight still count for `max_in_flight`.
     pub fn clear_requests(self) {
-        lock(&self.desk.tokens).clear();
+        lock(&self.account_state.tokens).clear();
     }
 
     fn read<T>(self, read: impl FnOnce(&Issuer) -> T) -> T {
-        read(&lock(&self.desk.world).issuer)
+        read(&lock(&self.account_state.world).issuer)
     }
 
     fn set<T>(self, set: impl FnOnce(&mut Issuer) -> T) -> T {
-        let World { issuer, .. } = &mut *lock(&self.desk.world);
+        let World { issuer, .. } = &mut *lock(&self.account_state.world);
         set(issuer)
     }
 }

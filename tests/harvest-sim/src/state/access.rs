@@ -1,40 +1,40 @@
-//! What a token may see. It is bound to its owner's permissions, whatever they are at the moment.
+//! The records that a token can see. A token always has the current permissions of its owner.
 
 use std::collections::HashSet;
 
 use super::company::Company;
 use super::records::{Assignment, Project, ProjectId, User, UserId};
 
-/// What the token's owner sees.
-pub(crate) enum Sight {
-    /// An administrator.
-    Everything,
-    /// A manager: silently less.
-    Part(Part),
-    /// A member: themselves.
+/// The records that the token's owner sees.
+pub(crate) enum Visibility {
+    /// The owner is an administrator.
+    All,
+    /// The owner is a manager: Harvest returns fewer records without an error.
+    Managed(ManagedRecords),
+    /// The owner is a member and sees only the own user record.
     Own,
 }
 
-/// What a manager sees.
-pub(crate) struct Part {
-    /// Whether anybody was assigned to them: without, `/users` is refused.
+/// The records that a manager sees.
+pub(crate) struct ManagedRecords {
+    /// Without teammates, Harvest refuses `/users`.
     has_teammates: bool,
-    people: HashSet<UserId>,
+    users: HashSet<UserId>,
     projects: HashSet<ProjectId>,
     billable_rates: bool,
 }
 
-impl Sight {
-    /// What the owner of this company's token sees; `None` when the token is no longer good.
+impl Visibility {
+    /// `None` if the token is invalid because its owner is archived or deleted.
     pub fn of_token(company: &Company) -> Option<Self> {
         let owner = company.user(company.token_owner())?;
         if !owner.is_active {
             return None;
         }
         Some(if owner.has_access("administrator") {
-            Self::Everything
+            Self::All
         } else if owner.has_access("manager") {
-            Self::Part(Part::of(owner, company))
+            Self::Managed(ManagedRecords::of(owner, company))
         } else {
             Self::Own
         })
@@ -42,41 +42,41 @@ impl Sight {
 
     pub fn may_list_users(&self) -> bool {
         match self {
-            Self::Everything => true,
-            Self::Part(part) => part.has_teammates,
+            Self::All => true,
+            Self::Managed(managed) => managed.has_teammates,
             Self::Own => false,
         }
     }
 
     pub fn may_list_assignments(&self) -> bool {
         match self {
-            Self::Everything => true,
-            Self::Part(part) => part.has_teammates || !part.projects.is_empty(),
+            Self::All => true,
+            Self::Managed(managed) => managed.has_teammates || !managed.projects.is_empty(),
             Self::Own => false,
         }
     }
 
     pub fn may_list_projects(&self) -> bool {
         match self {
-            Self::Everything => true,
-            Self::Part(part) => !part.projects.is_empty(),
+            Self::All => true,
+            Self::Managed(managed) => !managed.projects.is_empty(),
             Self::Own => false,
         }
     }
 
     pub fn sees_user(&self, user: &User) -> bool {
         match self {
-            Self::Everything => true,
-            Self::Part(part) => part.people.contains(&user.id),
+            Self::All => true,
+            Self::Managed(managed) => managed.users.contains(&user.id),
             Self::Own => false,
         }
     }
 
     pub fn sees_assignment(&self, assignment: &Assignment) -> bool {
         match self {
-            Self::Everything => true,
-            Self::Part(part) => {
-                part.people.contains(&assignment.user) || part.projects.contains(&assignment.project)
+            Self::All => true,
+            Self::Managed(managed) => {
+                managed.users.contains(&assignment.user) || managed.projects.contains(&assignment.project)
             }
             Self::Own => false,
         }
@@ -84,20 +84,20 @@ impl Sight {
 
     pub fn sees_project(&self, project: &Project) -> bool {
         match self {
-            Self::Everything => true,
-            Self::Part(part) => part.projects.contains(&project.id),
+            Self::All => true,
+            Self::Managed(managed) => managed.projects.contains(&project.id),
             Self::Own => false,
         }
     }
 
     pub fn sees_all(&self) -> bool {
-        matches!(self, Self::Everything)
+        matches!(self, Self::All)
     }
 
     pub fn sees_billable_rates(&self) -> bool {
         match self {
-            Self::Everything => true,
-            Self::Part(part) => part.billable_rates,
+            Self::All => true,
+            Self::Managed(managed) => managed.billable_rates,
             Self::Own => false,
         }
     }
@@ -107,25 +107,27 @@ impl Sight {
     }
 }
 
-impl Part {
+impl ManagedRecords {
     fn of(owner: &User, company: &Company) -> Self {
         let teammates = company.teammates_of(owner.id);
         let has_teammates = teammates.is_some_and(|teammates| !teammates.is_empty());
-        let mut people: HashSet<UserId> = teammates.into_iter().flatten().copied().collect();
-        people.insert(owner.id);
+        let mut users: HashSet<UserId> = teammates.into_iter().flatten().copied().collect();
+        users.insert(owner.id);
         let projects = company
             .assignments()
             .rows()
             .iter()
-            .filter(|held| held.user == owner.id && held.is_active && held.is_project_manager)
-            .map(|held| held.project)
+            .filter(|assignment| {
+                assignment.user == owner.id && assignment.is_active && assignment.is_project_manager
+            })
+            .map(|assignment| assignment.project)
             .collect();
         let billable_rates = owner.has_access("billable_rates_manager");
-        Self { has_teammates, people, projects, billable_rates }
+        Self { has_teammates, users, projects, billable_rates }
     }
 }
 
-/// The undocumented `permissions_claims`, as recorded in 2022 with each access role.
+/// The undocumented field `permissions_claims`, as recorded for each access role in 2022.
 pub(crate) fn claims(user: &User) -> &'static [&'static str] {
     if user.has_access("administrator") {
         &ADMINISTRATOR

@@ -1,21 +1,21 @@
-//! One company: its tables, its token, and the few questions that are asked of it.
+//! One company: its tables and its token.
 
 use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 
-use super::moment::{Moment, Shows};
+use super::moment::{Moment, VisibleFrom};
 use super::rates::Rates;
 use super::records::{Assignment, AssignmentId, Project, ProjectId, User, UserId};
 use super::roles::Role;
 use super::table::Table;
-use crate::clock::Stamp;
+use crate::clock::Timestamp;
 
-/// The second in which every company begins: a fixed one, so that a seed always makes the same company.
-pub(super) const BEGINNING: Stamp = Stamp::from_unix(1_536_850_854);
+/// The creation time of every company. It is constant, so that a seed always generates the same company.
+pub(super) const BEGINNING: Timestamp = Timestamp::from_unix(1_536_850_854);
 
-/// Everything one Harvest account holds. Made by [`Company::new`] or [`Company::seeded`], then given to
-/// [`Sim::start`](crate::Sim::start), whose verbs change it.
+/// The data of one Harvest account. Pass it to [`Sim::start`](crate::Sim::start); the functions of
+/// [`Sim`](crate::Sim) change it.
 pub struct Company {
     account_id: i64,
     name: String,
@@ -28,13 +28,15 @@ pub struct Company {
     pub(super) cost_rates: Rates,
     pub(super) roles: Table<Role>,
     pub(super) teammates: HashMap<UserId, BTreeSet<UserId>>,
-    /// Who has tracked time on what.
+    /// The pairs of user and project that have time entries. They prevent deletion.
     pub(super) time: BTreeSet<(UserId, ProjectId)>,
-    /// What is to happen without leaving a version of a row behind, in the order of its ordering.
-    deferred: Vec<(DateTime<Utc>, Act)>,
+    /// The e-mail addresses to which Harvest sent an invitation, in order.
+    pub(super) invitations: Vec<String>,
+    /// Pending changes that are not versions of a row, such as deletions, in the order in which they were made.
+    deferred: Vec<(DateTime<Utc>, Action)>,
 }
 
-type Act = Box<dyn FnOnce(&mut Company) + Send + Sync>;
+type Action = Box<dyn FnOnce(&mut Company) + Send + Sync>;
 
 impl Default for Company {
     fn default() -> Self {
@@ -43,7 +45,7 @@ impl Default for Company {
 }
 
 impl Company {
-    /// A company of one: the administrator who owns the token.
+    /// A company with one user: the administrator who owns the token.
     pub fn new() -> Self {
         let mut company = Self {
             account_id: 123_456,
@@ -58,9 +60,10 @@ impl Company {
             roles: Table::starting_at(617_630),
             teammates: HashMap::new(),
             time: BTreeSet::new(),
+            invitations: Vec::new(),
             deferred: Vec::new(),
         };
-        company.owner = company.hire("Alexandra", "Hamilton", Moment::at(BEGINNING));
+        company.owner = company.create_user("Alexandra", "Hamilton", Moment::at(BEGINNING));
         company.promote(company.owner, "administrator", Moment::at(BEGINNING));
         company
     }
@@ -83,17 +86,17 @@ impl Company {
         Self { name: name.into(), ..self }
     }
 
-    /// What `Harvest-Account-Id` must say.
+    /// The value of `Harvest-Account-Id`.
     pub fn account_id(&self) -> i64 {
         self.account_id
     }
 
-    /// The token that is let in.
+    /// The personal access token.
     pub fn token(&self) -> &str {
         &self.token
     }
 
-    /// Whose token it is.
+    /// The user who owns the token.
     pub fn token_owner(&self) -> UserId {
         self.owner
     }
@@ -127,44 +130,52 @@ impl Company {
         self.assignments.get(id.0)
     }
 
-    /// Also somebody who does not show yet: the assignments that do show name them.
+    /// The visible user, or else the pending one: a visible assignment names its user even if the user is pending.
     pub(crate) fn named_user(&self, id: UserId) -> Option<&User> {
         self.user(id).or_else(|| self.users.newest(id.0))
     }
 
-    /// Also a project that does not show yet.
+    /// The visible project, or else the pending one.
     pub(crate) fn named_project(&self, id: ProjectId) -> Option<&Project> {
         self.project(id).or_else(|| self.projects.newest(id.0))
     }
 
-    /// Whether somebody has tracked time on something, of those pairs that are `wanted`.
+    /// Whether a pair of user and project for which `wanted` is true has time entries.
     pub(crate) fn has_time(&self, wanted: impl Fn(UserId, ProjectId) -> bool) -> bool {
         self.time.iter().any(|&(user, project)| wanted(user, project))
+    }
+
+    pub(crate) fn invitations(&self) -> &[String] {
+        &self.invitations
     }
 
     pub(crate) fn teammates_of(&self, manager: UserId) -> Option<&BTreeSet<UserId>> {
         self.teammates.get(&manager)
     }
 
-    /// Shows everything that was to show by `now`.
-    pub(crate) fn surface(&mut self, now: DateTime<Utc>) {
-        self.users.surface(now);
-        self.projects.surface(now);
-        self.assignments.surface(now);
-        self.billable_rates.surface(now);
-        self.cost_rates.surface(now);
-        let mut due: Vec<_> = self.deferred.extract_if(.., |(from, _)| *from <= now).collect();
-        due.sort_by_key(|&(from, _)| from);
-        for (_, act) in due {
-            act(self);
+    /// Applies the changes that are due at `now`.
+    pub(crate) fn apply_pending(&mut self, now: DateTime<Utc>) {
+        self.users.apply_pending(now);
+        self.projects.apply_pending(now);
+        self.assignments.apply_pending(now);
+        self.billable_rates.apply_pending(now);
+        self.cost_rates.apply_pending(now);
+        let mut due: Vec<_> = self.deferred.extract_if(.., |(due, _)| *due <= now).collect();
+        due.sort_by_key(|&(due, _)| due);
+        for (_, action) in due {
+            action(self);
         }
     }
 
-    /// Lets something happen when it shows. Until then what it is about may go, and `act` must bear that.
-    pub(super) fn when_due(&mut self, shows: Shows, act: impl FnOnce(&mut Self) + Send + Sync + 'static) {
-        match shows {
-            Shows::AtOnce => act(self),
-            Shows::From(from) => self.deferred.push((from, Box::new(act))),
+    /// Runs `action` when it is due. The record may be deleted before that, so `action` must accept a missing record.
+    pub(super) fn when_due(
+        &mut self,
+        visible_from: VisibleFrom,
+        action: impl FnOnce(&mut Self) + Send + Sync + 'static,
+    ) {
+        match visible_from {
+            VisibleFrom::Now => action(self),
+            VisibleFrom::Time(due) => self.deferred.push((due, Box::new(action))),
         }
     }
 }

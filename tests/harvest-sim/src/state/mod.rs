@@ -1,6 +1,7 @@
-//! What Harvest knows about one company, and how it changes. Nothing here has heard of HTTP.
+//! The data of one company and its changes. This module does not depend on HTTP.
 
 mod access;
+mod changes;
 mod company;
 mod moment;
 mod rates;
@@ -8,11 +9,10 @@ mod records;
 mod roles;
 mod seed;
 mod table;
-mod verbs;
 
-pub(crate) use access::{Sight, claims};
+pub(crate) use access::{Visibility, claims};
 pub use company::Company;
-pub(crate) use moment::{Moment, Shows};
+pub(crate) use moment::{Moment, VisibleFrom};
 pub(crate) use rates::{History, Rate, RateKind};
 pub use records::{Assignment, AssignmentId, Project, ProjectId, RateId, RoleId, User, UserId};
 pub(crate) use roles::Role;

@@ -1,58 +1,56 @@
-//! When a change happens, and from when on it shows.
+//! The time of a change, and the time from which clients see it.
 
 use chrono::{DateTime, Utc};
 
-use crate::clock::Stamp;
+use crate::clock::Timestamp;
 
-/// The circumstances of one change.
+/// The timing of one change.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
-    /// The second it is stamped with, however late it shows.
-    pub now: Stamp,
-    /// From when on it shows.
-    pub shows: Shows,
-    silent: bool,
+    /// The time of the change: `created_at` and `updated_at` get this value even if the change becomes visible
+    /// later.
+    pub now: Timestamp,
+    pub visible_from: VisibleFrom,
+    keeps_updated_at: bool,
 }
 
-/// From when on a change shows; the earlier is the smaller.
+/// When a change becomes visible. Earlier values compare as smaller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Shows {
-    /// With the next look.
-    AtOnce,
-    /// Not before this instant of the simulator's clock.
-    From(DateTime<Utc>),
+pub(crate) enum VisibleFrom {
+    /// The next request sees the change.
+    Now,
+    /// The change is visible from this time of the simulator's clock.
+    Time(DateTime<Utc>),
 }
 
 impl Moment {
-    /// A change that shows at once.
-    pub fn at(now: Stamp) -> Self {
-        Self { now, shows: Shows::AtOnce, silent: false }
+    /// A change that is visible immediately.
+    pub fn at(now: Timestamp) -> Self {
+        Self { now, visible_from: VisibleFrom::Now, keeps_updated_at: false }
     }
 
-    /// The same change, showing later.
-    pub fn showing(self, shows: Shows) -> Self {
-        Self { shows, ..self }
+    pub fn visible_from(self, visible_from: VisibleFrom) -> Self {
+        Self { visible_from, ..self }
     }
 
-    /// The same change without a new `updated_at`: some changes in Harvest have none.
-    pub fn silently(self) -> Self {
-        Self { silent: true, ..self }
+    /// The same change without a new `updated_at`. Harvest has such changes, for example of rates.
+    pub fn keeping_updated_at(self) -> Self {
+        Self { keeps_updated_at: true, ..self }
     }
 
-    /// Silently, unless the switch is on.
-    pub fn silently_unless(self, switch: bool) -> Self {
-        if switch { self } else { self.silently() }
+    pub fn keeping_updated_at_unless(self, option: bool) -> Self {
+        if option { self } else { self.keeping_updated_at() }
     }
 
-    /// Moves a record's `updated_at`, as far as this change does.
-    pub fn touch(self, updated_at: &mut Stamp) {
-        if self.silent {
+    /// Sets `updated_at` to the time of this change, unless the change keeps it.
+    pub fn touch(self, updated_at: &mut Timestamp) {
+        if self.keeps_updated_at {
             return;
         }
-        *updated_at = match self.shows {
-            Shows::AtOnce => self.now,
-            // The clock may have been turned back: what comes to light late never takes a stamp back with it.
-            Shows::From(_) => self.now.max(*updated_at),
+        *updated_at = match self.visible_from {
+            VisibleFrom::Now => self.now,
+            // A test may have set the clock back. A delayed change must not decrease `updated_at`.
+            VisibleFrom::Time(_) => self.now.max(*updated_at),
         };
     }
 }

@@ -1,35 +1,35 @@
-//! What an hour of a person's costs the client, and what it costs the company: since when, until when.
+//! Billable rates and cost rates of users, with their start and end dates.
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 
+use super::changes::known;
 use super::company::Company;
-use super::moment::{Moment, Shows};
+use super::moment::{Moment, VisibleFrom};
 use super::records::{RateId, UserId};
 use super::table::{Keyed, Table};
-use super::verbs::known;
-use crate::clock::Stamp;
+use crate::clock::Timestamp;
 
-/// Which of the two histories a rate belongs to.
+/// The kind of a rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RateKind {
-    /// What is billed; the one in force is the person's `default_hourly_rate`.
+    /// What clients pay for an hour. The current rate is the user's `default_hourly_rate`.
     Billable,
-    /// What is paid; the one in force is the person's `cost_rate`.
+    /// What an hour costs the company. The current rate is the user's `cost_rate`.
     Cost,
 }
 
-/// A rate. It ends where the next one begins.
+/// A rate. It ends on the day before the next one begins.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Rate {
     pub id: RateId,
     pub amount: f64,
-    /// Nothing when it holds since ever.
+    /// `None` if the rate has no first day.
     pub start_date: Option<NaiveDate>,
-    pub created_at: Stamp,
-    pub updated_at: Stamp,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
 }
 
-/// One person's rates of one kind, oldest first.
+/// The rates of one user and one kind, oldest first.
 #[derive(Clone)]
 pub(crate) struct History {
     user: UserId,
@@ -43,23 +43,23 @@ impl Keyed for History {
 }
 
 impl History {
-    /// Each rate and the last day it holds.
+    /// Each rate with its last day.
     pub fn rates(&self) -> impl Iterator<Item = (&Rate, Option<NaiveDate>)> {
         let next_starts = self.rates.iter().skip(1).map(|next| next.start_date).chain([None]);
         let ends = next_starts.map(|next| next.and_then(|day| day.checked_sub_days(Days::new(1))));
         self.rates.iter().zip(ends)
     }
 
-    /// Replaces what began on that day or later, which without a start is everything.
+    /// Replaces the rates that begin on the same day or later. A rate without a start date replaces all rates.
     fn add(&mut self, rate: Rate, moment: Moment) {
-        self.rates.retain(|held| held.start_date < rate.start_date);
+        self.rates.retain(|earlier| earlier.start_date < rate.start_date);
         if let Some(ended) = self.rates.last_mut() {
             moment.touch(&mut ended.updated_at);
         }
         self.rates.push(rate);
     }
 
-    /// Says whether there was such a rate. The one before it now ends later.
+    /// Returns false if the rate does not exist. The previous rate now ends later.
     fn remove(&mut self, id: RateId, moment: Moment) -> bool {
         let Some(index) = self.rates.iter().position(|rate| rate.id == id) else { return false };
         self.rates.remove(index);
@@ -75,7 +75,7 @@ impl History {
     }
 }
 
-/// Everybody's rates of one kind. Ids are unique among them, and never used twice.
+/// The rates of all users of one kind. Ids are unique within the kind and are never reused.
 pub(super) struct Rates {
     histories: Table<History>,
     next_id: i64,
@@ -90,23 +90,28 @@ impl Rates {
         self.histories.remove(user.0);
     }
 
-    pub fn surface(&mut self, now: DateTime<Utc>) {
-        self.histories.surface(now);
+    pub fn apply_pending(&mut self, now: DateTime<Utc>) {
+        self.histories.apply_pending(now);
     }
 
-    fn edit<T>(&mut self, user: UserId, shows: Shows, edit: impl FnOnce(&mut History) -> T) -> Option<T> {
+    fn edit<T>(
+        &mut self,
+        user: UserId,
+        visible_from: VisibleFrom,
+        edit: impl FnOnce(&mut History) -> T,
+    ) -> Option<T> {
         if self.histories.newest(user.0).is_none() {
-            // No rates is where everybody starts, so even a first one can show later.
-            self.histories.put(History { user, rates: Vec::new() }, Shows::AtOnce);
+            // Every user starts without rates, so that the first rate can be a pending version too.
+            self.histories.put(History { user, rates: Vec::new() }, VisibleFrom::Now);
         }
         let mut result = None;
-        self.histories.edit(user.0, shows, |history| result = Some(edit(history)));
+        self.histories.edit(user.0, visible_from, |history| result = Some(edit(history)));
         result
     }
 }
 
 impl Company {
-    /// A person's rates of this kind, as they show.
+    /// The visible rates of a user.
     pub(crate) fn rates(&self, kind: RateKind, user: UserId) -> Option<&History> {
         match kind {
             RateKind::Billable => self.billable_rates.histories.get(user.0),
@@ -114,7 +119,7 @@ impl Company {
         }
     }
 
-    /// A new rate, as if entered by hand; `person` is how the person's own record takes it.
+    /// Adds a rate. `user_moment` applies to the user record, which shows the current rate.
     pub(crate) fn add_rate(
         &mut self,
         kind: RateKind,
@@ -122,19 +127,19 @@ impl Company {
         amount: f64,
         start_date: Option<NaiveDate>,
         moment: Moment,
-        person: Moment,
+        user_moment: Moment,
     ) -> RateId {
-        known(self.users.newest(user.0), "person", user);
+        known(self.users.newest(user.0), "user", user);
         let rates = self.rates_mut(kind);
         let id = RateId(rates.next_id);
         rates.next_id += 1;
         let rate = Rate { id, amount, start_date, created_at: moment.now, updated_at: moment.now };
-        rates.edit(user, moment.shows, |history| history.add(rate, moment));
-        self.put_in_force(kind, user, person);
+        rates.edit(user, moment.visible_from, |history| history.add(rate, moment));
+        self.put_in_force(kind, user, user_moment);
         id
     }
 
-    /// Another amount for a rate, and no other trace of it.
+    /// Changes the amount of a rate. The rate's `updated_at` does not change.
     pub(crate) fn change_rate(
         &mut self,
         kind: RateKind,
@@ -142,34 +147,34 @@ impl Company {
         id: RateId,
         amount: f64,
         moment: Moment,
-        person: Moment,
+        user_moment: Moment,
     ) {
-        known(self.users.newest(user.0), "person", user);
-        let changed = self.rates_mut(kind).edit(user, moment.shows, |history| {
+        known(self.users.newest(user.0), "user", user);
+        let changed = self.rates_mut(kind).edit(user, moment.visible_from, |history| {
             let rate = history.rates.iter_mut().find(|rate| rate.id == id)?;
             rate.amount = amount;
             Some(())
         });
         known(changed.flatten(), "rate", id);
-        self.put_in_force(kind, user, person);
+        self.put_in_force(kind, user, user_moment);
     }
 
-    /// Takes a rate out of the history, without a trace.
     pub(crate) fn remove_rate(
         &mut self,
         kind: RateKind,
         user: UserId,
         id: RateId,
         moment: Moment,
-        person: Moment,
+        user_moment: Moment,
     ) {
-        known(self.users.newest(user.0), "person", user);
-        let removed = self.rates_mut(kind).edit(user, moment.shows, |history| history.remove(id, moment));
+        known(self.users.newest(user.0), "user", user);
+        let removed =
+            self.rates_mut(kind).edit(user, moment.visible_from, |history| history.remove(id, moment));
         known(removed.filter(|&removed| removed), "rate", id);
-        self.put_in_force(kind, user, person);
+        self.put_in_force(kind, user, user_moment);
     }
 
-    /// The rate in force is the one that the person's own record shows.
+    /// Copies the current rate to the user record.
     fn put_in_force(&mut self, kind: RateKind, user: UserId, moment: Moment) {
         let today = moment.now.datetime().date_naive();
         let amount =

@@ -1,4 +1,4 @@
-//! The records as Harvest stores them; what of them is shown to whom is decided where they are rendered.
+//! The records as Harvest stores them. `http::view` decides which fields a token's owner sees.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::table::{Keyed, Row};
-use crate::clock::Stamp;
+use crate::clock::Timestamp;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -29,7 +29,7 @@ macro_rules! id {
 }
 
 id!(
-    /// A person's id in this account.
+    /// A user's id in this account.
     UserId
 );
 id!(
@@ -37,11 +37,11 @@ id!(
     ProjectId
 );
 id!(
-    /// The id of one person's place on one project.
+    /// A user assignment's id.
     AssignmentId
 );
 id!(
-    /// The id of a rate among those of its kind, billable or cost.
+    /// A rate's id, unique within its kind (billable or cost).
     RateId
 );
 id!(
@@ -49,7 +49,7 @@ id!(
     RoleId
 );
 
-/// A person.
+/// A user.
 #[derive(Clone, PartialEq)]
 pub struct User {
     pub(crate) id: UserId,
@@ -57,111 +57,111 @@ pub struct User {
     pub first_name: String,
     /// Family name.
     pub last_name: String,
-    /// Address; not proved unique by any document.
+    /// E-mail address. The documents do not say that it is unique.
     pub email: String,
     /// Usually empty.
     pub telephone: String,
-    /// A Rails name (`Kyiv`), not one of the IANA data base.
+    /// A Rails time zone name (`Kyiv`), not an IANA name.
     pub timezone: String,
-    /// Seconds a week.
+    /// Seconds per week.
     pub weekly_capacity: i64,
-    /// New projects assign this person by themselves.
+    /// Harvest assigns this user to each new project.
     pub has_access_to_all_future_projects: bool,
-    /// Not an employee.
+    /// True for a contractor, false for an employee.
     pub is_contractor: bool,
     /// False once archived.
     pub is_active: bool,
-    /// `google`, `outlook` or nothing.
+    /// `google`, `outlook` or none.
     pub calendar_integration_source: Option<String>,
     /// The default billable rate.
     pub default_hourly_rate: Option<f64>,
-    /// What an hour costs the company.
+    /// The cost of an hour for the company.
     pub cost_rate: Option<f64>,
     /// Names of job roles, an open set.
     pub roles: Vec<String>,
-    /// What this person may do, an open set; `permissions_claims` follow from it.
+    /// Access roles, an open set. They determine `permissions_claims`.
     pub access_roles: Vec<String>,
-    /// Picture, may be empty.
+    /// Address of the picture; may be empty.
     pub avatar_url: String,
-    /// Fields nobody has documented yet, sent after all others.
+    /// Undocumented fields, sent after all others.
     pub extra: Map<String, Value>,
-    /// When the record was made.
-    pub created_at: Stamp,
-    /// When it last changed, as far as Harvest admits.
-    pub updated_at: Stamp,
+    /// When the record was created.
+    pub created_at: Timestamp,
+    /// When the record last changed; some changes keep this value.
+    pub updated_at: Timestamp,
 }
 
 impl User {
-    /// This person's id.
+    /// The user's id.
     pub fn id(&self) -> UserId {
         self.id
     }
 
-    /// The copy of the name that assignments carry.
+    /// The full name, as assignments show it.
     pub fn name(&self) -> String {
         format!("{} {}", self.first_name, self.last_name)
     }
 
     pub(crate) fn has_access(&self, role: &str) -> bool {
-        self.access_roles.iter().any(|held| held == role)
+        self.access_roles.iter().any(|access_role| access_role == role)
     }
 }
 
-/// A project, as far as assignments need one.
+/// A project, with the fields that assignments need.
 #[derive(Clone)]
 pub struct Project {
     pub(crate) id: ProjectId,
-    /// Its name.
+    /// The project's name.
     pub name: String,
-    /// Its code: text, empty text or nothing.
+    /// The project's code: text, empty text or none.
     pub code: Option<String>,
     /// False once archived.
     pub is_active: bool,
-    /// Whether its hours are billed.
+    /// Whether the project's hours are billed.
     pub is_billable: bool,
-    /// The client's id …
+    /// The client's id.
     pub client_id: i64,
-    /// … and name.
+    /// The client's name.
     pub client_name: String,
-    /// When the record was made.
-    pub created_at: Stamp,
-    /// When it last changed.
-    pub updated_at: Stamp,
+    /// When the record was created.
+    pub created_at: Timestamp,
+    /// When the record last changed.
+    pub updated_at: Timestamp,
 }
 
 impl Project {
-    /// This project's id.
+    /// The project's id.
     pub fn id(&self) -> ProjectId {
         self.id
     }
 }
 
-/// A person's place on a project.
+/// A user assignment: a user's membership in a project.
 #[derive(Clone, PartialEq)]
 pub struct Assignment {
     pub(crate) id: AssignmentId,
-    /// Who.
+    /// The assigned user.
     pub user: UserId,
-    /// On what.
+    /// The project.
     pub project: ProjectId,
-    /// Leads the project.
+    /// Whether the user manages the project.
     pub is_project_manager: bool,
     /// False once archived.
     pub is_active: bool,
-    /// With this, `hourly_rate` shows the person's default rate.
+    /// If true, Harvest sends the user's default rate as `hourly_rate`.
     pub use_default_rates: bool,
-    /// Hours or money, as the project counts.
+    /// Hours or money, as the project defines it.
     pub budget: Option<f64>,
-    /// The rate on this project, where it is not the default one.
+    /// The rate for this project, used if `use_default_rates` is false.
     pub hourly_rate: Option<f64>,
-    /// When the record was made.
-    pub created_at: Stamp,
-    /// When it last changed.
-    pub updated_at: Stamp,
+    /// When the record was created.
+    pub created_at: Timestamp,
+    /// When the record last changed.
+    pub updated_at: Timestamp,
 }
 
 impl Assignment {
-    /// This assignment's id.
+    /// The assignment's id.
     pub fn id(&self) -> AssignmentId {
         self.id
     }
@@ -179,7 +179,7 @@ macro_rules! row {
             fn is_active(&self) -> bool {
                 self.is_active
             }
-            fn updated_at(&self) -> Stamp {
+            fn updated_at(&self) -> Timestamp {
                 self.updated_at
             }
         }

@@ -1,18 +1,18 @@
-//! Job roles: names by which reports are filtered. A person's record has the names, so they say who has which.
+//! Job roles. A user record contains the names of its roles. A role record does not contain its users.
 
 use super::company::Company;
-use super::moment::{Moment, Shows};
+use super::moment::{Moment, VisibleFrom};
 use super::records::{RoleId, UserId};
 use super::table::{Keyed, Table};
-use crate::clock::Stamp;
+use crate::clock::Timestamp;
 
 /// A job role.
 #[derive(Clone)]
 pub(crate) struct Role {
     pub id: RoleId,
     pub name: String,
-    pub created_at: Stamp,
-    pub updated_at: Stamp,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
 }
 
 impl Keyed for Role {
@@ -32,10 +32,10 @@ impl Company {
 
     pub(crate) fn new_role(&mut self, name: &str, moment: Moment) -> RoleId {
         let (name, created_at, updated_at) = (name.to_owned(), moment.now, moment.now);
-        RoleId(self.roles.add(Shows::AtOnce, |key| Role { id: RoleId(key), name, created_at, updated_at }))
+        RoleId(self.roles.add(VisibleFrom::Now, |key| Role { id: RoleId(key), name, created_at, updated_at }))
     }
 
-    /// A name that no role has makes a role.
+    /// Creates a role for each name that no role has yet.
     pub(super) fn adopt_roles(&mut self, names: &[String], moment: Moment) {
         for name in names {
             if !self.roles.rows().iter().any(|role| role.name == *name) {
@@ -44,25 +44,25 @@ impl Company {
         }
     }
 
-    /// Another name, also in the records of those who have the role.
-    pub(crate) fn rename_role(&mut self, id: RoleId, name: &str, moment: Moment, person: Moment) {
+    /// Renames a role, also in the records of its users.
+    pub(crate) fn rename_role(&mut self, id: RoleId, name: &str, moment: Moment, user_moment: Moment) {
         let Some(old) = self.role(id).map(|role| role.name.clone()).filter(|old| old != name) else { return };
-        self.roles.edit(id.0, Shows::AtOnce, |role| {
+        self.roles.edit(id.0, VisibleFrom::Now, |role| {
             name.clone_into(&mut role.name);
             moment.touch(&mut role.updated_at);
         });
-        self.edit_members(&old, person, |roles| {
+        self.edit_members(&old, user_moment, |roles| {
             for role in roles.iter_mut().filter(|role| **role == old) {
                 name.clone_into(role);
             }
         });
     }
 
-    /// Exactly these people have the role. The role's own `updated_at` stays, as was recorded.
-    pub(crate) fn set_members(&mut self, id: RoleId, people: &[UserId], person: Moment) {
+    /// Gives the role to exactly these users. The role's `updated_at` does not change (recorded).
+    pub(crate) fn set_members(&mut self, id: RoleId, members: &[UserId], user_moment: Moment) {
         let Some(name) = self.role(id).map(|role| role.name.clone()) else { return };
-        for key in self.users.keys(|user| user.roles.contains(&name) != people.contains(&user.id)) {
-            self.edit_user(UserId(key), person, |user| {
+        for key in self.users.keys(|user| user.roles.contains(&name) != members.contains(&user.id)) {
+            self.edit_user(UserId(key), user_moment, |user| {
                 let had = user.roles.len();
                 user.roles.retain(|role| *role != name);
                 if user.roles.len() == had {
@@ -72,16 +72,16 @@ impl Company {
         }
     }
 
-    /// Takes the role from everybody who has it.
-    pub(crate) fn delete_role(&mut self, id: RoleId, person: Moment) {
+    /// Deletes a role and removes its name from all user records.
+    pub(crate) fn delete_role(&mut self, id: RoleId, user_moment: Moment) {
         let Some(name) = self.role(id).map(|role| role.name.clone()) else { return };
-        self.edit_members(&name, person, |roles| roles.retain(|role| *role != name));
+        self.edit_members(&name, user_moment, |roles| roles.retain(|role| *role != name));
         self.roles.remove(id.0);
     }
 
-    fn edit_members(&mut self, name: &str, person: Moment, edit: impl Fn(&mut Vec<String>)) {
+    fn edit_members(&mut self, name: &str, user_moment: Moment, edit: impl Fn(&mut Vec<String>)) {
         for key in self.users.keys(|user| user.roles.iter().any(|role| role == name)) {
-            self.edit_user(UserId(key), person, |user| edit(&mut user.roles));
+            self.edit_user(UserId(key), user_moment, |user| edit(&mut user.roles));
         }
     }
 }

@@ -1,41 +1,41 @@
-//! A plausible company of any size out of a number.
+//! Generates a plausible company of any size from a seed.
 
 use rand::rngs::StdRng;
 use rand::seq::index;
 use rand::{RngExt, SeedableRng};
 
+use super::changes::address;
 use super::company::{BEGINNING, Company};
-use super::moment::{Moment, Shows};
+use super::moment::{Moment, VisibleFrom};
 use super::records::{Assignment, AssignmentId, ProjectId, User, UserId};
-use super::verbs::address;
-use crate::clock::Stamp;
+use crate::clock::Timestamp;
 
 const YEAR: i64 = 365 * 24 * 3600;
-/// People came in the first six years, projects and their teams in the seventh, the rest happened since.
+/// Users are created in the first six years, projects and assignments in the seventh. Updates come later.
 const HIRING: i64 = 6 * YEAR;
 const UNTIL: i64 = 7 * YEAR;
 
 impl Company {
-    /// A company of `users` people (one at least: the administrator who owns the token) with
-    /// `assignments` places on projects. The same numbers always make the same company.
+    /// Generates a company with `users` users and `assignments` assignments. There is at least one user: the
+    /// administrator who owns the token. The same arguments always generate the same company.
     ///
-    /// No person is twice on a project, so there are at most `users` assignments a project and as many
-    /// projects as that takes.
+    /// A user has at most one assignment per project. The number of projects is therefore at least `assignments`
+    /// divided by `users`.
     pub fn seeded(seed: u64, users: usize, assignments: usize) -> Self {
-        Self::new().grown(seed, users, assignments)
+        Self::new().with_seed_data(seed, users, assignments)
     }
 
-    /// As [`seeded`](Self::seeded), but every record has another id than there: only the token's owner has the same.
-    /// What [`Sim::replace_company`](crate::Sim::replace_company) is for.
-    pub fn seeded_elsewhere(seed: u64, users: usize, assignments: usize) -> Self {
+    /// Like [`seeded`](Self::seeded), but with other ids; only the token's owner keeps the id. Use it with
+    /// [`Sim::replace_company`](crate::Sim::replace_company).
+    pub fn seeded_with_other_ids(seed: u64, users: usize, assignments: usize) -> Self {
         let mut company = Self::new();
         company.users.skip(1_000_000);
         company.projects.skip(1_000_000);
         company.assignments.skip(1_000_000);
-        company.grown(seed, users, assignments)
+        company.with_seed_data(seed, users, assignments)
     }
 
-    fn grown(mut self, seed: u64, users: usize, assignments: usize) -> Self {
+    fn with_seed_data(mut self, seed: u64, users: usize, assignments: usize) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         for nth in 1..users {
             self.seed_user(&mut rng, nth, users);
@@ -47,9 +47,9 @@ impl Company {
 
     fn seed_user(&mut self, rng: &mut StdRng, nth: usize, of: usize) {
         let (first, last) = (pick(rng, &FIRST_NAMES), pick(rng, &LAST_NAMES));
-        let created = share(nth, of, HIRING);
-        let id = self.hire(first, last, Moment::at(created));
-        self.edit_user(id, Moment::at(created).silently(), |user| {
+        let created = nth_step(nth, of, HIRING);
+        let id = self.create_user(first, last, Moment::at(created));
+        self.edit_user(id, Moment::at(created).keeping_updated_at(), |user| {
             user.email = address(first, &format!("{last}.{id}"));
             pick(rng, &TIME_ZONES).clone_into(&mut user.timezone);
             user.weekly_capacity = CAPACITIES[rng.random_range(0..CAPACITIES.len())];
@@ -64,7 +64,7 @@ impl Company {
             user.is_contractor = rng.random_ratio(1, 8);
             user.is_active = !rng.random_ratio(1, 16);
             user.calendar_integration_source = rng.random_ratio(1, 5).then(|| "google".to_owned());
-            // Half cents and odd digits happen: money is not a binary fraction.
+            // Amounts with odd cents have no exact binary representation.
             user.default_hourly_rate =
                 rng.random_ratio(3, 4).then(|| f64::from(rng.random_range(3_000..20_000_u32)) / 100.0);
             user.cost_rate = rng.random_ratio(2, 3).then(|| f64::from(rng.random_range(20..90_u32)));
@@ -76,38 +76,44 @@ impl Company {
         let managers: Vec<UserId> =
             self.users.rows().iter().filter(|user| user.has_access("manager")).map(User::id).collect();
         for manager in managers {
-            let people = self.users.rows();
-            let team = index::sample(rng, people.len(), people.len().min(5));
-            let team: Vec<UserId> = team.into_iter().map(|at| people[at].id).collect();
+            let users = self.users.rows();
+            let team = index::sample(rng, users.len(), users.len().min(5));
+            let team: Vec<UserId> = team.into_iter().map(|at| users[at].id).collect();
             self.set_teammates(manager, team, Moment::at(BEGINNING));
         }
     }
 
     fn seed_projects(&mut self, rng: &mut StdRng, assignments: usize) {
-        let people = self.users.rows().len();
-        let projects = (assignments / 25).clamp(3, 5_000).max(assignments.div_ceil(people));
+        let users = self.users.rows().len();
+        let projects = (assignments / 25).clamp(3, 5_000).max(assignments.div_ceil(users));
         let mut assigned = 0;
         for nth in 0..projects {
-            // What is left, spread evenly over the projects left; so the last one ends at the number.
-            let team = (assignments - assigned).div_ceil(projects - nth).min(people);
-            let name = format!("{} {}", pick(rng, &ADJECTIVES), pick(rng, &UNDERTAKINGS));
+            // Distributes the remaining assignments evenly over the remaining projects, so that the sum is exact.
+            let team = (assignments - assigned).div_ceil(projects - nth).min(users);
+            let name = format!("{} {}", pick(rng, &ADJECTIVES), pick(rng, &PROJECT_KINDS));
             let code = match nth % 4 {
                 0 => None,
                 1 => Some(String::new()),
                 _ => Some(format!("P-{nth:04}")),
             };
-            let founded = Moment::at(share(nth, projects, YEAR).plus(HIRING));
+            let founded = Moment::at(nth_step(nth, projects, YEAR).plus(HIRING));
             let project = self.new_project(&name, code.as_deref(), founded);
-            for person in index::sample(rng, people, team) {
-                let created = share(assigned, assignments, YEAR).plus(HIRING);
-                self.seed_assignment(rng, person, project, created);
+            for user_index in index::sample(rng, users, team) {
+                let created = nth_step(assigned, assignments, YEAR).plus(HIRING);
+                self.seed_assignment(rng, user_index, project, created);
                 assigned += 1;
             }
         }
     }
 
-    fn seed_assignment(&mut self, rng: &mut StdRng, person: usize, project: ProjectId, created: Stamp) {
-        let user = &self.users.rows()[person];
+    fn seed_assignment(
+        &mut self,
+        rng: &mut StdRng,
+        user_index: usize,
+        project: ProjectId,
+        created: Timestamp,
+    ) {
+        let user = &self.users.rows()[user_index];
         let own_rate = rng.random_ratio(1, 6);
         let row = Assignment {
             id: AssignmentId(0),
@@ -121,19 +127,19 @@ impl Company {
             created_at: created,
             updated_at: later(rng, created),
         };
-        self.assignments.add(Shows::AtOnce, |key| Assignment { id: AssignmentId(key), ..row });
+        self.assignments.add(VisibleFrom::Now, |key| Assignment { id: AssignmentId(key), ..row });
     }
 }
 
-/// The `nth` of so many even steps through `span` seconds.
-fn share(nth: usize, of: usize, span: i64) -> Stamp {
+/// The start of step `nth` when `span` seconds are divided into `of` equal steps.
+fn nth_step(nth: usize, of: usize, span: i64) -> Timestamp {
     let (nth, of) = (i64::try_from(nth).unwrap_or(0), i64::try_from(of).unwrap_or(i64::MAX).max(1));
     BEGINNING.plus(span / of * nth)
 }
 
-fn later(rng: &mut StdRng, created: Stamp) -> Stamp {
+fn later(rng: &mut StdRng, created: Timestamp) -> Timestamp {
     let end = BEGINNING.plus(UNTIL).unix().max(created.unix());
-    Stamp::from_unix(rng.random_range(created.unix()..=end))
+    Timestamp::from_unix(rng.random_range(created.unix()..=end))
 }
 
 fn pick(rng: &mut StdRng, from: &[&'static str]) -> &'static str {
@@ -209,7 +215,7 @@ const ROLES: [&str; 8] =
     ["Design & UX", "Front-end", "Back-end", "Senior", "Advisor", "Project Lead", "Research", "Operations"];
 const ADJECTIVES: [&str; 10] =
     ["Quiet", "Northern", "Second", "Golden", "Inner", "Open", "Paper", "Winter", "Blue", "Grand"];
-const UNDERTAKINGS: [&str; 10] = [
+const PROJECT_KINDS: [&str; 10] = [
     "Bridge",
     "Castle Building",
     "Road Building",
@@ -228,33 +234,37 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn a_seed_makes_exactly_the_company_that_was_ordered() {
+    fn seeded_company_has_the_requested_size() {
         for (users, assignments) in [(1, 0), (1, 2), (2, 7), (500, 5_000), (300, 4_321)] {
             let company = Company::seeded(1, users, assignments);
             assert_eq!(company.users.rows().len(), users);
             assert_eq!(company.assignments.rows().len(), assignments);
-            let pairs: HashSet<_> =
-                company.assignments.rows().iter().map(|held| (held.user, held.project)).collect();
-            assert_eq!(pairs.len(), assignments, "nobody is twice on a project");
+            let pairs: HashSet<_> = company
+                .assignments
+                .rows()
+                .iter()
+                .map(|assignment| (assignment.user, assignment.project))
+                .collect();
+            assert_eq!(pairs.len(), assignments, "one assignment per user and project");
         }
     }
 
     #[test]
-    fn the_same_seed_makes_the_same_company() {
-        let prints = |seed| -> Vec<_> {
+    fn same_seed_generates_the_same_company() {
+        let fingerprint = |seed| -> Vec<_> {
             let company = Company::seeded(seed, 50, 200);
             let users = company.users.rows().iter().map(|user| (user.name(), user.updated_at));
-            users.zip(company.assignments.rows().iter().map(|held| held.user).skip(9)).collect()
+            users.zip(company.assignments.rows().iter().map(|assignment| assignment.user).skip(9)).collect()
         };
-        assert_eq!(prints(7), prints(7));
-        assert_ne!(prints(7), prints(8));
+        assert_eq!(fingerprint(7), fingerprint(7));
+        assert_ne!(fingerprint(7), fingerprint(8));
     }
 
     #[test]
     fn records_are_created_in_the_order_of_their_ids() {
         let company = Company::seeded(3, 100, 1_000);
         assert!(company.users.rows().is_sorted_by_key(|user| user.created_at));
-        assert!(company.assignments.rows().is_sorted_by_key(|held| held.created_at));
+        assert!(company.assignments.rows().is_sorted_by_key(|assignment| assignment.created_at));
         assert!(company.users.rows().iter().all(|user| user.created_at <= user.updated_at));
     }
 }

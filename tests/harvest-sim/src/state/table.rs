@@ -1,139 +1,141 @@
-//! Rows in the order of their ids, close together: a million of them are read in milliseconds. And, apart
-//! from them, what was written but does not show yet.
+//! A table of records: the visible rows in id order, and the pending versions that are not visible yet.
+//!
+//! The rows are in one vector, so a list of a million records is read in milliseconds.
 
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use super::moment::Shows;
-use crate::clock::Stamp;
+use super::moment::VisibleFrom;
+use crate::clock::Timestamp;
 
-/// What rows are found and ordered by.
+/// The key by which a table finds and orders its rows.
 pub(crate) trait Keyed {
     fn key(&self) -> i64;
 
-    /// The id of the record, where the order is another one.
+    /// The record's id. Override it if the rows have another order.
     fn id(&self) -> i64 {
         self.key()
     }
 }
 
-/// What lists are filtered by.
+/// The fields by which lists filter.
 pub(crate) trait Row: Keyed {
     fn is_active(&self) -> bool;
-    fn updated_at(&self) -> Stamp;
+    fn updated_at(&self) -> Timestamp;
 }
 
-/// A table. Ids grow with time and are never used twice, so "newest first" is the table backwards.
+/// Ids increase and are never reused, so the reverse of the table is "newest first".
 ///
-/// Each write makes a whole new version of its row out of the newest one, shown or not. So a version that
-/// shows holds everything written before it, and an older one that would show after it never does.
+/// Each write copies the newest version of its row, visible or pending. A version therefore contains all
+/// earlier writes. When it becomes visible, it discards the older versions of the row that are still pending.
 pub(crate) struct Table<R> {
     rows: Vec<R>,
-    /// In the order of writing; of one row, also in the order of showing.
-    waiting: Vec<Waiting<R>>,
+    /// In the order of writing. The versions of one row are also in the order in which they become visible.
+    pending: Vec<Pending<R>>,
     next_key: i64,
 }
 
-struct Waiting<R> {
-    from: DateTime<Utc>,
+struct Pending<R> {
+    due: DateTime<Utc>,
     version: R,
 }
 
 impl<R: Keyed + Clone> Table<R> {
     pub fn starting_at(first_key: i64) -> Self {
-        Self { rows: Vec::new(), waiting: Vec::new(), next_key: first_key }
+        Self { rows: Vec::new(), pending: Vec::new(), next_key: first_key }
     }
 
-    /// The next row gets an id that is so much higher.
+    /// Leaves out this many ids.
     pub fn skip(&mut self, keys: i64) {
         self.next_key += keys;
     }
 
-    /// Adds the row that `make` makes of the next id.
-    pub fn add(&mut self, shows: Shows, make: impl FnOnce(i64) -> R) -> i64 {
+    /// Adds the row that `make` builds for the next id.
+    pub fn add(&mut self, visible_from: VisibleFrom, make: impl FnOnce(i64) -> R) -> i64 {
         let key = self.next_key;
         self.next_key += 1;
-        self.put(make(key), shows);
+        self.put(make(key), visible_from);
         key
     }
 
-    /// The row as it shows.
+    /// The visible version of the row.
     pub fn get(&self, key: i64) -> Option<&R> {
-        self.place(key).ok().map(|index| &self.rows[index])
+        self.index_of(key).ok().map(|index| &self.rows[index])
     }
 
-    /// The row as it was last written, whether that shows or not.
+    /// The last written version of the row, visible or pending.
     pub fn newest(&self, key: i64) -> Option<&R> {
-        let waiting = self.waiting.iter().rev().map(|waiting| &waiting.version);
-        waiting.into_iter().find(|version| version.key() == key).or_else(|| self.get(key))
+        let pending = self.pending.iter().rev().map(|pending| &pending.version);
+        pending.into_iter().find(|version| version.key() == key).or_else(|| self.get(key))
     }
 
-    /// The ids of the rows of which any version, shown or not, is `wanted`.
+    /// The ids of the rows that have a version, visible or pending, for which `wanted` is true.
     pub fn keys(&self, wanted: impl Fn(&R) -> bool) -> BTreeSet<i64> {
-        let waiting = self.waiting.iter().map(|waiting| &waiting.version);
-        self.rows.iter().chain(waiting).filter(|row| wanted(row)).map(Keyed::key).collect()
+        let pending = self.pending.iter().map(|pending| &pending.version);
+        self.rows.iter().chain(pending).filter(|row| wanted(row)).map(Keyed::key).collect()
     }
 
-    /// Writes a new version; says whether there was such a row.
-    pub fn edit(&mut self, key: i64, shows: Shows, edit: impl FnOnce(&mut R)) -> bool {
+    /// Writes a new version. Returns false if the row does not exist.
+    pub fn edit(&mut self, key: i64, visible_from: VisibleFrom, edit: impl FnOnce(&mut R)) -> bool {
         let Some(mut version) = self.newest(key).cloned() else { return false };
         edit(&mut version);
-        self.put(version, shows);
+        self.put(version, visible_from);
         true
     }
 
-    /// Removes a row that shows or is about to.
+    /// Removes a row and its pending versions.
     pub fn remove(&mut self, key: i64) {
-        self.waiting.retain(|waiting| waiting.version.key() != key);
-        if let Ok(index) = self.place(key) {
+        self.pending.retain(|pending| pending.version.key() != key);
+        if let Ok(index) = self.index_of(key) {
             self.rows.remove(index);
         }
     }
 
-    /// Removes all rows but those to `keep`, and those that are about to show likewise.
+    /// Removes the visible rows and the pending versions for which `keep` is false.
     pub fn retain(&mut self, keep: impl Fn(&R) -> bool) {
         self.rows.retain(&keep);
-        self.waiting.retain(|waiting| keep(&waiting.version));
+        self.pending.retain(|pending| keep(&pending.version));
     }
 
-    /// All rows that show, oldest first.
+    /// The visible rows, oldest first.
     pub fn rows(&self) -> &[R] {
         &self.rows
     }
 
-    /// Shows what was to show by `now`.
-    pub fn surface(&mut self, now: DateTime<Utc>) {
-        let due: Vec<_> = self.waiting.extract_if(.., |waiting| waiting.from <= now).collect();
-        for Waiting { version, .. } in due {
-            self.show(version);
+    /// Makes the versions visible that are due at `now`.
+    pub fn apply_pending(&mut self, now: DateTime<Utc>) {
+        let due: Vec<_> = self.pending.extract_if(.., |pending| pending.due <= now).collect();
+        for Pending { version, .. } in due {
+            self.make_visible(version);
         }
     }
 
-    /// Writes a whole version, of a row that is there or of a new one.
-    pub fn put(&mut self, version: R, shows: Shows) {
+    /// Writes a version of a new or an existing row.
+    pub fn put(&mut self, version: R, visible_from: VisibleFrom) {
         let key = version.key();
-        let versions = || self.waiting.iter().filter(|waiting| waiting.version.key() == key);
-        let shows = match versions().next() {
-            // A row that does not show yet does not show earlier for being written again.
-            Some(first) if self.place(key).is_err() => shows.max(Shows::From(first.from)),
-            _ => shows,
+        let versions = || self.pending.iter().filter(|pending| pending.version.key() == key);
+        let visible_from = match versions().next() {
+            // A write to a new row does not make the row visible before its creation is due.
+            Some(first) if self.index_of(key).is_err() => visible_from.max(VisibleFrom::Time(first.due)),
+            _ => visible_from,
         };
-        self.waiting.retain(|waiting| waiting.version.key() != key || Shows::From(waiting.from) < shows);
-        match shows {
-            Shows::AtOnce => self.show(version),
-            Shows::From(from) => self.waiting.push(Waiting { from, version }),
+        self.pending
+            .retain(|pending| pending.version.key() != key || VisibleFrom::Time(pending.due) < visible_from);
+        match visible_from {
+            VisibleFrom::Now => self.make_visible(version),
+            VisibleFrom::Time(due) => self.pending.push(Pending { due, version }),
         }
     }
 
-    fn show(&mut self, version: R) {
-        match self.place(version.key()) {
+    fn make_visible(&mut self, version: R) {
+        match self.index_of(version.key()) {
             Ok(index) => self.rows[index] = version,
             Err(index) => self.rows.insert(index, version),
         }
     }
 
-    fn place(&self, key: i64) -> Result<usize, usize> {
+    fn index_of(&self, key: i64) -> Result<usize, usize> {
         self.rows.binary_search_by_key(&key, Keyed::key)
     }
 }
@@ -142,7 +144,7 @@ impl<R: Keyed + Clone> Table<R> {
 mod tests {
     use super::*;
 
-    /// A key, and everything that was ever written to it.
+    /// A key and all values written to it.
     #[derive(Clone, Debug, PartialEq)]
     struct Note(i64, Vec<u8>);
 
@@ -153,75 +155,75 @@ mod tests {
     }
 
     fn second(seconds: i64) -> DateTime<Utc> {
-        Stamp::from_unix(seconds).datetime()
+        Timestamp::from_unix(seconds).datetime()
     }
 
-    fn from(seconds: i64) -> Shows {
-        Shows::From(second(seconds))
+    fn at(seconds: i64) -> VisibleFrom {
+        VisibleFrom::Time(second(seconds))
     }
 
     fn shown_at(table: &mut Table<Note>, seconds: i64) -> Vec<Note> {
-        table.surface(second(seconds));
+        table.apply_pending(second(seconds));
         table.rows().to_vec()
     }
 
     #[test]
-    fn rows_that_show_late_come_to_their_place() {
+    fn delayed_row_appears_in_key_order() {
         let mut table = Table::starting_at(1);
-        let late = table.add(from(5), |key| Note(key, vec![]));
-        let early = table.add(Shows::AtOnce, |key| Note(key, vec![]));
+        let late = table.add(at(5), |key| Note(key, vec![]));
+        let early = table.add(VisibleFrom::Now, |key| Note(key, vec![]));
         assert_eq!(shown_at(&mut table, 4), [Note(early, vec![])]);
         assert_eq!((table.get(late), table.newest(late)), (None, Some(&Note(late, vec![]))));
         assert_eq!(shown_at(&mut table, 5), [Note(late, vec![]), Note(early, vec![])]);
     }
 
     #[test]
-    fn the_later_version_of_two_wins_as_a_whole_whichever_was_to_show_first() {
+    fn later_of_two_pending_versions_wins() {
         for (first, second, halfway) in [(3, 6, vec![1]), (6, 3, vec![1, 2]), (6, 6, vec![])] {
             let mut table = Table::starting_at(1);
-            let key = table.add(Shows::AtOnce, |key| Note(key, vec![]));
-            table.edit(key, from(first), |note| note.1.push(1));
-            table.edit(key, from(second), |note| note.1.push(2));
+            let key = table.add(VisibleFrom::Now, |key| Note(key, vec![]));
+            table.edit(key, at(first), |note| note.1.push(1));
+            table.edit(key, at(second), |note| note.1.push(2));
             assert_eq!(shown_at(&mut table, 3), [Note(key, halfway)]);
             assert_eq!(shown_at(&mut table, 6), [Note(key, vec![1, 2])]);
-            assert!(table.waiting.is_empty());
+            assert!(table.pending.is_empty());
         }
     }
 
     #[test]
-    fn a_write_that_shows_at_once_shows_what_was_written_before_it() {
+    fn immediate_write_makes_earlier_writes_visible() {
         let mut table = Table::starting_at(1);
-        let key = table.add(Shows::AtOnce, |key| Note(key, vec![]));
-        table.edit(key, from(9), |note| note.1.push(1));
-        table.edit(key, Shows::AtOnce, |note| note.1.push(2));
+        let key = table.add(VisibleFrom::Now, |key| Note(key, vec![]));
+        table.edit(key, at(9), |note| note.1.push(1));
+        table.edit(key, VisibleFrom::Now, |note| note.1.push(2));
         assert_eq!(table.rows(), [Note(key, vec![1, 2])]);
         assert_eq!(shown_at(&mut table, 9), [Note(key, vec![1, 2])]);
     }
 
     #[test]
-    fn a_row_that_does_not_show_yet_waits_for_its_creation_whatever_is_written_to_it() {
+    fn pending_row_stays_invisible_until_its_creation_is_due() {
         let mut table = Table::starting_at(1);
-        let key = table.add(from(5), |key| Note(key, vec![]));
-        table.edit(key, from(2), |note| note.1.push(1));
-        table.edit(key, from(8), |note| note.1.push(2));
+        let key = table.add(at(5), |key| Note(key, vec![]));
+        table.edit(key, at(2), |note| note.1.push(1));
+        table.edit(key, at(8), |note| note.1.push(2));
         assert_eq!(shown_at(&mut table, 4), []);
         assert_eq!(shown_at(&mut table, 5), [Note(key, vec![1])]);
-        table.edit(key, Shows::AtOnce, |note| note.1.push(3));
+        table.edit(key, VisibleFrom::Now, |note| note.1.push(3));
         assert_eq!(table.rows(), [Note(key, vec![1, 2, 3])]);
     }
 
     #[test]
-    fn what_is_removed_does_not_show_again() {
+    fn removed_row_does_not_reappear() {
         let mut table = Table::starting_at(1);
-        let shown = table.add(Shows::AtOnce, |key| Note(key, vec![]));
-        let hidden = table.add(from(5), |key| Note(key, vec![]));
-        let other = table.add(from(5), |key| Note(key, vec![7]));
-        table.edit(shown, from(5), |note| note.1.push(1));
+        let shown = table.add(VisibleFrom::Now, |key| Note(key, vec![]));
+        let hidden = table.add(at(5), |key| Note(key, vec![]));
+        let other = table.add(at(5), |key| Note(key, vec![7]));
+        table.edit(shown, at(5), |note| note.1.push(1));
         table.remove(shown);
         table.remove(hidden);
         table.retain(|note| note.1.is_empty());
         assert_eq!(shown_at(&mut table, 9), []);
         assert_eq!(table.newest(other), None);
-        assert!(!table.edit(shown, Shows::AtOnce, |_| ()));
+        assert!(!table.edit(shown, VisibleFrom::Now, |_| ()));
     }
 }

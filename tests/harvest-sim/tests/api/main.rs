@@ -1,14 +1,13 @@
-//! The simulator over real HTTP, held against the documented and the recorded requests and answers.
+//! Compares the simulator, over real HTTP, with documented and recorded requests and responses.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed setup step fails the test")]
 
 mod access;
 mod checks;
 mod consent;
-mod late;
-mod lies;
+mod faults;
 mod lists;
-mod lost;
+mod lost_responses;
 mod paging;
 mod program;
 mod rates;
@@ -16,8 +15,12 @@ mod records;
 mod roles;
 mod throttle;
 mod tokens;
-mod trouble;
+mod visibility_delay;
+mod write_faults;
+mod write_log;
+mod write_options;
 mod writes;
+mod wrong_responses;
 
 use std::sync::Once;
 
@@ -25,13 +28,13 @@ use harvest_sim::{Company, Options, Sim};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
-/// A simulator and somebody who asks it.
-struct Desk {
+/// A simulator and an HTTP client for it.
+struct TestClient {
     sim: Sim,
     http: Client,
 }
 
-impl Desk {
+impl TestClient {
     async fn open(company: Company, options: Options) -> Self {
         Self::at(Sim::start(company, options).await.unwrap())
     }
@@ -45,7 +48,7 @@ impl Desk {
         Self { sim, http }
     }
 
-    /// The administrator alone, without a rate limit.
+    /// A company with one administrator, without a rate limit.
     async fn quiet() -> Self {
         Self::open(Company::new(), Options { limit: None, ..Options::default() }).await
     }
@@ -54,12 +57,12 @@ impl Desk {
         if path.starts_with("http") { path.to_owned() } else { format!("{}{path}", self.sim.base_url()) }
     }
 
-    /// A request without any header.
+    /// A GET request without headers.
     fn bare(&self, path: &str) -> RequestBuilder {
         self.http.get(self.url(path))
     }
 
-    /// A request as it should be.
+    /// A GET request with all required headers.
     fn ask(&self, path: &str) -> RequestBuilder {
         self.request(Method::GET, path)
     }
@@ -77,17 +80,17 @@ impl Desk {
     }
 
     async fn text(&self, path: &str) -> String {
-        let answer = self.get(path).await;
-        assert_eq!(answer.status(), StatusCode::OK, "{path}");
-        answer.text().await.unwrap()
+        let response = self.get(path).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        response.text().await.unwrap()
     }
 
     async fn json(&self, path: &str) -> Value {
         serde_json::from_str(&self.text(path).await).unwrap()
     }
 
-    /// Every page of a list, by `links.next`.
-    async fn walk(&self, path: &str) -> Vec<Value> {
+    /// Reads all pages of a list by following `links.next`.
+    async fn read_all_pages(&self, path: &str) -> Vec<Value> {
         let (mut pages, mut next) = (Vec::new(), Some(path.to_owned()));
         while let Some(path) = next {
             let page = self.json(&path).await;
@@ -98,7 +101,7 @@ impl Desk {
     }
 }
 
-/// The ids of a list's records, in their order.
+/// The ids of the records, in the order of the list.
 fn ids(pages: &[Value], resource: &str) -> Vec<i64> {
     pages
         .iter()
@@ -107,7 +110,7 @@ fn ids(pages: &[Value], resource: &str) -> Vec<i64> {
         .collect()
 }
 
-/// The keys of the first object in `text` after `start`, in their order, one level deep.
+/// The keys of the first object in `text` after `start`, in their order, without nested keys.
 fn keys(text: &str, start: &str) -> Vec<String> {
     let from = text.find(start).unwrap() + start.len();
     let (mut depth, mut keys, mut rest) = (0, Vec::new(), text[from..].chars().peekable());
@@ -132,6 +135,6 @@ fn keys(text: &str, start: &str) -> Vec<String> {
     keys
 }
 
-fn header<'a>(answer: &'a Response, name: &str) -> &'a str {
-    answer.headers().get(name).unwrap_or_else(|| panic!("{name} is missing")).to_str().unwrap()
+fn header<'a>(response: &'a Response, name: &str) -> &'a str {
+    response.headers().get(name).unwrap_or_else(|| panic!("{name} is missing")).to_str().unwrap()
 }

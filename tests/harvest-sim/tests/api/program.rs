@@ -1,4 +1,4 @@
-//! The program as people start it.
+//! The command-line program.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use super::Desk;
+use super::TestClient;
 
 #[tokio::test]
-async fn it_prints_what_an_oauth2_client_needs() {
+async fn oauth_option_prints_the_client_configuration() {
     let mut program = Command::new(env!("CARGO_BIN_EXE_harvest-sim"))
         .args(["--port", "0", "--users", "1", "--assignments", "0"])
         .args(["--oauth", "--token-lifetime", "4s", "--rotate"])
@@ -21,7 +21,7 @@ async fn it_prints_what_an_oauth2_client_needs() {
     let mut printed = Vec::new();
     let reading = async {
         while let Some(line) = lines.next_line().await.unwrap() {
-            let last = line.starts_with("Ctrl-C");
+            let last = line.starts_with("Press Ctrl-C");
             printed.push(line);
             if last {
                 break;
@@ -40,10 +40,10 @@ async fn it_prints_what_an_oauth2_client_needs() {
         ("refresh_token", token),
     ];
     let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-    let asked = Desk::quiet().await.http.post(format!("{url}/api/v2/oauth2/token"));
+    let asked = TestClient::quiet().await.http.post(format!("{url}/api/v2/oauth2/token"));
     let asked = asked.header("User-Agent", "t").header("Content-Type", "application/x-www-form-urlencoded");
-    let answer = asked.body(body).send().await.unwrap().text().await.unwrap();
-    assert!(answer.contains(r#""expires_in":4"#), "{answer}");
-    assert!(!answer.contains(token), "it has rotated");
+    let response = asked.body(body).send().await.unwrap().text().await.unwrap();
+    assert!(response.contains(r#""expires_in":4"#), "{response}");
+    assert!(!response.contains(token), "the refresh token was rotated");
     program.kill().await.unwrap();
 }

@@ -1,9 +1,9 @@
-//! The keys of the records, in the recorded order.
+//! The keys of all record types, in the recorded order.
 
 use harvest_sim::{Options, Records};
 use serde_json::{Value, json};
 
-use super::{Desk, keys};
+use super::{TestClient, keys};
 
 const USER_OF_2022: [&str; 21] = [
     "id",
@@ -54,20 +54,20 @@ const USER_OF_2019: [&str; 21] = [
 ];
 
 #[tokio::test]
-async fn a_user_has_the_keys_of_its_time() {
-    let desk = Desk::quiet().await;
-    assert_eq!(keys(&desk.text("/users/me").await, ""), USER_OF_2022);
-    assert_eq!(keys(&desk.text("/users").await, r#""users":["#), USER_OF_2022);
-    desk.sim.configure(|options: &mut Options| options.records = Records::Of2019);
-    assert_eq!(keys(&desk.text("/users/me").await, ""), USER_OF_2019);
-    assert_eq!(desk.json("/users/me").await["is_admin"], true);
+async fn user_has_the_recorded_keys_of_each_record_format() {
+    let client = TestClient::quiet().await;
+    assert_eq!(keys(&client.text("/users/me").await, ""), USER_OF_2022);
+    assert_eq!(keys(&client.text("/users").await, r#""users":["#), USER_OF_2022);
+    client.sim.configure(|options: &mut Options| options.records = Records::Of2019);
+    assert_eq!(keys(&client.text("/users/me").await, ""), USER_OF_2019);
+    assert_eq!(client.json("/users/me").await["is_admin"], true);
 }
 
 #[tokio::test]
-async fn a_new_person_looks_like_the_recorded_one() {
-    let desk = Desk::quiet().await;
-    let jane = desk.sim.hire("Jane", "Doe");
-    let shown = desk.json(&format!("/users/{jane}")).await;
+async fn new_user_has_the_recorded_values() {
+    let client = TestClient::quiet().await;
+    let jane = client.sim.create_user("Jane", "Doe");
+    let shown = client.json(&format!("/users/{jane}")).await;
     let expected = json!({
         "first_name": "Jane", "last_name": "Doe", "email": "jane.doe@example.com", "telephone": "",
         "timezone": "Eastern Time (US & Canada)", "weekly_capacity": 126_000, "is_contractor": false,
@@ -82,14 +82,14 @@ async fn a_new_person_looks_like_the_recorded_one() {
 }
 
 #[tokio::test]
-async fn an_assignment_has_the_recorded_keys_and_follows_the_default_rate() {
-    let desk = Desk::quiet().await;
-    let jane = desk.sim.hire("Jane", "Doe");
-    desk.sim.set_rate(jane, Some(175.0));
-    let project = desk.sim.new_project("Road Building", "RB");
-    let held = desk.sim.assign(jane, project);
-    let path = format!("/projects/{project}/user_assignments/{held}");
-    let text = desk.text(&path).await;
+async fn assignment_has_the_recorded_keys_and_shows_the_default_rate() {
+    let client = TestClient::quiet().await;
+    let jane = client.sim.create_user("Jane", "Doe");
+    client.sim.set_rate(jane, Some(175.0));
+    let project = client.sim.new_project("Road Building", "RB");
+    let assignment = client.sim.assign(jane, project);
+    let path = format!("/projects/{project}/user_assignments/{assignment}");
+    let text = client.text(&path).await;
     let expected = [
         "id",
         "is_project_manager",
@@ -105,58 +105,58 @@ async fn an_assignment_has_the_recorded_keys_and_follows_the_default_rate() {
     assert_eq!(keys(&text, ""), expected);
     assert_eq!(keys(&text, r#""project":"#), ["id", "name", "code"]);
     assert_eq!(keys(&text, r#""user":"#), ["id", "name"]);
-    assert!(text.contains(r#""hourly_rate":175.0"#), "money is a number with a fraction");
-    desk.sim.edit_assignment(held, |held| {
-        held.use_default_rates = false;
-        held.hourly_rate = Some(87.35);
+    assert!(text.contains(r#""hourly_rate":175.0"#), "amounts are written with a fraction");
+    client.sim.edit_assignment(assignment, |assignment| {
+        assignment.use_default_rates = false;
+        assignment.hourly_rate = Some(87.35);
     });
-    assert!(desk.text(&path).await.contains(r#""hourly_rate":87.35"#));
+    assert!(client.text(&path).await.contains(r#""hourly_rate":87.35"#));
 }
 
 #[tokio::test]
-async fn administrators_and_managers_lead_the_projects_they_are_put_on() {
-    let desk = Desk::quiet().await;
-    let project = desk.sim.new_project("Road Building", "");
-    desk.sim.assign(desk.sim.hire("Jane", "Doe"), project);
-    desk.sim.assign(desk.sim.token_owner(), project);
-    let truth = desk.sim.assignments_json();
-    let leads: Vec<&Value> = truth.iter().map(|held| &held["is_project_manager"]).collect();
+async fn assigned_administrator_or_manager_is_project_manager() {
+    let client = TestClient::quiet().await;
+    let project = client.sim.new_project("Road Building", "");
+    client.sim.assign(client.sim.create_user("Jane", "Doe"), project);
+    client.sim.assign(client.sim.token_owner(), project);
+    let assignments = client.sim.assignments_json();
+    let leads: Vec<&Value> = assignments.iter().map(|assignment| &assignment["is_project_manager"]).collect();
     assert_eq!(leads, [true, false]);
-    assert_eq!(truth[0]["project"]["code"], "");
+    assert_eq!(assignments[0]["project"]["code"], "");
 }
 
 #[tokio::test]
-async fn access_roles_are_an_open_set_and_claims_follow_them() {
-    let desk = Desk::quiet().await;
-    let jane = desk.sim.hire("Jane", "Doe");
-    desk.sim.promote(jane, "people_manager");
-    let shown = desk.json(&format!("/users/{jane}")).await;
+async fn access_roles_determine_permissions_claims() {
+    let client = TestClient::quiet().await;
+    let jane = client.sim.create_user("Jane", "Doe");
+    client.sim.promote(jane, "people_manager");
+    let shown = client.json(&format!("/users/{jane}")).await;
     assert_eq!(shown["access_roles"], json!(["manager", "people_manager"]));
     assert_eq!(shown["permissions_claims"][0], "expenses:read:managed");
-    desk.sim.promote(jane, "administrator");
-    let shown = desk.json(&format!("/users/{jane}")).await;
+    client.sim.promote(jane, "administrator");
+    let shown = client.json(&format!("/users/{jane}")).await;
     assert_eq!(shown["access_roles"], json!(["administrator"]));
     assert_eq!(shown["permissions_claims"].as_array().unwrap().len(), 24);
-    desk.sim.demote(jane);
-    assert_eq!(desk.json(&format!("/users/{jane}")).await["access_roles"], json!(["member"]));
+    client.sim.demote(jane);
+    assert_eq!(client.json(&format!("/users/{jane}")).await["access_roles"], json!(["member"]));
 }
 
 #[tokio::test]
-async fn one_person_can_have_a_field_nobody_has_heard_of() {
-    let desk = Desk::quiet().await;
-    let jane = desk.sim.hire("Jane", "Doe");
-    desk.sim.edit_user(jane, |user| {
+async fn user_can_have_an_undocumented_field() {
+    let client = TestClient::quiet().await;
+    let jane = client.sim.create_user("Jane", "Doe");
+    client.sim.edit_user(jane, |user| {
         user.extra.insert("employee_id".to_owned(), "E-7".into());
     });
-    let users = desk.json("/users").await;
+    let users = client.json("/users").await;
     assert_eq!(users["users"][0]["employee_id"], "E-7");
     assert!(users["users"][1].get("employee_id").is_none());
 }
 
 #[tokio::test]
-async fn the_company_and_its_projects_have_the_recorded_keys() {
-    let desk = Desk::quiet().await;
-    let road = desk.sim.new_project("Road Building", "RB");
+async fn company_and_project_have_the_recorded_keys() {
+    let client = TestClient::quiet().await;
+    let road = client.sim.new_project("Road Building", "RB");
     let company = [
         "base_uri",
         "full_domain",
@@ -181,7 +181,7 @@ async fn the_company_and_its_projects_have_the_recorded_keys() {
         "thousands_separator",
         "color_scheme",
     ];
-    assert_eq!(keys(&desk.text("/company").await, ""), company);
+    assert_eq!(keys(&client.text("/company").await, ""), company);
     let project = [
         "id",
         "name",
@@ -208,6 +208,6 @@ async fn the_company_and_its_projects_have_the_recorded_keys() {
         "fee",
         "client",
     ];
-    assert_eq!(keys(&desk.text("/projects").await, r#""projects":["#), project);
-    assert_eq!(keys(&desk.text(&format!("/projects/{road}")).await, ""), project);
+    assert_eq!(keys(&client.text("/projects").await, r#""projects":["#), project);
+    assert_eq!(keys(&client.text(&format!("/projects/{road}")).await, ""), project);
 }

@@ -1,41 +1,51 @@
-//! Places on projects.
+//! Requests that change user assignments.
 
 use super::super::World;
-use super::super::answer::Answer;
 use super::super::fields::{Fields, Reader};
-use super::super::view::Lens;
+use super::super::response::Response;
+use super::super::view::Renderer;
 use super::{created, now};
-use crate::state::{Assignment, AssignmentId, ProjectId, Sight, UserId};
+use crate::state::{Assignment, AssignmentId, ProjectId, UserId, Visibility};
 
 pub(super) fn create(
     world: &mut World,
     origin: &str,
     project: ProjectId,
     fields: &Fields,
-) -> Result<Answer, Answer> {
-    world.company.project(project).ok_or_else(Answer::no_record)?;
+) -> Result<Response, Response> {
+    world.company.project(project).ok_or_else(Response::no_record)?;
     let mut reader = fields.reader();
     let user = reader.id("user_id").map(UserId);
     let wanted = Wanted::read(&mut reader);
     match user.map(|id| (id, world.company.user(id))) {
-        None => reader.fault("user_id", "can't be blank"),
-        Some((_, None)) => reader.fault("user_id", "must exist"),
-        Some((_, Some(user))) if !user.is_active => reader.fault("user_id", "must be active"),
+        None => reader.add_error("user_id", "can't be blank"),
+        Some((_, None)) => reader.add_error("user_id", "must exist"),
+        Some((_, Some(user))) if !user.is_active => reader.add_error("user_id", "must be active"),
         Some((id, Some(_))) => {
-            let same = |held: &Assignment| held.is_active && (held.user, held.project) == (id, project);
+            let same = |assignment: &Assignment| {
+                assignment.is_active && (assignment.user, assignment.project) == (id, project)
+            };
             if world.company.assignments().rows().iter().any(same) {
-                reader.fault("user_id", "has already been taken");
+                reader.add_error("user_id", "has already been taken");
             }
         }
     }
     reader.finish()?;
-    let user = user.ok_or_else(Answer::no_record)?;
+    let user = user.ok_or_else(Response::no_record)?;
     let moment = now(world);
-    let id = world.company.assign(user, project, moment);
-    world.company.edit_assignment(id, moment, |held| wanted.apply(held));
-    let held = world.company.assignment(id).ok_or_else(Answer::no_record)?;
-    let lens = Lens::new(&world.company, &Sight::Everything, world.options.records);
-    Ok(created(&lens.assignment(held), origin, &format!("projects/{project}/user_assignments/{id}")))
+    let archived = archived(world, user, project).filter(|_| world.options.assigning_again_restores);
+    let id = archived.unwrap_or_else(|| world.company.assign(user, project, moment));
+    world.company.edit_assignment(id, moment, |assignment| {
+        assignment.is_active = true;
+        wanted.apply(assignment);
+    });
+    let assignment = world.company.assignment(id).ok_or_else(Response::no_record)?;
+    let renderer = Renderer::new(&world.company, &Visibility::All, world.options.records);
+    Ok(created(
+        &renderer.assignment(assignment),
+        origin,
+        &format!("projects/{project}/user_assignments/{id}"),
+    ))
 }
 
 pub(super) fn edit(
@@ -43,47 +53,57 @@ pub(super) fn edit(
     project: ProjectId,
     id: AssignmentId,
     fields: &Fields,
-) -> Result<Answer, Answer> {
+) -> Result<Response, Response> {
     let before = find(world, project, id)?.clone();
     let mut reader = fields.reader();
     let wanted = Wanted::read(&mut reader);
     reader.finish()?;
     let mut after = before.clone();
     wanted.apply(&mut after);
-    // What changes nothing moves no stamp.
+    // A request that changes no value keeps `updated_at`.
     if after != before {
         let moment = now(world);
-        world.company.edit_assignment(id, moment, |held| wanted.apply(held));
+        world.company.edit_assignment(id, moment, |assignment| wanted.apply(assignment));
     }
     shown(world, project, id)
 }
 
-pub(super) fn delete(world: &mut World, project: ProjectId, id: AssignmentId) -> Result<Answer, Answer> {
+pub(super) fn delete(world: &mut World, project: ProjectId, id: AssignmentId) -> Result<Response, Response> {
     let user = find(world, project, id)?.user;
-    if world.company.has_time(|someone, on| (someone, on) == (user, project)) {
-        let message = "This user assignment is not removable. It still has time entries and/or expenses.";
-        return Err(Answer::unprocessable(message));
-    }
     let moment = now(world);
+    if world.company.has_time(|timed_user, timed_project| (timed_user, timed_project) == (user, project)) {
+        let message = "This user assignment is not removable. It still has time entries and/or expenses.";
+        if !world.options.assignments_with_time_are_archived {
+            return Err(Response::unprocessable(message));
+        }
+        world.company.edit_assignment(id, moment, |assignment| assignment.is_active = false);
+        return shown(world, project, id).map(|response| response.with_hint(message));
+    }
     world.company.edit_assignment(id, moment, |_| ());
     let last = shown(world, project, id);
     world.company.delete_assignment(id, moment);
     last
 }
 
-fn find(world: &World, project: ProjectId, id: AssignmentId) -> Result<&Assignment, Answer> {
-    let held = world.company.assignment(id).filter(|held| held.project == project);
-    held.ok_or_else(Answer::no_record)
+fn find(world: &World, project: ProjectId, id: AssignmentId) -> Result<&Assignment, Response> {
+    let assignment = world.company.assignment(id).filter(|assignment| assignment.project == project);
+    assignment.ok_or_else(Response::no_record)
 }
 
-fn shown(world: &World, project: ProjectId, id: AssignmentId) -> Result<Answer, Answer> {
-    let held = find(world, project, id)?;
-    let lens = Lens::new(&world.company, &Sight::Everything, world.options.records);
-    Ok(Answer::ok(&lens.assignment(held)))
+/// The newest archived assignment of the user to the project.
+fn archived(world: &World, user: UserId, project: ProjectId) -> Option<AssignmentId> {
+    let mut rows = world.company.assignments().rows().iter().rev();
+    rows.find(|row| !row.is_active && (row.user, row.project) == (user, project)).map(Assignment::id)
 }
 
-/// The fields that a request names.
-#[expect(clippy::option_option, reason = "not named, unset and set are three different requests")]
+fn shown(world: &World, project: ProjectId, id: AssignmentId) -> Result<Response, Response> {
+    let assignment = find(world, project, id)?;
+    let renderer = Renderer::new(&world.company, &Visibility::All, world.options.records);
+    Ok(Response::ok(&renderer.assignment(assignment)))
+}
+
+/// The fields in a request.
+#[expect(clippy::option_option, reason = "missing, null and a value are three different requests")]
 struct Wanted {
     is_active: Option<bool>,
     is_project_manager: Option<bool>,
@@ -103,11 +123,11 @@ impl Wanted {
         }
     }
 
-    fn apply(&self, held: &mut Assignment) {
-        held.is_active = self.is_active.unwrap_or(held.is_active);
-        held.is_project_manager = self.is_project_manager.unwrap_or(held.is_project_manager);
-        held.use_default_rates = self.use_default_rates.unwrap_or(held.use_default_rates);
-        held.hourly_rate = self.hourly_rate.unwrap_or(held.hourly_rate);
-        held.budget = self.budget.unwrap_or(held.budget);
+    fn apply(&self, assignment: &mut Assignment) {
+        assignment.is_active = self.is_active.unwrap_or(assignment.is_active);
+        assignment.is_project_manager = self.is_project_manager.unwrap_or(assignment.is_project_manager);
+        assignment.use_default_rates = self.use_default_rates.unwrap_or(assignment.use_default_rates);
+        assignment.hourly_rate = self.hourly_rate.unwrap_or(assignment.hourly_rate);
+        assignment.budget = self.budget.unwrap_or(assignment.budget);
     }
 }

@@ -1,14 +1,15 @@
-//! People.
+//! Requests that change users.
 
 use super::super::World;
-use super::super::answer::Answer;
 use super::super::fields::{Fields, Reader};
-use super::super::view::Lens;
+use super::super::response::Response;
+use super::super::view::Renderer;
 use super::{created, now};
-use crate::state::{Company, RateKind, Sight, User, UserId};
+use crate::state::{Company, RateKind, User, UserId, Visibility};
 
-/// What a manager may be given beside `manager`. `people_manager` follows from the teammates alone.
-const OF_A_MANAGER: [&str; 7] = [
+/// Access roles that a request can add to `manager`. `people_manager` is missing: Harvest derives it from the
+/// teammates.
+const MANAGER_ACCESS_ROLES: [&str; 7] = [
     "project_creator",
     "billable_rates_manager",
     "managed_projects_invoice_drafter",
@@ -18,7 +19,7 @@ const OF_A_MANAGER: [&str; 7] = [
     "estimates_manager",
 ];
 
-pub(super) fn create(world: &mut World, origin: &str, fields: &Fields) -> Result<Answer, Answer> {
+pub(super) fn create(world: &mut World, origin: &str, fields: &Fields) -> Result<Response, Response> {
     let mut reader = fields.reader();
     let (first, last) = (reader.required("first_name"), reader.required("last_name"));
     reader.required("email");
@@ -27,50 +28,63 @@ pub(super) fn create(world: &mut World, origin: &str, fields: &Fields) -> Result
     let wanted = Wanted::read(&mut reader);
     check_email(world, &mut reader, None, wanted.email.as_deref());
     reader.finish()?;
+    let is_active = wanted.is_active != Some(false);
+    check_seats(world, is_active)?;
     let moment = now(world);
     let company = &mut world.company;
-    let id = company.hire(&first, &last, moment);
+    let id = company.create_user(&first, &last, moment);
     company.edit_user(id, moment, |user| wanted.apply(user));
+    if let Some(email) = wanted.email.filter(|_| is_active || world.options.archived_users_are_invited) {
+        company.invite(&email);
+    }
     for (kind, amount) in rates {
         if let Some(amount) = amount {
             company.add_rate(kind, id, amount, None, moment, moment);
         }
     }
-    let user = company.user(id).ok_or_else(Answer::no_record)?;
-    let lens = Lens::new(company, &Sight::Everything, world.options.records);
-    Ok(created(&lens.user(user), origin, &format!("users/{id}")))
+    let user = company.user(id).ok_or_else(Response::no_record)?;
+    let renderer = Renderer::new(company, &Visibility::All, world.options.records);
+    Ok(created(&renderer.user(user), origin, &format!("users/{id}")))
 }
 
-pub(super) fn edit(world: &mut World, id: UserId, fields: &Fields) -> Result<Answer, Answer> {
-    let before = world.company.user(id).ok_or_else(Answer::no_record)?.clone();
+pub(super) fn edit(world: &mut World, id: UserId, fields: &Fields) -> Result<Response, Response> {
+    let before = world.company.user(id).ok_or_else(Response::no_record)?.clone();
     let mut reader = fields.reader();
-    let wanted = Wanted::read(&mut reader);
+    let mut wanted = Wanted::read(&mut reader);
     if !before.is_active {
-        for (name, changes) in [
-            ("first_name", wanted.first_name.as_ref().is_some_and(|name| *name != before.first_name)),
-            ("last_name", wanted.last_name.as_ref().is_some_and(|name| *name != before.last_name)),
-            ("email", wanted.email.as_ref().is_some_and(|email| *email != before.email)),
+        for (name, wanted, before) in [
+            ("first_name", &mut wanted.first_name, &before.first_name),
+            ("last_name", &mut wanted.last_name, &before.last_name),
+            ("email", &mut wanted.email, &before.email),
         ] {
-            if changes {
-                reader.fault(name, "can't be updated if the user is inactive");
+            if world.options.archived_names_are_ignored {
+                *wanted = None;
+            } else if wanted.as_ref().is_some_and(|wanted| wanted != before) {
+                reader.add_error(name, "can't be updated if the user is inactive");
             }
         }
     }
     check_email(world, &mut reader, Some(id), wanted.email.as_deref());
     reader.finish()?;
+    check_seats(world, wanted.is_active == Some(true) && !before.is_active)?;
 
     let (moment, options) = (now(world), &world.options);
     let company = &mut world.company;
     let mut after = before.clone();
     wanted.apply(&mut after);
     let only_roles = User { roles: before.roles.clone(), ..after.clone() } == before;
-    let moment_of_edit = if only_roles { moment.silently_unless(options.roles_touch_users) } else { moment };
-    // What changes nothing moves no stamp.
+    let moment_of_edit =
+        if only_roles { moment.keeping_updated_at_unless(options.roles_touch_users) } else { moment };
+    // A request that changes no value keeps `updated_at`.
     if after != before {
         company.edit_user(id, moment_of_edit, |user| wanted.apply(user));
     }
     if before.is_active && !after.is_active {
-        company.deactivate(id, moment, moment.silently_unless(options.archiving_touches_assignments));
+        company.archive_user(
+            id,
+            moment,
+            moment.keeping_updated_at_unless(options.archiving_touches_assignments),
+        );
     }
     if before.has_access("manager") && !after.has_access("manager") {
         company.set_teammates(id, [], moment);
@@ -78,38 +92,55 @@ pub(super) fn edit(world: &mut World, id: UserId, fields: &Fields) -> Result<Ans
     shown(company, id, options.records)
 }
 
-pub(super) fn delete(world: &mut World, id: UserId) -> Result<Answer, Answer> {
+pub(super) fn delete(world: &mut World, id: UserId) -> Result<Response, Response> {
     let (moment, records) = (now(world), world.options.records);
     let company = &mut world.company;
-    company.user(id).ok_or_else(Answer::no_record)?;
+    company.user(id).ok_or_else(Response::no_record)?;
     if company.has_time(|user, _| user == id) {
         let message = "This user is not removable. It still has time entries and/or expenses.";
-        return Err(Answer::unprocessable(message));
+        return Err(Response::unprocessable(message));
     }
-    // The answer has the second of the deletion, and the record is in no list from then on.
+    // The response contains the deleted record, with the time of the deletion as `updated_at`.
     company.edit_user(id, moment, |_| ());
     let last = shown(company, id, records);
     company.delete_user(id, moment);
     last
 }
 
-fn shown(company: &Company, id: UserId, records: crate::options::Records) -> Result<Answer, Answer> {
-    let user = company.user(id).ok_or_else(Answer::no_record)?;
-    Ok(Answer::ok(&Lens::new(company, &Sight::Everything, records).user(user)))
+fn shown(company: &Company, id: UserId, records: crate::options::Records) -> Result<Response, Response> {
+    let user = company.user(id).ok_or_else(Response::no_record)?;
+    Ok(Response::ok(&Renderer::new(company, &Visibility::All, records).user(user)))
 }
 
 fn check_email(world: &World, reader: &mut Reader<'_>, own: Option<UserId>, email: Option<&str>) {
     let Some(email) = email.filter(|email| !email.is_empty()) else { return };
     if !email.contains('@') {
-        return reader.fault("email", "is invalid");
+        return reader.add_error("email", "is invalid");
     }
-    let same = |user: &User| Some(user.id()) != own && user.email.eq_ignore_ascii_case(email);
-    if world.options.unique_emails && world.company.users().rows().iter().any(same) {
-        reader.fault("email", "has already been taken");
+    let options = &world.options;
+    let same = |user: &User| {
+        let equal = if options.case_sensitive_emails {
+            user.email == email
+        } else {
+            user.email.eq_ignore_ascii_case(email)
+        };
+        equal && Some(user.id()) != own && (user.is_active || !options.archived_users_free_emails)
+    };
+    if options.unique_emails && world.company.users().rows().iter().any(same) {
+        reader.add_error("email", "has already been taken");
     }
 }
 
-/// The fields that a request names.
+/// Checks whether the account has a seat for one more active user.
+fn check_seats(world: &World, needed: bool) -> Result<(), Response> {
+    let active = || world.company.users().rows().iter().filter(|user| user.is_active).count();
+    if needed && world.options.seats.is_some_and(|seats| active() >= seats) {
+        return Err(Response::unprocessable("You have reached the maximum number of users for your plan."));
+    }
+    Ok(())
+}
+
+/// The fields in a request.
 struct Wanted {
     first_name: Option<String>,
     last_name: Option<String>,
@@ -140,7 +171,7 @@ impl Wanted {
             access_roles: reader.texts("access_roles"),
         };
         if wanted.access_roles.as_deref().is_some_and(|roles| !are_valid(roles)) {
-            reader.fault("access_roles", "is invalid");
+            reader.add_error("access_roles", "is invalid");
         }
         wanted
     }
@@ -165,22 +196,22 @@ impl Wanted {
             user.roles.clone_from(roles);
         }
         if let Some(access_roles) = &self.access_roles {
-            let has_people = user.has_access("people_manager");
+            let was_people_manager = user.has_access("people_manager");
             user.access_roles.clone_from(access_roles);
-            if has_people && user.has_access("manager") {
+            if was_people_manager && user.has_access("manager") {
                 user.access_roles.push("people_manager".to_owned());
             }
         }
     }
 }
 
-/// One of the three levels, and more only beside `manager`.
+/// One of `administrator`, `manager` and `member`. Only `manager` can have additional access roles.
 fn are_valid(access_roles: &[String]) -> bool {
     match access_roles {
         [level] => ["administrator", "manager", "member"].contains(&level.as_str()),
         roles => {
             let (levels, more): (Vec<_>, Vec<_>) = roles.iter().partition(|role| *role == "manager");
-            levels.len() == 1 && more.iter().all(|role| OF_A_MANAGER.contains(&role.as_str()))
+            levels.len() == 1 && more.iter().all(|role| MANAGER_ACCESS_ROLES.contains(&role.as_str()))
         }
     }
 }

@@ -1,0 +1,101 @@
+//! The rules of sync cycles, from the settings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use tokio::sync::{Notify, OnceCell};
+
+use super::context::App;
+use crate::daemon::schedule::Interval;
+use crate::harvest::Client;
+use crate::harvest::transport::WriteAccess;
+use crate::provision::WriteSender;
+use crate::roster::DeletionGuard;
+use crate::roster::write_policy::{WriteMode, WriteRules};
+use crate::settings::{self, PollInterval, Scope, Settings};
+use crate::sync::cycle::SyncRules;
+
+impl App {
+    /// Time after which a second 404 of a recently created record confirms its deletion.
+    pub(crate) fn again_after(&self) -> TimeDelta {
+        delta(self.settings.sync.poll_interval.slowest)
+    }
+
+    /// How long a cycle may go without progress. Each statement and each request has a shorter timeout.
+    pub(super) fn stall_limit(&self) -> Duration {
+        (self.settings.database.statement_timeout + self.settings.harvest.request_timeout) * 3
+    }
+
+    /// The poll interval of one of `accounts` accounts that share a request budget.
+    pub(super) fn interval(&self, accounts: u32) -> Interval {
+        let Settings { sync, rate_limit, .. } = &self.settings;
+        let PollInterval { quickest, slowest } = sync.poll_interval;
+        Interval::within(quickest, slowest, rate_limit.requests, rate_limit.window, accounts)
+    }
+
+    /// The rules of writes.
+    pub(crate) fn write_rules(&self) -> WriteRules {
+        let write = &self.settings.write;
+        WriteRules {
+            mode: match write.mode {
+                settings::WriteMode::Off => WriteMode::Off,
+                settings::WriteMode::Dry => WriteMode::Dry,
+                settings::WriteMode::On => WriteMode::On,
+            },
+            allow: write.allow.clone(),
+            protected: write.protected.clone(),
+            guard: DeletionGuard { fraction: write.guard.fraction, at_least: write.guard.at_least },
+            with_pay_data: self.settings.rates.mirror,
+        }
+    }
+
+    /// Sends the writes of an account. `None` if `write.mode` is `"off"`.
+    pub(crate) fn write_sender(&self, client: &Client, wake: Arc<Notify>) -> Option<Arc<WriteSender>> {
+        let rules = self.write_rules();
+        if rules.mode == WriteMode::Off {
+            return None;
+        }
+        // The only place that grants the right to send anything but GET.
+        let writer = (rules.mode == WriteMode::On).then(|| client.writer(WriteAccess::granted()));
+        Some(Arc::new(WriteSender {
+            store: self.store.clone(),
+            client: client.clone(),
+            writer,
+            clock: self.clock.clone(),
+            rules,
+            guard_window: self.settings.write.guard_window,
+            sync: self.rules(),
+            again_after: self.again_after(),
+            wake,
+            owner: OnceCell::new(),
+        }))
+    }
+
+    pub(crate) fn rules(&self) -> SyncRules {
+        SyncRules {
+            skew_buffer: delta(self.settings.sync.skew_buffer),
+            full_interval: delta(self.settings.sync.full_interval),
+            count_probe: self.settings.sync.count_probe,
+            guard: DeletionGuard {
+                fraction: self.settings.sync.deletion_guard.fraction,
+                at_least: self.settings.sync.deletion_guard.at_least,
+            },
+            alone: self.settings.accounts().len() == 1 || self.settings.rate_limit.scope == Scope::Token,
+        }
+    }
+}
+
+fn delta(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::roster::write_policy::PERMISSIONS;
+
+    #[test]
+    fn settings_know_every_permission_of_writes() {
+        assert_eq!(crate::settings::PERMISSIONS, PERMISSIONS);
+    }
+}

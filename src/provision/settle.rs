@@ -1,0 +1,99 @@
+//! Settles a write that was sent and whose result is unknown, by looking at Harvest.
+
+use std::time::Duration;
+
+use super::execute::Run;
+use super::sender::Next;
+use crate::harvest::Decode;
+use crate::harvest::client::Lookup;
+use crate::harvest::rate_limit::Priority;
+use crate::harvest::write::MAX_SEND_DELAY;
+use crate::roster::write::WriteKind;
+use crate::roster::{Fetched, SourceRequest};
+use crate::store::MirrorTable;
+use crate::store::writes::WriteOutcome;
+use crate::sync::error::CycleError;
+use crate::sync::mirror::{DeletionResults, Mirror};
+
+/// Bounds of the pause between two looks.
+const MIN_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(20);
+/// A write that Harvest never shows is sent no more often than this.
+const MAX_ATTEMPTS: i32 = 3;
+
+/// What Harvest shows.
+enum Shown<R> {
+    Record(Box<Fetched<R>>),
+    Gone(SourceRequest),
+    Unclear,
+}
+
+impl Run<'_> {
+    /// Looks at Harvest for the result of a write that was sent this long ago.
+    pub(super) async fn settle<R: Decode + MirrorTable>(&self, ago: Duration) -> Result<Next, CycleError> {
+        // The request may be sent late, arrive as late as the grace, and a list may show its effect as late as the skew buffer.
+        let skew = self.sender.sync.skew_buffer.to_std().unwrap_or_default();
+        let is_certain = ago >= MAX_SEND_DELAY + self.sender.client.grace() + skew;
+        if self.write.kind.is_creation() {
+            return match self.look().await? {
+                // If an administrator created it in these seconds, it is the answer all the same.
+                Some(existing) => self.finish(WriteOutcome::Done, Some(existing.id), None, None).await,
+                None if is_certain => {
+                    let error = "Harvest did not answer, and does not have the record; request it again";
+                    self.finish(WriteOutcome::Lost, None, None, Some(error.to_owned())).await
+                }
+                None => Ok(look_again(ago)),
+            };
+        }
+        match (self.shown::<R>().await?, self.write.kind.is_deletion()) {
+            (Shown::Gone(request), true) => {
+                let finished = self.finished(WriteOutcome::Done, None, None, None);
+                let id = self.write.record().unwrap_or_default();
+                let gone = DeletionResults { gone: vec![(id, Some(request))], ..DeletionResults::default() };
+                let (mirror, mut report) = (self.mirror(Some(&finished)), self.report());
+                mirror.record_results::<R>(gone, &mut report).await?;
+                self.log_finished(&finished);
+                Ok(Next::Finished)
+            }
+            (Shown::Gone(_), false) => {
+                let error = "Harvest does not have the record any more".to_owned();
+                self.finish(WriteOutcome::Refused, None, Some(404), Some(error)).await
+            }
+            (Shown::Record(fetched), false)
+                if self.write.fields.differing(self.write.kind, &fetched.record).is_empty() =>
+            {
+                let finished = self.finished(WriteOutcome::Done, None, None, None);
+                self.store_record(*fetched, &finished).await
+            }
+            // A deactivation is never given up.
+            (Shown::Record(_) | Shown::Unclear, _)
+                if is_certain
+                    && self.write.kind != WriteKind::UserDeactivate
+                    && self.open.attempts >= MAX_ATTEMPTS =>
+            {
+                let error = "Harvest did not confirm the write, and does not show it".to_owned();
+                self.finish(WriteOutcome::Lost, None, None, Some(error)).await
+            }
+            // Repeating it is harmless, and the first request can no longer arrive after a later one.
+            (Shown::Record(_) | Shown::Unclear, _) if is_certain => {
+                self.mark_unsent(None).await?;
+                Ok(Next::After(Duration::ZERO))
+            }
+            (Shown::Record(_) | Shown::Unclear, _) => Ok(look_again(ago)),
+        }
+    }
+
+    /// The record by its id.
+    async fn shown<R: Decode + MirrorTable>(&self) -> Result<Shown<R>, CycleError> {
+        let lookup: Lookup<R> = self.sender.client.lookup_written(self.write, Priority::Write).await?;
+        Ok(match lookup {
+            Lookup::Found(fetched) => Shown::Record(fetched),
+            Lookup::Gone(request) => Shown::Gone(request),
+            Lookup::Unreadable(_) | Lookup::Unclear(_) => Shown::Unclear,
+        })
+    }
+}
+
+fn look_again(ago: Duration) -> Next {
+    Next::After(ago.clamp(MIN_PAUSE, MAX_PAUSE))
+}

@@ -1,0 +1,247 @@
+//! The types of the settings.
+
+use std::{collections::BTreeSet, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use secrecy::SecretString;
+use url::Url;
+
+use super::findings::{Findings, SettingsError};
+
+/// Valid settings. `config/default.toml` explains each key.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "config/default.toml is the one place where each key is explained")]
+pub struct Settings {
+    pub(crate) database: Database,
+    pub harvest: Harvest,
+    pub rate_limit: RateLimit,
+    pub sync: Sync,
+    pub(crate) lease: Lease,
+    pub rates: Rates,
+    pub(crate) outbox: Outbox,
+    pub(crate) retention: Retention,
+    pub(crate) write: Write,
+    pub(crate) http: Http,
+    pub(crate) log: Log,
+    /// Sentences about allowed but suspicious settings. The caller logs them once logging works.
+    pub warnings: Vec<String>,
+    pub(super) accounts: Vec<Account>,
+    pub(super) credential_without_account: Option<Credential>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Database {
+    /// `None`: rosterd starts a private local PostgreSQL in `data_dir`. The URL requires TLS where it has to.
+    pub url: Option<SecretString>,
+    pub data_dir: PathBuf,
+    pub max_connections: u32,
+    pub prepared_statements: bool,
+    pub statement_timeout: Duration,
+    pub migrate: bool,
+}
+
+/// Both URLs have no trailing slash, user, query or fragment.
+#[derive(Debug)]
+pub struct Harvest {
+    pub base_url: Url,
+    pub identity_url: Url,
+    /// A personal address, so `Debug` must not show it.
+    pub(crate) user_agent_contact: Option<SecretString>,
+    pub(crate) per_page: u32,
+    pub(crate) request_timeout: Duration,
+    pub allow_plain_http: bool,
+}
+
+#[derive(Debug)]
+pub struct RateLimit {
+    pub requests: u32,
+    pub window: Duration,
+    pub(crate) scope: Scope,
+    pub reserve: u32,
+}
+
+/// Which requests count against one rate limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All requests of all processes that use this database.
+    Process,
+    /// The requests of each token.
+    Token,
+}
+
+#[derive(Debug)]
+pub struct Sync {
+    pub poll_interval: PollInterval,
+    pub(crate) skew_buffer: Duration,
+    pub full_interval: Duration,
+    pub(crate) count_probe: bool,
+    pub deletion_guard: DeletionGuard,
+}
+
+/// From the start of one poll to the start of the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PollInterval {
+    /// Used while records change.
+    pub quickest: Duration,
+    /// Used while no record changes. Equal to `quickest` unless the setting is `"auto"`.
+    pub slowest: Duration,
+}
+
+impl PollInterval {
+    /// The interval of `"auto"`.
+    pub(crate) const AUTO: Self = Self { quickest: Duration::from_secs(5), slowest: Duration::from_mins(1) };
+}
+
+impl From<Duration> for PollInterval {
+    fn from(interval: Duration) -> Self {
+        Self { quickest: interval, slowest: interval }
+    }
+}
+
+impl fmt::Display for PollInterval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { quickest, slowest } = self;
+        if quickest != slowest {
+            write!(f, "{} to ", humantime::format_duration(*quickest))?;
+        }
+        write!(f, "{}", humantime::format_duration(*slowest))
+    }
+}
+
+#[derive(Debug)]
+pub struct DeletionGuard {
+    pub fraction: f64,
+    pub(crate) at_least: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub ttl: Duration,
+}
+
+#[derive(Debug)]
+pub struct Rates {
+    pub mirror: bool,
+    pub histories: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    pub retention: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct Retention {
+    pub cycles: Duration,
+    /// Finished writes.
+    pub writes: Duration,
+    /// `None`: rosterd keeps the history for ever.
+    pub history: Option<Duration>,
+}
+
+/// Writes to Harvest.
+pub(crate) struct Write {
+    pub mode: WriteMode,
+    /// Names of permissions.
+    pub allow: BTreeSet<String>,
+    /// E-mail addresses in lower case, and ids of users.
+    pub protected: BTreeSet<String>,
+    pub guard: DeletionGuard,
+    /// The time in which the guard counts.
+    pub guard_window: Duration,
+}
+
+/// Without the protected addresses, which are personal data.
+impl fmt::Debug for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Write").field("mode", &self.mode).field("allow", &self.allow).finish_non_exhaustive()
+    }
+}
+
+/// Whether rosterd writes to Harvest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriteMode {
+    /// rosterd sends only GET requests.
+    Off,
+    /// Writes are planned and not sent.
+    Dry,
+    On,
+}
+
+#[derive(Debug)]
+pub(crate) struct Http {
+    /// `None`: the listener is off.
+    pub listen: Option<SocketAddr>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub format: LogFormat,
+    /// A filter that `tracing_subscriber::EnvFilter` can parse.
+    pub level: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// `Pretty` if stderr is a terminal, else `Json`.
+    Auto,
+    /// One flat JSON object per line.
+    Json,
+    /// Text for people.
+    Pretty,
+}
+
+/// A Harvest account and its credential.
+#[derive(Debug)]
+pub struct Account {
+    /// Harvest's id of the account: positive and unique in the settings.
+    pub id: i64,
+    pub(crate) credential: Credential,
+}
+
+/// How rosterd authenticates to Harvest for an account.
+#[derive(Debug)]
+pub enum Credential {
+    /// A personal access token.
+    Token(SecretString),
+    /// An OAuth2 application.
+    OAuth {
+        /// Not a secret.
+        client_id: String,
+        /// Also the key that encrypts the tokens in the database.
+        client_secret: SecretString,
+        /// The first refresh token. `None` if `rosterd auth login` obtains it.
+        refresh_token: Option<SecretString>,
+    },
+}
+
+impl Settings {
+    /// The accounts. May be empty: `migrate` needs no account.
+    pub fn accounts(&self) -> &[Account] {
+        &self.accounts
+    }
+
+    /// Whether rosterd sends only GET requests.
+    pub(crate) fn write_mode_is_off(&self) -> bool {
+        self.write.mode == WriteMode::Off
+    }
+
+    /// An OAuth2 application whose account id is not set yet. `rosterd auth login` finds the id.
+    pub(crate) fn credential_without_account(&self) -> Option<&Credential> {
+        self.credential_without_account.as_ref()
+    }
+
+    /// The accounts, or an error if there is none.
+    pub(crate) fn require_accounts(&self) -> Result<&[Account], SettingsError> {
+        let fault = if self.credential_without_account.is_some() {
+            "the OAuth2 application has no account id; run `rosterd auth login`, then set HARVEST_ACCOUNT_ID to the \
+             id that it prints"
+        } else if self.accounts.is_empty() {
+            "no account is set; set HARVEST_ACCOUNT_ID and HARVEST_ACCESS_TOKEN, or add an [[accounts]] section to \
+             the settings file"
+        } else {
+            return Ok(&self.accounts);
+        };
+        // A warning may name the cause, such as a misspelt variable.
+        Err(SettingsError(Findings { faults: vec![fault.to_owned()], warnings: self.warnings.clone() }))
+    }
+}

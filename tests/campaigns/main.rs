@@ -1,0 +1,18 @@
+//! Tests that take minutes: more seeds, injected faults, endurance, the image. `cargo test --test campaigns` runs them.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests and their helpers fail by panicking"
+)]
+
+mod endurance;
+mod faults;
+mod image;
+mod seeds;
+#[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "the target `it` uses the rest")]
+mod support;
+
+use support::{cluster, database, mirror, program, scene, simulation, statement_proxy, wire, world};

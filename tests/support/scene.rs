@@ -1,0 +1,101 @@
+//! A simulated Harvest and a database for tests of the real program.
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use harvest_sim::{Company, Options, Sim};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::time::{Instant, sleep};
+
+use crate::database::{TestDatabase, store};
+use crate::mirror::Mirror;
+use crate::program::{Program, STUCK};
+
+pub struct Scene {
+    mirror: Mirror,
+    database: TestDatabase,
+}
+
+impl Deref for Scene {
+    type Target = Mirror;
+
+    fn deref(&self) -> &Mirror {
+        &self.mirror
+    }
+}
+
+impl Scene {
+    /// A small company, and a database without rows.
+    pub async fn new() -> Self {
+        Self::of(Company::seeded(5, 20, 40), Options::default()).await
+    }
+
+    pub async fn of(company: Company, options: Options) -> Self {
+        let sim = Sim::start(company, options).await.unwrap();
+        let database = TestDatabase::new().await;
+        Self { mirror: Mirror { sim, store: store(database.url()) }, database }
+    }
+
+    pub fn url(&self) -> &str {
+        self.database.url()
+    }
+
+    /// A process, with its own address for the probes.
+    pub fn program(&self) -> Program {
+        Program::new(&self.sim, self.url())
+    }
+
+    /// Locks the table of users, and returns when a page with a new user waits for the lock. Dropping the connection
+    /// releases the lock.
+    pub async fn lock_users(&self) -> PgConnection {
+        let mut lock = PgConnection::connect(self.url()).await.unwrap();
+        let statements = "BEGIN; LOCK TABLE roster.users IN ACCESS EXCLUSIVE MODE";
+        sqlx::raw_sql(statements).execute(&mut lock).await.unwrap();
+        self.sim.create_user("Lena", "Locked");
+        let waits =
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'roster.users'::regclass)";
+        self.until(waits).await;
+        lock
+    }
+}
+
+impl Mirror {
+    pub async fn execute(&self, statements: impl Into<String>) {
+        sqlx::raw_sql(AssertSqlSafe(statements.into())).execute(self.store.pool()).await.unwrap();
+    }
+
+    pub async fn number(&self, query: &'static str) -> i64 {
+        sqlx::query_scalar(query).fetch_one(self.store.pool()).await.unwrap()
+    }
+
+    /// Waits until a query returns true.
+    pub async fn until(&self, question: impl Into<String>) {
+        let question = question.into();
+        let give_up = Instant::now() + STUCK;
+        loop {
+            let asked =
+                sqlx::query_scalar(AssertSqlSafe(question.clone())).fetch_one(self.store.pool()).await;
+            if asked.unwrap() {
+                return;
+            }
+            assert!(Instant::now() < give_up, "still false: {question}");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until Harvest has received a request for this path and has not answered it.
+    pub async fn until_asked(&self, path: &str) {
+        let give_up = Instant::now() + STUCK;
+        let asked = || self.sim.requests().iter().any(|it| it.status.is_none() && it.path.contains(path));
+        while !asked() {
+            assert!(Instant::now() < give_up, "no request for {path}");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The mirror equals Harvest, and the events of the outbox lead to the mirror.
+    pub async fn expect_right(&self) {
+        self.expect_mirror_equals_source().await;
+        self.expect_outbox_replays_to_the_mirror().await;
+    }
+}
