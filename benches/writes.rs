@@ -13,7 +13,7 @@ use crate::postgres::{Server, until};
 /// Deactivations, one after the other.
 const SINGLE: usize = 20;
 /// Updates requested at once.
-const TOGETHER: usize = 400;
+const TOGETHER: usize = 500;
 const WINDOW: Duration = Duration::from_secs(15);
 
 pub async fn measure() {

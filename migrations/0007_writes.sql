@@ -122,8 +122,13 @@ COMMENT ON FUNCTION roster.write_insert IS 'For rosterd: requests a write in the
 
 CREATE FUNCTION roster.write_ask(account bigint, kind text, user_id bigint DEFAULT NULL, project_id bigint DEFAULT NULL,
                                  assignment_id bigint DEFAULT NULL, wanted jsonb DEFAULT '{}')
-RETURNS uuid LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
-$$ SELECT roster.write_insert($1, $2, $3, $4, $5, $6, 'sql:' || session_user) $$;
+RETURNS uuid LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM roster.accounts WHERE account_id = account) THEN
+        RAISE EXCEPTION 'rosterd has no account %', account USING ERRCODE = '22023';
+    END IF;
+    RETURN roster.write_insert(account, kind, user_id, project_id, assignment_id, wanted, 'sql:' || session_user);
+END $$;
 COMMENT ON FUNCTION roster.write_ask IS 'Requests a write to Harvest and returns its id. An open write that asks for the same is returned instead of a second one';
 
 CREATE FUNCTION roster.write_outcome(write uuid, OUT outcome text, OUT user_id bigint, OUT assignment_id bigint,

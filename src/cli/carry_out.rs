@@ -236,7 +236,13 @@ impl Carrier<'_> {
         for writes in self.writes.chunk_by(|a, b| group(a) == group(b)) {
             let mut ids = Vec::with_capacity(writes.len());
             for write in writes.iter().take_while(|_| !self.stop.is_cancelled()) {
-                ids.push(self.app.store.ask_write(AccountId(self.account.id), write, self.actor).await?);
+                match self.app.store.ask_write(AccountId(self.account.id), write, self.actor).await {
+                    Ok(id) => ids.push(id),
+                    Err(error) => {
+                        self.withdraw_unsent(&ids).await;
+                        return Err(error.into());
+                    }
+                }
             }
             self.wake.notify_one();
             let followed = self.follow(&ids, entries.len()).await?;
@@ -280,6 +286,15 @@ impl Carrier<'_> {
             tokio::select! {
                 () = sleep(interval) => {}
                 () = self.stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Withdraws what was not sent, as far as the database can be used.
+    async fn withdraw_unsent(&self, ids: &[Uuid]) {
+        for id in ids {
+            if self.app.store.withdraw_write(*id, self.actor).await.is_err() {
+                return;
             }
         }
     }

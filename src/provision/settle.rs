@@ -9,9 +9,9 @@ use crate::harvest::client::Lookup;
 use crate::harvest::rate_limit::Priority;
 use crate::harvest::write::MAX_SEND_DELAY;
 use crate::roster::write::WriteKind;
-use crate::roster::{Fetched, SourceRequest};
-use crate::store::MirrorTable;
+use crate::roster::{Fetched, Field, SourceRequest, User};
 use crate::store::writes::WriteOutcome;
+use crate::store::{MirrorTable, StoreError};
 use crate::sync::error::CycleError;
 use crate::sync::mirror::{DeletionResults, Mirror};
 
@@ -37,7 +37,7 @@ impl Run<'_> {
         if self.write.kind.is_creation() {
             return match self.look().await? {
                 // If an administrator created it in these seconds, it is the answer all the same.
-                Some(existing) => self.finish(WriteOutcome::Done, Some(existing.id), None, None).await,
+                Some(existing) => self.finish(WriteOutcome::Done, existing.id, None, None).await,
                 None if is_certain => {
                     let error = "Harvest did not answer, and does not have the record; request it again";
                     self.finish(WriteOutcome::Lost, None, None, Some(error.to_owned())).await
@@ -45,6 +45,8 @@ impl Run<'_> {
                 None => Ok(look_again(ago)),
             };
         }
+        // What the record shows may have been so before the write was sent, which then can still arrive.
+        let is_settled = is_certain || !self.may_have_been_so().await?;
         match (self.shown::<R>().await?, self.write.kind.is_deletion()) {
             (Shown::Gone(request), true) => {
                 let finished = self.finished(WriteOutcome::Done, None, None, None);
@@ -60,7 +62,7 @@ impl Run<'_> {
                 self.finish(WriteOutcome::Refused, None, Some(404), Some(error)).await
             }
             (Shown::Record(fetched), false)
-                if self.write.fields.differing(self.write.kind, &fetched.record).is_empty() =>
+                if is_settled && self.write.fields.differing(self.write.kind, &fetched.record).is_empty() =>
             {
                 let finished = self.finished(WriteOutcome::Done, None, None, None);
                 self.store_record(*fetched, &finished).await
@@ -81,6 +83,18 @@ impl Run<'_> {
             }
             (Shown::Record(_) | Shown::Unclear, _) => Ok(look_again(ago)),
         }
+    }
+
+    /// Whether the user may have been archived before. Only deactivations are sent although the mirror says that they
+    /// change nothing.
+    async fn may_have_been_so(&self) -> Result<bool, StoreError> {
+        if self.write.kind != WriteKind::UserDeactivate {
+            return Ok(false);
+        }
+        let mut tx = self.sender.store.begin(&self.fence).await?;
+        let ids: Vec<i64> = self.write.user.into_iter().collect();
+        let user = tx.rows::<User>(&ids).await?.into_values().next();
+        Ok(user.is_none_or(|row| row.record.is_active != Field::Value(true)))
     }
 
     /// The record by its id.

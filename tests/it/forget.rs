@@ -298,6 +298,7 @@ async fn forget_pay_ends_writes_with_pay_data_and_forget_account_deletes_the_acc
              VALUES ({account}, 'assignment_add', {user}, 3, '{{budget}}', 'cli:ada@ops-1', now(), 'refused', '617.43?')"
         ),
         format!("SELECT roster.write_ask({account}, 'user_deactivate', {user})"),
+        format!("INSERT INTO roster.accounts (account_id, epoch) VALUES ({account} + 1, 1)"),
         format!("SELECT roster.write_ask({account} + 1, 'user_deactivate', {user})"),
     ] {
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(world.store.pool()).await.unwrap();

@@ -219,6 +219,10 @@ async fn provisioners_request_and_withdraw_writes_and_read_no_table() {
             AND has_schema_privilege('provisioner', space.oid, 'USAGE') ORDER BY 1"
     );
     assert_eq!(database.names(&callable).await, ["write_ask", "write_outcome", "write_withdraw"]);
+    database
+        .try_as(Some("owner"), "INSERT INTO roster.accounts (account_id, epoch) VALUES (7, 1)")
+        .await
+        .unwrap();
     // The actor is the login, which the caller cannot choose.
     database
         .try_as(

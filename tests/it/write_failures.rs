@@ -227,3 +227,32 @@ async fn daemon_that_stops_stores_the_answer_to_a_write_that_was_sent() {
     assert_eq!(scene.number("SELECT count(*) FROM roster.writes WHERE outcome = 'done'").await, 1);
     assert_eq!(scene.sim.take_writes().len(), 1);
 }
+
+/// What Harvest shows was so before the deactivation, which can still arrive: the reactivation must wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn late_deactivation_of_an_archived_user_does_not_undo_the_next_reactivation() {
+    let scene = scene().await;
+    let user = any_user(&scene);
+    scene.sim.archive_user(user);
+    let program = writing_program(&scene, "1s").await;
+    let _daemon = started(&program).await;
+    let held = CancellationToken::new();
+    let path = format!("/v2/users/{user}");
+    scene.sim.inject(Fault::hold_request(held.clone()).on(format!("PATCH {path}")));
+    ask(&scene, &format!("'user_deactivate', {user}")).await;
+    until_written(&scene, &format!("PATCH {path}")).await;
+    ask(&scene, &format!("'user_reactivate', {user}")).await;
+    let give_up = Instant::now() + STUCK;
+    let looks = || scene.sim.requests().iter().filter(|it| it.method == "GET" && it.path == path).count();
+    while looks() < 2 {
+        assert!(Instant::now() < give_up, "the result was settled by the first look");
+        sleep(Duration::from_millis(5)).await;
+    }
+    held.cancel();
+    scene.until("SELECT count(*) = 2 FROM roster.writes WHERE outcome = 'done'").await;
+    program.call(&["sync"]).await.expect(0);
+    let active = format!("SELECT is_active FROM roster.users WHERE id = {user}");
+    scene.until(active).await;
+    assert_eq!(scene.sim.take_writes().len(), 2);
+    scene.expect_right().await;
+}

@@ -28,7 +28,7 @@ fn first_cells(heading: &str) -> BTreeSet<&'static str> {
 
 #[tokio::test]
 async fn writes_guide_statements_run_under_their_role() {
-    let mirror = MirrorWithRoles::of(Company::seeded(5, 20, 40)).await;
+    let mirror = MirrorWithRoles::new().await;
     let statements = blocks("sql");
     let roles: BTreeSet<_> = statements.iter().map(|block| block.words[0]).collect();
     assert_eq!(roles, BTreeSet::from(["auditor", "provisioner"]));
