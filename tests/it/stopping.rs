@@ -126,7 +126,7 @@ async fn second_signal_stops_a_blocked_daemon_at_once_and_one_signal_within_ten_
     let program = scene.program();
     for (second, code) in [(Some("-TERM"), 143), (Some("-INT"), 130), (None, 0)] {
         let mut daemon = program.start();
-        daemon.until("daemon.started").await;
+        daemon.until("lease.acquired").await;
         let mut lock = scene.lock_users().await;
         if let Some(second) = second {
             daemon.signal("-TERM");
@@ -139,6 +139,9 @@ async fn second_signal_stops_a_blocked_daemon_at_once_and_one_signal_within_ten_
             stop(&mut daemon).await;
         }
         sqlx::raw_sql("ROLLBACK").execute(&mut lock).await.unwrap();
+        // The next process waits neither for the lease of this one nor for its transaction.
+        scene.execute("UPDATE roster.replicas SET expires_at = now()").await;
+        scene.until("SELECT NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").await;
     }
     expect_next_daemon_to_complete(&scene, &program).await;
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use harvest_sim::{Company, Fault, Limit, Options, UserId};
+use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -254,5 +255,25 @@ async fn late_deactivation_of_an_archived_user_does_not_undo_the_next_reactivati
     let active = format!("SELECT is_active FROM roster.users WHERE id = {user}");
     scene.until(active).await;
     assert_eq!(scene.sim.take_writes().len(), 2);
+    scene.expect_right().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn created_user_whom_rosterd_cannot_read_is_not_created_again() {
+    let scene = scene().await;
+    let program = writing_program(&scene, "1s").await;
+    scene.sim.inject(Fault::reset().after_processing().on("POST /v2/users"));
+    let unreadable = Fault::edit_records(|record| {
+        if record.get("last_name") == Some(&json!("Odd")) {
+            record.insert("first_name".to_owned(), json!(7));
+        }
+    });
+    scene.sim.inject(unreadable.on("/users?").forever());
+    let create = ["user", "create", "--email", "Odd@example.com", "--first", "O", "--last", "Odd", "--yes"];
+    program.call(&create).await.expect(0);
+    assert!(program.call(&create).await.expect(77).stdout().contains("cannot read"));
+    assert_eq!((scene.sim.take_writes().len(), scene.sim.invitations().len()), (1, 1));
+    scene.sim.clear_faults();
+    program.call(&["sync", "--full"]).await.expect(0);
     scene.expect_right().await;
 }

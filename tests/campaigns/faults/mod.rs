@@ -65,10 +65,10 @@ impl FaultLog {
         *self.counts.entry(what).or_default() += 1;
     }
 
-    fn sum_up(&self, events: u64, edits: usize, most: usize) {
+    fn sum_up(&self, results: &str, most: usize) {
         let mut line = format!(
-            "faults::{}: seed {}, {} rounds, {edits} edits, {events} events, lost 0, doubled 0, at most {most} of \
-             {REQUESTS} requests in any window;",
+            "faults::{}: seed {}, {} rounds, {results}, lost 0, doubled 0, at most {most} of {REQUESTS} requests in any \
+             window;",
             self.test, self.seed, self.rounds
         );
         for (what, count) in &self.counts {
@@ -308,6 +308,6 @@ impl Environment {
     fn end(&self) {
         let most = self.mirror.sim.max_requests_in_window(WINDOW);
         assert!(most <= REQUESTS, "{most} requests in one window");
-        self.faults.sum_up(self.events, self.edits, most);
+        self.faults.sum_up(&format!("{} edits, {} events", self.edits, self.events), most);
     }
 }

@@ -77,7 +77,7 @@ impl Campaign {
         let most = self.scene.sim.max_requests_in_window(WINDOW);
         assert!(most <= REQUESTS, "{most} requests in one window");
         assert!(sent > 0, "no write reached Harvest");
-        self.faults.sum_up(self.asked.len() as u64, sent, most);
+        self.faults.sum_up(&format!("{} writes, {sent} requests that write", self.asked.len()), most);
     }
 
     fn fail_harvest(&mut self) {
