@@ -277,3 +277,25 @@ async fn created_user_whom_rosterd_cannot_read_is_not_created_again() {
     program.call(&["sync", "--full"]).await.expect(0);
     scene.expect_right().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn creation_that_reaches_harvest_late_is_not_sent_again() {
+    let scene = scene().await;
+    let program = writing_program(&scene, "1s").await;
+    let _daemon = started(&program).await;
+    let held = CancellationToken::new();
+    scene.sim.inject(Fault::hold_request(held.clone()).on("POST /v2/users"));
+    ask(&scene, CREATE).await;
+    scene.until("SELECT error IS NOT NULL FROM roster.writes").await;
+    scene.sim.clear_requests();
+    let give_up = Instant::now() + STUCK;
+    // Polls and looks, none of which shows the user.
+    while scene.sim.requests().iter().filter(|it| it.path.starts_with("/v2/users?")).count() < 6 {
+        assert!(Instant::now() < give_up, "no look");
+        sleep(Duration::from_millis(5)).await;
+    }
+    held.cancel();
+    scene.until("SELECT count(*) = 1 FROM roster.writes WHERE outcome = 'done'").await;
+    assert_eq!((scene.sim.take_writes().len(), scene.sim.invitations().len()), (1, 1));
+    scene.expect_right().await;
+}
