@@ -1,7 +1,8 @@
 //! rosterd mirrors the users and project assignments of Harvest accounts into PostgreSQL, and writes each change to an
 //! outbox table in the same transaction.
 //!
-//! Imports point one way, `main → cli → app → http → daemon → provision → sync → {harvest, store} → roster`:
+//! Imports point one way, `main → cli → app → http → daemon → provision → sync → {harvest, store} → roster`, and
+//! `http → scim → roster`:
 //!
 //! - [`cli`]: the commands, one file each.
 //! - [`app`]: wiring of settings, database, clients and workers. The modules below do not use [`settings`].
@@ -11,6 +12,7 @@
 //! - [`sync`]: one sync cycle, from Harvest's lists to the commit.
 //! - [`harvest`]: the client of Harvest's API. It does not use `store`.
 //! - [`store`]: PostgreSQL. It does not use `harvest`.
+//! - [`scim`]: pure functions for directories: schema, filters, PATCH, and the writes that a request asks for.
 //! - [`roster`]: pure functions and types: records, changes, events, the watermark.
 //! - [`clock`], [`progress`], [`settings`], [`telemetry`]: used by the modules above; they import none of them.
 
@@ -26,6 +28,7 @@ pub mod http;
 pub mod progress;
 pub mod provision;
 pub mod roster;
+pub mod scim;
 pub mod settings;
 pub mod store;
 pub mod sync;

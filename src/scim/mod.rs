@@ -1,0 +1,22 @@
+//! SCIM 2.0 (RFC 7643, RFC 7644) as pure functions: schema, filters, PATCH, and the writes that a request asks for.
+//!
+//! No async code, no HTTP, no SQL and no clock. `http` parses a request with these functions, stores and sends what they
+//! return, and renders the result with them. There is no document that a PATCH edits: each body becomes a [`UserIntent`],
+//! which is then compared with the row.
+
+mod changes;
+pub mod error;
+mod intent;
+mod projection;
+mod query;
+pub mod schema;
+mod user;
+mod user_query;
+
+pub use changes::{Changes, Creation, LinkChange};
+pub use error::ScimError;
+pub use intent::UserIntent;
+pub use projection::Projection;
+pub use query::{ListQuery, list_response};
+pub use user::UserRow;
+pub use user_query::UserQuery;
