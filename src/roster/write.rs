@@ -323,7 +323,8 @@ fn check(field_type: FieldType, value: &mut Json) -> Result<(), &'static str> {
     }
 }
 
-fn is_storable(text: &str) -> Result<(), &'static str> {
+/// Whether Harvest and PostgreSQL can store a text. The error is a sentence without its subject.
+pub fn is_storable(text: &str) -> Result<(), &'static str> {
     if text.chars().any(char::is_control) {
         return Err("holds control characters");
     }

@@ -1,10 +1,16 @@
 //! From what a request wants and what the mirror has to writes and changes of links.
 
+use serde_json::{Value as Json, json};
+
 use super::error::ScimError;
 use super::intent::UserIntent;
-use super::user::UserRow;
+use super::user::{UserRow, full_name};
+use super::user_query::is_same;
 use crate::roster::Field;
-use crate::roster::write::{Write, WriteFields};
+use crate::roster::write::{Write, WriteFields, WriteKind, is_address};
+
+const EMAIL: &str = "email";
+const TELEPHONE: &str = "telephone";
 
 /// Changes of the attributes that only directories know: [`Field::Absent`] leaves one as it is, [`Field::Null`] clears it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,19 +52,141 @@ pub struct Changes {
     pub left_out: Vec<&'static str>,
 }
 
+impl Changes {
+    /// Whether there is nothing to write and nothing to store.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.link.is_empty()
+    }
+}
+
 impl UserIntent {
     /// The writes of `POST /Users`, if no user has the address.
     pub fn creation(&self) -> Result<Creation, ScimError> {
-        todo!()
+        let missing = |name: &str| ScimError::invalid_value(format!("{name} is missing"));
+        let user_name = self.user_name.value().ok_or_else(|| missing("userName"))?;
+        let first_name = self.given_name.value().ok_or_else(|| missing("name.givenName"))?;
+        let last_name = self.family_name.value().ok_or_else(|| missing("name.familyName"))?;
+        let email = self.email.value().or(Some(user_name).filter(|name| is_address(name)));
+        let email = email.ok_or_else(|| missing("emails (userName is not an e-mail address)"))?;
+        let mut fields = json!({"first_name": first_name, "last_name": last_name, "email": email});
+        if let Some(telephone) = self.telephone.value() {
+            fields["telephone"] = json!(telephone);
+        }
+        let new = UserRow {
+            first_name: first_name.clone(),
+            last_name: last_name.clone(),
+            email: email.clone(),
+            ..UserRow::default()
+        };
+        Ok(Creation {
+            fields: WriteFields::parse(WriteKind::UserCreate, fields).map_err(ScimError::invalid_value)?,
+            link: self.link_change(&new, &new),
+            then_deactivate: self.active == Field::Value(false),
+        })
     }
 
     /// The writes of PUT and PATCH.
-    pub fn changes(&self, _row: &UserRow) -> Result<Changes, ScimError> {
-        todo!()
+    pub fn changes(&self, row: &UserRow) -> Result<Changes, ScimError> {
+        let mut changed = row.clone();
+        let differing = self.apply(&mut changed);
+        let write = |kind, fields| Write::of_user(kind, Some(row.id), fields);
+        let is_reactivation = match self.active {
+            Field::Value(false) => {
+                // Alone and always: nothing else may make it fail, and the mirror may be older than a reactivation.
+                return Ok(Changes {
+                    writes: vec![write(WriteKind::UserDeactivate, WriteFields::default())],
+                    link: self.link_change(row, row),
+                    left_out: differing.into_iter().map(|(name, _)| name).collect(),
+                });
+            }
+            Field::Value(true) => !row.is_active,
+            Field::Absent | Field::Null => false,
+        };
+        let is_locked = !row.is_active && !is_reactivation;
+        if let Some((name, _)) = differing.iter().find(|(name, _)| is_locked && *name != TELEPHONE) {
+            return Err(ScimError::mutability(format!(
+                "the user is archived in Harvest, which changes {name} of active users only: set active to true"
+            )));
+        }
+        let mut writes = Vec::new();
+        if is_reactivation {
+            writes.push(write(WriteKind::UserReactivate, WriteFields::default()));
+        }
+        if !differing.is_empty() {
+            let fields = differing.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            let fields = WriteFields::parse(WriteKind::UserUpdate, Json::Object(fields));
+            writes.push(write(WriteKind::UserUpdate, fields.map_err(ScimError::invalid_value)?));
+        }
+        Ok(Changes { writes, link: self.link_change(row, &changed), left_out: Vec::new() })
     }
 
-    /// The writes of `POST /Users`, if a directory deleted this user earlier and the user is still archived.
-    pub fn rehire(&self, _row: &UserRow) -> Result<Changes, ScimError> {
-        todo!()
+    /// The writes of `POST /Users`, if a directory deleted this user earlier and the user is still archived. The link of
+    /// the deleted user does not remain.
+    pub fn rehire(&self, row: &UserRow) -> Result<Changes, ScimError> {
+        self.creation()?;
+        let or_cleared = |field: &Field<String>| field.clone().or_known(&Field::Null);
+        let complete = Self {
+            external_id: or_cleared(&self.external_id),
+            display_name: or_cleared(&self.display_name),
+            active: self.active.or_known(&Field::Value(true)),
+            ..self.clone()
+        };
+        complete.changes(row)
+    }
+
+    /// Sets Harvest's fields of a row. Returns those that change, by Harvest's names.
+    fn apply(&self, row: &mut UserRow) -> Vec<(&'static str, Json)> {
+        let mut differing = Vec::new();
+        let mut set = |name, wanted: &Field<String>, known: &mut String| {
+            let Some(wanted) = wanted.value() else { return };
+            let is_equal = if name == EMAIL { is_same(wanted, known) } else { wanted == known.trim() };
+            if !is_equal {
+                differing.push((name, json!(wanted)));
+                known.clone_from(wanted);
+            }
+        };
+        set("first_name", &self.given_name, &mut row.first_name);
+        set("last_name", &self.family_name, &mut row.last_name);
+        set(EMAIL, &self.email, &mut row.email);
+        let telephone = match &self.telephone {
+            Field::Absent => return differing,
+            Field::Null => "",
+            Field::Value(telephone) => telephone,
+        };
+        if telephone != row.telephone.as_deref().unwrap_or_default().trim() {
+            differing.push((TELEPHONE, json!(telephone)));
+            row.telephone = Some(telephone.to_owned()).filter(|telephone| !telephone.is_empty());
+        }
+        differing
+    }
+
+    /// The change of the link, if a row becomes `changed` by the writes.
+    fn link_change(&self, row: &UserRow, changed: &UserRow) -> LinkChange {
+        // A new address is no new userName, by which the directory finds the user.
+        let kept = Some(&row.email).filter(|email| row.user_name.is_none() && !email.is_empty());
+        let user_name = match self.user_name.value().or(kept) {
+            None => Field::Absent,
+            Some(name) if is_same(name, &changed.email) => Field::Null,
+            Some(name) => Field::Value(name.clone()),
+        };
+        let full_name = full_name(&changed.first_name, &changed.last_name);
+        let display_name = match &self.display_name {
+            Field::Value(name) if *name == full_name => Field::Null,
+            wanted => wanted.clone(),
+        };
+        LinkChange {
+            external_id: difference(self.external_id.clone(), &row.external_id),
+            user_name: difference(user_name, &row.user_name),
+            display_name: difference(display_name, &row.display_name),
+        }
     }
 }
+
+/// The wanted value; absent if it is the known one.
+fn difference(wanted: Field<String>, known: &Option<String>) -> Field<String> {
+    if wanted == known.clone().into() { Field::Absent } else { wanted }
+}
+
+#[cfg(test)]
+#[path = "changes_tests.rs"]
+mod tests;

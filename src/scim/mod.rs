@@ -4,16 +4,23 @@
 //! return, and renders the result with them. There is no document that a PATCH edits: each body becomes a [`UserIntent`],
 //! which is then compared with the row.
 
+mod body;
 mod changes;
-pub mod error;
+mod discovery;
+mod error;
+mod filter;
 mod intent;
+mod patch;
+mod path;
 mod projection;
 mod query;
-pub mod schema;
+mod schema;
 mod user;
 mod user_query;
+mod value;
 
 pub use changes::{Changes, Creation, LinkChange};
+pub use discovery::{resource_types, schemas, service_provider_config};
 pub use error::ScimError;
 pub use intent::UserIntent;
 pub use projection::Projection;

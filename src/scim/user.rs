@@ -1,9 +1,13 @@
 //! A user as SCIM shows them.
 
-use chrono::{DateTime, Utc};
-use serde_json::Value as Json;
+use std::borrow::Cow;
 
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Map, Value as Json, json};
+
+use super::path::USER_SCHEMA;
 use super::projection::Projection;
+use super::schema::WORK;
 
 /// A user of the mirror with the attributes that only directories know.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -42,8 +46,37 @@ pub struct UserRow {
 
 impl UserRow {
     /// The resource. `base` is the URL of the account's endpoint, without a slash at its end.
-    pub fn render(&self, _base: &str, _projection: &Projection) -> Json {
-        todo!()
+    pub fn render(&self, base: &str, projection: &Projection) -> Json {
+        let mut user = Map::new();
+        let mut put =
+            |name: &str, value: Option<Json>| value.map(|value| user.insert(name.to_owned(), value));
+        put("schemas", Some(json!([USER_SCHEMA])));
+        put("id", Some(json!(self.id.to_string())));
+        put("externalId", self.external_id.as_ref().map(|id| json!(id)));
+        put("userName", Some(json!(self.user_name())));
+        put("name", Some(json!({"givenName": self.first_name, "familyName": self.last_name})));
+        put("displayName", Some(json!(self.display_name())));
+        put("emails", Some(json!([{"value": self.email, "type": WORK, "primary": true}])));
+        let telephone = self.telephone.as_ref().filter(|telephone| !telephone.is_empty());
+        put("phoneNumbers", telephone.map(|telephone| json!([{"value": telephone, "type": WORK}])));
+        put("active", Some(json!(self.is_active)));
+        put("meta", Some(self.meta(base)));
+        let mut user = Json::Object(user);
+        projection.apply(&mut user);
+        user
+    }
+
+    fn meta(&self, base: &str) -> Json {
+        let mut meta =
+            json!({"resourceType": "User", "location": self.location(base), "version": self.etag()});
+        let times =
+            [("created", self.created_at), ("lastModified", self.updated_at.max(self.link_updated_at))];
+        for (name, time) in times {
+            if let Some(time) = time {
+                meta[name] = json!(time.to_rfc3339_opts(SecondsFormat::AutoSi, true));
+            }
+        }
+        meta
     }
 
     /// The entity tag, which is also `meta.version`.
@@ -56,8 +89,25 @@ impl UserRow {
         format!("{base}/Users/{}", self.id)
     }
 
+    /// `displayName`.
+    pub fn display_name(&self) -> Cow<'_, str> {
+        match &self.display_name {
+            Some(name) => Cow::Borrowed(name),
+            None => Cow::Owned(full_name(&self.first_name, &self.last_name)),
+        }
+    }
+
     /// `userName`.
     pub fn user_name(&self) -> &str {
         self.user_name.as_deref().unwrap_or(&self.email)
     }
 }
+
+/// The `displayName` of users for whom no directory has set one.
+pub(super) fn full_name(first_name: &str, last_name: &str) -> String {
+    format!("{first_name} {last_name}").trim().to_owned()
+}
+
+#[cfg(test)]
+#[path = "user_tests.rs"]
+mod tests;
