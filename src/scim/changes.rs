@@ -19,7 +19,7 @@ pub struct LinkChange {
     pub external_id: Field<String>,
     /// `userName`; null if it is the e-mail address.
     pub user_name: Field<String>,
-    /// `displayName`; null if it is first and last name.
+    /// `displayName`; null if it is first and last name, empty if a directory removed it.
     pub display_name: Field<String>,
 }
 
@@ -120,18 +120,19 @@ impl UserIntent {
         Ok(Changes { writes, link: self.link_change(row, &changed), left_out: Vec::new() })
     }
 
-    /// The writes of `POST /Users`, if a directory deleted this user earlier and the user is still archived. The link of
-    /// the deleted user does not remain.
+    /// The writes of `POST /Users`, if a directory deleted this user earlier and the user is still archived. The
+    /// whole link is replaced.
     pub fn rehire(&self, row: &UserRow) -> Result<Changes, ScimError> {
         self.creation()?;
-        let or_cleared = |field: &Field<String>| field.clone().or_known(&Field::Null);
-        let complete = Self {
-            external_id: or_cleared(&self.external_id),
-            display_name: or_cleared(&self.display_name),
-            active: self.active.or_known(&Field::Value(true)),
-            ..self.clone()
+        let complete = Self { active: self.active.or_known(&Field::Value(true)), ..self.clone() };
+        let unlinked = UserRow { external_id: None, user_name: None, display_name: None, ..row.clone() };
+        let Changes { writes, link, left_out } = complete.changes(&unlinked)?;
+        let link = LinkChange {
+            external_id: link.external_id.or_known(&Field::Null),
+            user_name: link.user_name.or_known(&Field::Null),
+            display_name: link.display_name.or_known(&Field::Null),
         };
-        complete.changes(row)
+        Ok(Changes { writes, link, left_out })
     }
 
     /// Sets Harvest's fields of a row. Returns those that change, by Harvest's names.
@@ -171,8 +172,10 @@ impl UserIntent {
         };
         let full_name = full_name(&changed.first_name, &changed.last_name);
         let display_name = match &self.display_name {
+            Field::Absent => Field::Absent,
+            Field::Null => Field::Value(String::new()),
             Field::Value(name) if *name == full_name => Field::Null,
-            wanted => wanted.clone(),
+            Field::Value(name) => Field::Value(name.clone()),
         };
         LinkChange {
             external_id: difference(self.external_id.clone(), &row.external_id),

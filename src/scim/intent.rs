@@ -176,6 +176,9 @@ impl IntentBuilder {
     }
 
     fn clear(&mut self, target: &Target, verb: Verb) -> Result<(), ScimError> {
+        if let Target::Unknown(name) = target {
+            self.ignore(name);
+        }
         let is_required = match self.text_field(target) {
             Some((_, true)) => true,
             Some((field, false)) => {

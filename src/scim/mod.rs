@@ -19,6 +19,9 @@ mod user;
 mod user_query;
 mod value;
 
+#[cfg(test)]
+mod properties;
+
 pub use changes::{Changes, Creation, LinkChange};
 pub use discovery::{resource_types, schemas, service_provider_config};
 pub use error::ScimError;

@@ -7,8 +7,8 @@ use super::filter;
 pub const USER_SCHEMA: &str = "urn:ietf:params:scim:schemas:core:2.0:User";
 
 const MAX_CHARACTERS: usize = 2000;
-/// Names of attributes in logs are cut here.
-const MAX_NAME: usize = 100;
+/// Longer names of attributes are in no log and no message.
+pub const MAX_NAME: usize = 100;
 
 /// What a path means.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! A user as SCIM shows them.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value as Json, json};
@@ -34,7 +35,7 @@ pub struct UserRow {
     pub external_id: Option<String>,
     /// `userName`, if it differs from the e-mail address.
     pub user_name: Option<String>,
-    /// `displayName`, if it differs from first and last name.
+    /// `displayName`, if it differs from first and last name. Empty if a directory removed it.
     pub display_name: Option<String>,
     /// The version of the link; 0 if there is none.
     pub link_version: i64,
@@ -42,6 +43,13 @@ pub struct UserRow {
     pub link_updated_at: Option<DateTime<Utc>>,
     /// Whether a directory deleted the user, who is still inactive.
     pub is_hidden: bool,
+}
+
+/// The id only: the values are personal data.
+impl fmt::Debug for UserRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UserRow").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 impl UserRow {
@@ -55,7 +63,8 @@ impl UserRow {
         put("externalId", self.external_id.as_ref().map(|id| json!(id)));
         put("userName", Some(json!(self.user_name())));
         put("name", Some(json!({"givenName": self.first_name, "familyName": self.last_name})));
-        put("displayName", Some(json!(self.display_name())));
+        let display_name = self.display_name();
+        put("displayName", (!display_name.is_empty()).then(|| json!(display_name)));
         put("emails", Some(json!([{"value": self.email, "type": WORK, "primary": true}])));
         let telephone = self.telephone.as_ref().filter(|telephone| !telephone.is_empty());
         put("phoneNumbers", telephone.map(|telephone| json!([{"value": telephone, "type": WORK}])));
@@ -89,7 +98,7 @@ impl UserRow {
         format!("{base}/Users/{}", self.id)
     }
 
-    /// `displayName`.
+    /// `displayName`. Empty if there is none.
     pub fn display_name(&self) -> Cow<'_, str> {
         match &self.display_name {
             Some(name) => Cow::Borrowed(name),

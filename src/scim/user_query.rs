@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::error::ScimError;
 use super::filter::{self, Condition};
-use super::path::{is_name, without_schema};
+use super::path::{MAX_NAME, is_name, without_schema};
 use super::schema::WORK;
 use super::user::UserRow;
 
@@ -62,7 +62,7 @@ impl UserQuery {
                     let expected = if name == "emails.primary" { "true" } else { WORK };
                     value.is_some_and(|value| value.eq_ignore_ascii_case(expected))
                 }
-                _ if is_name(&attribute) => {
+                _ if is_name(&attribute) && attribute.len() <= MAX_NAME => {
                     let detail = format!("the attribute {attribute} cannot be compared in filters of users");
                     return Err(ScimError::invalid_filter(detail));
                 }
@@ -153,4 +153,83 @@ fn truth(value: &str) -> Result<bool, ScimError> {
 /// Equality without case, as of all texts of users but `externalId`.
 pub(super) fn is_same(a: &str, b: &str) -> bool {
     a == b || a.to_lowercase() == b.to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ada() -> UserRow {
+        UserRow {
+            id: 7,
+            first_name: "Ada".to_owned(),
+            last_name: "Lovelace".to_owned(),
+            email: "ada@x.test".to_owned(),
+            telephone: Some("123".to_owned()),
+            is_active: true,
+            external_id: Some("X1".to_owned()),
+            ..UserRow::default()
+        }
+    }
+
+    #[track_caller]
+    fn matches(filter: &str) -> bool {
+        UserQuery::parse(filter).unwrap_or_else(|error| panic!("{filter}: {error}")).matches(&ada())
+    }
+
+    #[test]
+    fn supported_attributes_match_without_case_except_external_id() {
+        for filter in [
+            "id eq \"7\"",
+            "externalId eq X1",
+            "USERNAME eq \"ADA@X.TEST\"",
+            "emails eq \"Ada@x.test\"",
+            "emails.value eq ada@x.test",
+            "emails[type eq \"work\"].value eq \"ada@x.test\"",
+            "emails[primary eq true and value eq \"ada@x.test\"]",
+            "phoneNumbers.value eq \"123\"",
+            "displayName eq \"ada lovelace\"",
+            "name.givenName eq \"ada\" and name.familyName eq \"LOVELACE\"",
+            "active eq \"True\"",
+            "urn:ietf:params:scim:schemas:core:2.0:User:userName eq \"ada@x.test\"",
+            "userName eq ada@x.test and userName eq Ada@X.test",
+        ] {
+            assert!(matches(filter), "{filter}");
+        }
+        for filter in [
+            "id eq \"ada\"",
+            "externalId eq x1",
+            "userName eq \"4e0f7b1c-0b6e-4b62-9d5c-3f4f0a4c6f11\"",
+            "emails[type eq \"home\"].value eq \"ada@x.test\"",
+            "phoneNumbers.value eq null",
+            "active eq false",
+            "userName eq a and userName eq b",
+            "userName eq \"\\u0000\"",
+        ] {
+            assert!(!matches(filter), "{filter}");
+        }
+    }
+
+    #[test]
+    fn filters_that_no_user_can_meet_need_no_database() {
+        let is_impossible = |filter: &str| UserQuery::parse(filter).expect(filter).is_impossible;
+        assert!(is_impossible("id eq x") && is_impossible("id eq 1 and id eq 2"));
+        assert!(is_impossible("userName eq \"a\\u0000\"") && is_impossible("externalId eq null"));
+        assert!(!is_impossible("id eq 1 and userName eq a"));
+    }
+
+    #[test]
+    fn other_attributes_are_refused_and_named_and_types_alone_are_refused() {
+        for filter in ["title eq a", "groups.value eq 1", "meta.created eq x", "emails.display eq a"] {
+            let error = UserQuery::parse(filter).err().expect(filter);
+            assert_eq!(error.scim_type, Some("invalidFilter"));
+            assert!(error.detail.contains(filter.split(' ').next().expect("a name")), "{error}");
+        }
+        let error = UserQuery::parse("ada@x.test eq a").err().expect("an error");
+        assert!(!error.detail.contains("ada"), "{error}");
+        for filter in ["emails[type eq \"work\"]", "phoneNumbers[type eq \"work\"] and active eq true"] {
+            assert!(UserQuery::parse(filter).is_err(), "{filter}");
+        }
+        assert!(UserQuery::parse("active eq maybe").is_err());
+    }
 }

@@ -6,15 +6,18 @@ use std::path::Path;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
-use crate::untrusted_input;
+use crate::{untrusted_input, untrusted_scim};
 
 type FuzzTarget = fn(&[u8]);
 
-const FUZZ_TARGETS: [(&str, FuzzTarget); 4] = [
+const FUZZ_TARGETS: [(&str, FuzzTarget); 7] = [
     ("page", untrusted_input::page),
     ("link", untrusted_input::link),
     ("headers", untrusted_input::headers),
     ("settings", untrusted_input::settings),
+    ("scim_filter", untrusted_scim::filter),
+    ("scim_path", untrusted_scim::path),
+    ("scim_patch", untrusted_scim::patch),
 ];
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {

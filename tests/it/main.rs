@@ -84,6 +84,7 @@ mod systemd;
 mod terminal;
 mod tls;
 mod untrusted_input;
+mod untrusted_scim;
 mod user_lookups;
 mod write_failures;
 mod writes;

@@ -1,0 +1,118 @@
+//! Properties of the functions that parse requests of directories. The fuzz targets in `fuzz/` use the same functions.
+
+use rosterd::roster::Field;
+use rosterd::scim::{ListQuery, ScimError, UserIntent, UserQuery, UserRow};
+use serde_json::{Value as Json, json};
+
+#[track_caller]
+fn expect_refusal(error: &ScimError) {
+    assert!([400, 413].contains(&error.status), "{error}");
+    assert_eq!(error.to_json()["status"], error.status.to_string());
+    // Names of attributes, and no values.
+    assert!(error.detail.len() < 250 && error.detail.is_ascii(), "{error}");
+}
+
+/// A filter, also as a query string.
+pub fn filter(text: &[u8]) {
+    let text = String::from_utf8_lossy(text);
+    match ListQuery::from_query_string(&text) {
+        Ok(list) => {
+            assert!(list.count <= 200 && list.start_index >= 1 && i64::try_from(list.start_index).is_ok());
+        }
+        Err(error) => expect_refusal(&error),
+    }
+    let query = match UserQuery::parse(&text) {
+        Ok(query) => query,
+        Err(error) => {
+            assert_eq!(error.scim_type, Some("invalidFilter"));
+            return expect_refusal(&error);
+        }
+    };
+    assert!(query != UserQuery::default(), "the filter matches everyone");
+    let shown = query.to_filter();
+    if shown.chars().count() <= 2000 {
+        assert!(UserQuery::parse(&shown).is_ok_and(|again| again == query), "{shown}");
+    }
+    assert!(!query.is_impossible || !query.matches(&UserRow::default()));
+}
+
+/// The path of an operation. It means the same as the key of a value without path.
+pub fn path(path: &[u8]) {
+    let path = String::from_utf8_lossy(path);
+    for value in [json!("a@x.test"), json!("true"), json!({"givenName": "A"}), Json::Null] {
+        let patch = |operation: Json| {
+            let body = json!({"schemas": ["x"], "Operations": [operation]}).to_string();
+            UserIntent::from_patch(body.as_bytes())
+        };
+        match patch(json!({"op": "add", "path": path, "value": value})) {
+            Ok(intent) => {
+                expect_valid(&intent);
+                assert!(patch(json!({"op": "add", "value": {&*path: value}})) == Ok(intent), "{path}");
+            }
+            Err(error) => expect_refusal(&error),
+        }
+        if let Err(error) = patch(json!({"op": "remove", "path": path})) {
+            expect_refusal(&error);
+        }
+    }
+}
+
+/// A body of PATCH, PUT and POST.
+pub fn patch(body: &[u8]) {
+    for intent in [UserIntent::from_patch(body), UserIntent::from_put(body), UserIntent::from_post(body)] {
+        match intent {
+            Ok(intent) => expect_valid(&intent),
+            Err(error) => expect_refusal(&error),
+        }
+    }
+}
+
+/// The intent can be expressed as PUT and compared with a user.
+fn expect_valid(intent: &UserIntent) {
+    assert!(intent.ignored.len() <= 50);
+    for name in &intent.ignored {
+        let is_name = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_$.:".contains(c));
+        assert!(name == "(not a path)" || is_name && name.len() <= 100, "{name}");
+    }
+    let texts = [
+        ("userName", &intent.user_name),
+        ("externalId", &intent.external_id),
+        ("displayName", &intent.display_name),
+        ("name.givenName", &intent.given_name),
+        ("name.familyName", &intent.family_name),
+        ("emails.value", &intent.email),
+        ("phoneNumbers.value", &intent.telephone),
+    ];
+    let mut put = json!({"schemas": ["x"]});
+    for (name, field) in texts {
+        match field {
+            Field::Absent => continue,
+            Field::Null => put[name] = Json::Null,
+            Field::Value(text) => {
+                let is_storable = text.chars().count() <= 255 && !text.contains(char::is_control);
+                assert!(is_storable && !text.is_empty(), "{name}");
+                put[name] = json!(text);
+            }
+        }
+    }
+    if let Field::Value(active) = intent.active {
+        put["active"] = json!(active);
+    }
+    let again = UserIntent::from_put(put.to_string().as_bytes()).expect("the intent is valid");
+    assert_eq!(UserIntent { ignored: intent.ignored.clone(), ..again }, *intent);
+    for error in [intent.creation().err(), intent.rehire(&UserRow::default()).err()].into_iter().flatten() {
+        expect_refusal(&error);
+    }
+    for is_active in [true, false] {
+        let row = UserRow { id: 7, is_active, ..UserRow::default() };
+        match intent.changes(&row) {
+            Ok(changes) => {
+                assert!(changes.writes.len() <= 2 && changes.writes.iter().all(|it| it.user == Some(7)))
+            }
+            Err(error) => {
+                assert!(!is_active && intent.active == Field::Absent, "{error}");
+                expect_refusal(&error);
+            }
+        }
+    }
+}
