@@ -122,10 +122,11 @@ fn display_name_and_external_id_are_stored_and_cleared() {
     let known =
         UserRow { display_name: Some("Countess".to_owned()), external_id: Some("x1".to_owned()), ..ada() };
     let link = |attributes: Json, row: &UserRow| put(attributes).changes(row).expect("changes").link;
-    let cleared =
-        LinkChange { external_id: Field::Null, display_name: Field::Null, user_name: Field::Absent };
+    let cleared = LinkChange { external_id: Field::Null, display_name: text(""), user_name: Field::Absent };
     assert_eq!(link(json!({"displayName": null, "externalId": ""}), &known), cleared);
-    assert!(link(json!({"displayName": null, "externalId": ""}), &ada()).is_empty());
+    let removed = UserRow { display_name: Some(String::new()), ..ada() };
+    assert!(link(json!({"displayName": null, "externalId": ""}), &removed).is_empty());
+    assert_eq!(link(json!({"displayName": "Ada Lovelace"}), &removed).display_name, Field::Null);
     let renamed = json!({"name": {"givenName": "A."}, "displayName": "A. Lovelace"});
     assert_eq!(link(renamed, &known).display_name, Field::Null);
 }
