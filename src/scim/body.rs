@@ -138,7 +138,7 @@ mod tests {
         };
         assert!(parse(nested(MAX_DEPTH - 1).as_bytes()).is_ok());
         let bodies = [
-            "".to_owned(),
+            String::new(),
             "[]".to_owned(),
             "{\"schemas\": [\"x\"]} secret".to_owned(),
             r#"{"schemas": ["x"], "secret": 1, "Secret": 2}"#.to_owned(),

@@ -178,16 +178,16 @@ impl UserIntent {
             Field::Value(name) => Field::Value(name.clone()),
         };
         LinkChange {
-            external_id: difference(self.external_id.clone(), &row.external_id),
-            user_name: difference(user_name, &row.user_name),
-            display_name: difference(display_name, &row.display_name),
+            external_id: difference(self.external_id.clone(), row.external_id.as_ref()),
+            user_name: difference(user_name, row.user_name.as_ref()),
+            display_name: difference(display_name, row.display_name.as_ref()),
         }
     }
 }
 
 /// The wanted value; absent if it is the known one.
-fn difference(wanted: Field<String>, known: &Option<String>) -> Field<String> {
-    if wanted == known.clone().into() { Field::Absent } else { wanted }
+fn difference(wanted: Field<String>, known: Option<&String>) -> Field<String> {
+    if wanted.value() == known { Field::Absent } else { wanted }
 }
 
 #[cfg(test)]

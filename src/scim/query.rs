@@ -101,13 +101,14 @@ fn number(name: &str, text: &str) -> Result<u64, ScimError> {
 
 /// The response with a part of a list.
 pub fn list_response(total: u64, start_index: u64, resources: Vec<Json>) -> Json {
-    json!({
+    let mut list = json!({
         "schemas": ["urn:ietf:params:scim:api:messages:2.0:ListResponse"],
         "totalResults": total,
         "startIndex": start_index,
         "itemsPerPage": resources.len(),
-        "Resources": resources,
-    })
+    });
+    list["Resources"] = Json::Array(resources);
+    list
 }
 
 #[cfg(test)]

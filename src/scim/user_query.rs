@@ -102,7 +102,7 @@ impl UserQuery {
 
     /// The same query as a filter.
     pub fn to_filter(&self) -> String {
-        let mut filter = self.is_impossible.then(|| "id eq null".to_owned()).unwrap_or_default();
+        let mut filter = String::from(if self.is_impossible { "id eq null" } else { "" });
         let texts = [
             ("externalId", &self.external_id),
             ("userName", &self.user_name),
