@@ -11,6 +11,7 @@
 --     ALTER ROLE rosterd SET role = rosterd_writer;  -- the role owns what the login creates, so logins can be replaced
 --     CREATE ROLE bi LOGIN PASSWORD '…' IN ROLE roster_reader;
 --     CREATE ROLE onboarding LOGIN PASSWORD '…' IN ROLE roster_provisioner;  -- docs/WRITES.md
+--     CREATE ROLE scim LOGIN PASSWORD '…' IN ROLE roster_scim;
 --
 -- rosterd_writer      the daemon: owns the schemas roster, directory and rosterd_internal and all their objects
 -- roster_reader       reads schema directory (users and teams without pay data) and calls its functions to follow events
@@ -19,6 +20,7 @@
 --                     changes nothing
 -- roster_provisioner  requests writes to Harvest, reads their results and withdraws them, through three functions; reads
 --                     no table
+-- roster_scim         `rosterd scim`: reads one view of users and calls the functions of SCIM; reads no table
 --
 -- A connector that reads the log (docs/CONNECTORS.md) is a consumer with REPLICATION, which is not inherited from a
 -- role:
@@ -30,7 +32,7 @@ DECLARE
     wanted text;
 BEGIN
     FOREACH wanted IN ARRAY ARRAY['rosterd_writer', 'roster_reader', 'roster_consumer', 'roster_auditor',
-                                  'roster_provisioner'] LOOP
+                                  'roster_provisioner', 'roster_scim'] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
             EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
         END IF;
@@ -49,6 +51,7 @@ COMMENT ON ROLE roster_reader IS 'rosterd: reads users and teams, without pay da
 COMMENT ON ROLE roster_consumer IS 'rosterd: reads the outbox, including pay data';
 COMMENT ON ROLE roster_auditor IS 'rosterd: reads everything';
 COMMENT ON ROLE roster_provisioner IS 'rosterd: requests writes to Harvest';
+COMMENT ON ROLE roster_scim IS 'rosterd: serves SCIM';
 GRANT roster_reader TO roster_consumer;
 
 -- Also before the first migration, because default privileges are granted per schema.
@@ -66,7 +69,7 @@ DECLARE
     thing text;
 BEGIN
     GRANT USAGE ON SCHEMA directory TO roster_reader, roster_auditor;
-    GRANT USAGE ON SCHEMA roster TO roster_consumer, roster_auditor, roster_provisioner;
+    GRANT USAGE ON SCHEMA roster TO roster_consumer, roster_auditor, roster_provisioner, roster_scim;
     GRANT USAGE ON SCHEMA rosterd_internal TO roster_auditor;
     GRANT SELECT ON ALL TABLES IN SCHEMA directory TO roster_reader, roster_auditor;
     -- Includes roster.credentials: its tokens are encrypted with a key that is not in the database, and an auditor may
@@ -90,6 +93,13 @@ BEGIN
         SELECT format('GRANT EXECUTE ON ROUTINE %s TO roster_provisioner', pg_proc.oid::regprocedure)
           FROM pg_proc JOIN pg_namespace AS space ON space.oid = pronamespace
          WHERE nspname = 'roster' AND proname IN ('write_ask', 'write_outcome', 'write_withdraw')
+        UNION ALL
+        SELECT 'GRANT SELECT ON roster.scim_users TO roster_scim' WHERE to_regclass('roster.scim_users') IS NOT NULL
+        UNION ALL
+        SELECT format('GRANT EXECUTE ON ROUTINE %s TO roster_scim', pg_proc.oid::regprocedure)
+          FROM pg_proc JOIN pg_namespace AS space ON space.oid = pronamespace
+         WHERE nspname = 'roster' AND proname IN ('write_outcome', 'scim_account', 'scim_ask', 'scim_withdraw', 'scim_answered',
+                                                  'scim_unanswered', 'scim_link_set')
         UNION ALL
         -- Auditors may query past states.
         SELECT format('GRANT EXECUTE ON ROUTINE %s TO roster_auditor', pg_proc.oid::regprocedure)

@@ -20,6 +20,7 @@ mod progress;
 mod psql;
 mod reconcile;
 mod run;
+mod scim;
 mod signals;
 mod status;
 mod support;
@@ -164,6 +165,13 @@ enum Command {
         after_help = "Examples:\n  rosterd writes list --open\n  rosterd writes accept --all 12"
     )]
     Writes(writes::Command),
+    /// Serve SCIM 2.0 for a directory, without a Harvest token
+    #[command(
+        after_help = "A process apart from `rosterd run`, with a database user of the role roster_scim. If scim.listen is set, \
+                      `rosterd run` serves SCIM too.\n\nExamples:\n  rosterd scim --config /etc/rosterd-scim.toml\n  \
+                      rosterd scim token 123456 okta"
+    )]
+    Scim(scim::Options),
     /// Erase a user, all pay data or an account permanently
     #[command(
         subcommand,
@@ -218,7 +226,7 @@ impl Cli {
     /// Whether the command prints one or two lines at most, so that a slow reader of its output cannot block it.
     pub fn prints_little(&self) -> bool {
         match &self.command {
-            Command::Run => true,
+            Command::Run | Command::Scim(_) => true,
             Command::Sync(options) => !options.dry_run,
             _ => false,
         }
@@ -262,6 +270,15 @@ impl Cli {
             Command::Deletions(command) => deletions::deletions(settings()?, command).await?,
             Command::Explain(command) => explain::explain(settings()?, command).await?,
             Command::Outbox(command) => outbox::outbox(settings()?, command).await?,
+            Command::Scim(scim::Options { command: Some(scim::Command::Token(token)) }) => {
+                scim::token(&token)?;
+            }
+            Command::Scim(scim::Options { command: None }) => {
+                signals::ignore_hangup()?;
+                let settings = Settings::without_accounts(global.config.as_deref())?;
+                global.start_log(&settings, true)?;
+                Box::pin(scim::scim(settings)).await?;
+            }
             Command::Forget(command) => forget::forget(settings()?, command).await?,
             Command::User(command) => Box::pin(user::user(settings()?, command)).await?,
             Command::Assignment(command) => Box::pin(assignment::assignment(settings()?, command)).await?,

@@ -10,7 +10,9 @@ mod environment;
 mod findings;
 mod layers;
 mod model;
+mod parse;
 mod reader;
+mod scim;
 mod secrets;
 mod unknown;
 mod unknown_variables;
@@ -24,9 +26,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use findings::SettingsError;
-pub(crate) use model::WriteMode;
 pub use model::{Account, Credential, PollInterval, Settings};
-pub(crate) use model::{LogFormat, Scope};
+pub(crate) use model::{LogFormat, ScimDelete, Scope, WriteMode};
 #[cfg(test)]
 pub(crate) use validate::PERMISSIONS;
 
@@ -38,13 +39,30 @@ impl Settings {
         Self::load(file, &environment::variables(std::env::vars_os())?)
     }
 
+    /// The same without accounts and their credentials, which are not read.
+    pub(crate) fn without_accounts(file: Option<&Path>) -> Result<Self, SettingsError> {
+        Self::load_with(file, &environment::variables(std::env::vars_os())?, false)
+    }
+
     /// Loads the settings from `file`, or from the file that `ROSTERD_CONFIG` in `env` names, and from `env`.
     pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Self, SettingsError> {
+        Self::load_with(file, env, true)
+    }
+
+    fn load_with(
+        file: Option<&Path>,
+        env: &BTreeMap<String, String>,
+        with_accounts: bool,
+    ) -> Result<Self, SettingsError> {
         let mut findings = Findings::default();
         let env = &environment::cleaned(env, &mut findings);
         let layers = layers::merge(file, env, &mut findings);
         unknown_variables::warn(env, layers.values.keys().map(String::as_str), &mut findings);
-        let accounts = accounts::read(layers.accounts.as_ref(), env, &mut findings);
+        let accounts = if with_accounts {
+            accounts::read(layers.accounts.as_ref(), env, &mut findings)
+        } else {
+            (Vec::new(), None)
+        };
         let mut reader = reader::Reader::new(&layers.values, findings);
         let mut settings = validate::settings(&mut reader, env, accounts);
         let findings = reader.into_findings();

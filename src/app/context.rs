@@ -18,6 +18,8 @@ use crate::store::permits::Replica;
 use crate::store::{ConnectOptions, Store, StoreError};
 use crate::telemetry::chain;
 
+/// How long a process that serves waits at the start for the database to answer.
+pub(crate) const DATABASE_WAIT_AT_START: Duration = Duration::from_mins(1);
 /// If the first connection takes longer than this, the log says that the process is waiting.
 const LOG_CONNECT_AFTER: Duration = Duration::from_secs(1);
 /// Limit of closing the connections. A statement may wait for a lock of another session.

@@ -21,6 +21,7 @@ use crate::daemon::worker::Worker;
 use crate::daemon::{notifications, schedule, timeline};
 use crate::harvest::Client;
 use crate::http;
+use crate::http::scim::ScimServer;
 use crate::settings::Account;
 use crate::telemetry::instruments::Metrics;
 
@@ -38,6 +39,7 @@ struct Parts<'a> {
     clients: Vec<Client>,
     limiter: LimiterTask,
     listener: Option<TcpListener>,
+    scim: Option<ScimServer>,
 }
 
 struct Tasks {
@@ -81,17 +83,18 @@ impl App {
         self.prepare_with_retries().await?;
         let accounts = self.settings.require_accounts()?;
         let listener = match self.settings.http.listen {
-            Some(address) => Some(port::bind(address).await?),
+            Some(address) => Some(port::bind(address, "/livez, /readyz and /metrics", "http.listen").await?),
             None => None,
         };
+        let scim = self.scim_in_daemon().await?;
         let limiter = self.budgets(Self::replica(), REGISTRATION_TIMEOUT).await?;
         let clients =
             accounts.iter().map(|account| self.client(account, &limiter)).collect::<Result<_, _>>()?;
-        Ok(Parts { accounts, clients, limiter, listener })
+        Ok(Parts { accounts, clients, limiter, listener, scim })
     }
 
     fn spawn(&self, parts: Parts<'_>, stop: &CancellationToken) -> Result<Tasks, Failure> {
-        let Parts { accounts, clients, limiter, listener } = parts;
+        let Parts { accounts, clients, limiter, listener, scim } = parts;
         // Before the first task records a metric.
         let metrics = Metrics::install(VERSION, REVISION);
         let (health, mut workers, mut wakes) = (Health::default(), JoinSet::new(), HashMap::new());
@@ -107,6 +110,9 @@ impl App {
         let lease_ttl = self.settings.lease.ttl;
         let notifications = notifications::run(self.store.clone(), wakes, limiter.heartbeats(), lease_ttl);
         services.spawn(notifications.map_err(|error| Failure::new(Exit::Internal, error))?);
+        if let Some(scim) = scim {
+            services.spawn(scim.run().map_err(|error| Failure::new(Exit::Internal, error))?);
+        }
         if let Some(listener) = listener {
             let poll_interval = self.settings.sync.poll_interval.slowest;
             let state = http::State { health, store: self.store.clone(), metrics, poll_interval };

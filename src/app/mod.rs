@@ -8,8 +8,10 @@ mod failure;
 mod port;
 mod prepare;
 mod rules;
+mod scim;
 mod systemd;
 mod wait;
 
 pub use context::App;
+pub(crate) use context::DATABASE_WAIT_AT_START;
 pub use failure::{Exit, Failure};

@@ -1,4 +1,4 @@
-//! Binds the port of the HTTP server.
+//! Binds the ports of the HTTP servers.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -13,7 +13,8 @@ use super::failure::{Exit, Failure};
 const IN_USE_LIMIT: Duration = Duration::from_secs(10);
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
-pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+/// `purpose` is what the server serves, and `key` the setting of the address.
+pub(super) async fn bind(address: SocketAddr, purpose: &str, key: &str) -> Result<TcpListener, Failure> {
     let deadline = Instant::now() + IN_USE_LIMIT;
     let mut is_logged = false;
     loop {
@@ -25,16 +26,13 @@ pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
         if !is_in_use || Instant::now() >= deadline {
             let exit = if is_in_use { Exit::Unavailable } else { Exit::Settings };
             let advice = format!(
-                "cannot listen on {address} for /livez, /readyz and /metrics ({error}); set http.listen to a free address, \
-                 or to \"\""
+                "cannot listen on {address} for {purpose} ({error}); set {key} to a free address, or to \"\""
             );
             return Err(Failure::new(exit, advice));
         }
         if !std::mem::replace(&mut is_logged, true) {
             let seconds = IN_USE_LIMIT.as_secs();
-            tracing::warn!(
-                "another process listens on {address} (http.listen); trying again for {seconds} s"
-            );
+            tracing::warn!("another process listens on {address} ({key}); trying again for {seconds} s");
         }
         sleep(RETRY_INTERVAL).await;
     }

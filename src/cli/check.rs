@@ -13,6 +13,7 @@ use crate::app::{App, Exit, Failure};
 use crate::daemon::limiter::LimiterTask;
 use crate::harvest::HarvestError;
 use crate::harvest::rate_limit::Priority;
+use crate::roster::write_policy::WriteMode;
 use crate::settings::{Account, Settings, SettingsError};
 use crate::store::status::ServerFacts;
 use crate::telemetry::count;
@@ -131,6 +132,7 @@ pub(super) async fn check(mut settings: Settings, options: Options) -> Result<Ex
                 None => app.store.target().to_string(),
             };
             let is_usable = check_database(&app, &place, &mut checks).await;
+            check_scim(&app, &mut checks);
             check_accounts(&app, is_usable, &mut checks).await;
             app.close().await;
         }
@@ -234,6 +236,33 @@ async fn check_schema(app: &App, server: &ServerFacts, checks: &mut Checks) -> b
         Err(error) => checks.fail("schema", &Failure::from(error).at(app.store.target())),
     }
     false
+}
+
+/// Checks what `run` needs to serve SCIM.
+fn check_scim(app: &App, checks: &mut Checks) {
+    let Some(listen) = app.settings.scim.listen else { return };
+    let (options, tokens) = match app.scim_options() {
+        Ok(options) => options,
+        Err(failure) => return checks.fail("scim", &failure),
+    };
+    let detail = format!("{} for {} on {listen}", count(tokens.len(), "token"), options.public_url);
+    let known: Vec<i64> = app.settings.accounts().iter().map(|account| account.id).collect();
+    let unknown: Vec<_> = tokens.accounts().into_iter().filter(|id| !known.contains(id)).collect();
+    if let Some(id) = unknown.first() {
+        let advice = format!(
+            "{detail}; scim.tokens_file names account {id}, which is not in the settings: correct one of them"
+        );
+        return checks.warn("scim", advice);
+    }
+    match options.mode {
+        WriteMode::On => checks.ok("scim", detail),
+        WriteMode::Dry => {
+            checks.warn("scim", format!("{detail}; write.mode is \"dry\", so changes are refused with 403"));
+        }
+        WriteMode::Off => {
+            checks.warn("scim", format!("{detail}; write.mode is \"off\", so directories can only read"));
+        }
+    }
 }
 
 /// Checks the accounts with permits of the shared rate limit. If the database is not usable, `rate_limit.reserve` limits

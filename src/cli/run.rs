@@ -1,14 +1,9 @@
 //! `rosterd run`: the daemon.
 
-use std::time::Duration;
-
 use super::signals;
 use super::support::with_opened;
-use crate::app::{App, Failure};
+use crate::app::{App, DATABASE_WAIT_AT_START, Failure};
 use crate::settings::Settings;
-
-/// How long the daemon waits at the start for the database to answer.
-const DATABASE_WAIT_AT_START: Duration = Duration::from_mins(1);
 
 pub(super) async fn run(settings: Settings) -> Result<(), Failure> {
     settings.require_accounts()?;
@@ -17,7 +12,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), Failure> {
     let stop = signalled.child_token();
     let work = Box::pin(async {
         // A signal during this wait ends the process at once: there is no work to finish.
-        let opening = App::open(settings, DATABASE_WAIT_AT_START);
+        let opening = Box::pin(App::open(settings, DATABASE_WAIT_AT_START));
         let Some(app) = stop.run_until_cancelled(opening).await else { return Ok(()) };
         let app = app?;
         if let Some(local) = &app.local {

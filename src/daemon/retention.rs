@@ -18,7 +18,7 @@ pub(crate) struct RetentionLimits {
     pub cycles: Duration,
     /// Retention of ended versions in the history. `None` means no limit.
     pub history: Option<Duration>,
-    /// Retention of finished writes.
+    /// Retention of finished writes, and of SCIM's links of deleted users.
     pub writes: Duration,
 }
 
@@ -63,6 +63,7 @@ async fn delete_old_rows(store: &Store, retention: RetentionLimits) -> Result<()
     }
     store.forget_old_cycles(retention.cycles).await?;
     store.forget_old_writes(retention.writes).await?;
+    store.forget_old_links(retention.writes).await?;
     if let Some(history) = retention.history {
         while store.trim_history(history).await? {}
     }

@@ -1,6 +1,7 @@
-//! HTTP servers: the daemon's `/livez`, `/readyz` and `/metrics`, and the redirect address of `rosterd auth login`.
+//! HTTP servers: the daemon's `/livez`, `/readyz` and `/metrics`, SCIM, and the redirect address of `rosterd auth login`.
 
 pub(crate) mod redirect;
+pub(crate) mod scim;
 
 mod server;
 mod shared_query;

@@ -20,6 +20,7 @@ pub struct Settings {
     pub(crate) outbox: Outbox,
     pub(crate) retention: Retention,
     pub(crate) write: Write,
+    pub(crate) scim: Scim,
     pub(crate) http: Http,
     pub(crate) log: Log,
     /// Sentences about allowed but suspicious settings. The caller logs them once logging works.
@@ -148,6 +149,8 @@ pub(crate) struct Write {
     pub guard: DeletionGuard,
     /// The time in which the guard counts.
     pub guard_window: Duration,
+    /// How long a SCIM request waits for its writes.
+    pub patience: Duration,
 }
 
 /// Without the protected addresses, which are personal data.
@@ -165,6 +168,25 @@ pub(crate) enum WriteMode {
     /// Writes are planned and not sent.
     Dry,
     On,
+}
+
+/// SCIM. If `listen` is set, so are `public_url` and `tokens_file`.
+#[derive(Debug)]
+pub(crate) struct Scim {
+    /// `None`: `run` serves no SCIM.
+    pub listen: Option<SocketAddr>,
+    /// Has no trailing slash.
+    pub public_url: Option<Url>,
+    pub tokens_file: Option<PathBuf>,
+    pub delete: ScimDelete,
+}
+
+/// What a DELETE by SCIM does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ScimDelete {
+    Deactivate,
+    Delete,
+    Refuse,
 }
 
 #[derive(Debug)]

@@ -2,26 +2,27 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
     path::PathBuf,
     time::Duration,
 };
 
 use secrecy::SecretString;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
-use url::{Host, Url};
+use url::Url;
 
 use super::model::{
     Account, Credential, Database, DeletionGuard, Harvest, Http, Lease, Log, LogFormat, Outbox, PollInterval,
     RateLimit, Rates, Retention, Scope, Settings, Sync, Write, WriteMode,
 };
-use super::{database, reader::Reader, secrets};
+use super::parse::{base_url, choice, is_loopback, listen};
+use super::{database, reader::Reader, scim, secrets};
 
 /// What `write.allow` can name; the same as `roster::write_policy::PERMISSIONS`, which a test compares.
 pub(crate) const PERMISSIONS: [&str; 9] =
     ["create", "update", "deactivate", "reactivate", "assign", "unassign", "delete", "access_roles", "rates"];
 
 const SECOND: Duration = Duration::from_secs(1);
+const MAX_PATIENCE: Duration = Duration::from_secs(55);
 const TENTH: Duration = Duration::from_millis(100);
 
 /// Reads every key. If `reader` has faults at the end, the settings contain placeholders and the caller drops them.
@@ -49,6 +50,7 @@ pub(super) fn settings(
             writes: reader.duration("retention.writes", SECOND),
         },
         write: write(reader),
+        scim: scim::scim(reader, env),
         http: Http { listen: reader.text("http.listen", listen).flatten() },
         log: Log {
             format: choice(
@@ -92,6 +94,7 @@ fn write(reader: &mut Reader) -> Write {
             at_least: reader.integer("write.guard.at_least", 0..=u32::MAX),
         },
         guard_window: reader.duration("write.guard.within", SECOND),
+        patience: reader.duration("write.patience", SECOND),
     }
 }
 
@@ -110,6 +113,10 @@ fn permissions(text: &str) -> Result<BTreeSet<String>, String> {
 }
 
 fn check_combinations(reader: &mut Reader, settings: &Settings) {
+    scim::check_combinations(reader, settings);
+    if reader.all_valid(&["write.patience"]) && settings.write.patience > MAX_PATIENCE {
+        reader.refuse_value("write.patience", "give at most \"55s\", because directories give up after 60s");
+    }
     let Settings { rate_limit: RateLimit { requests, reserve, .. }, sync, rates, .. } = settings;
     if reader.all_valid(&["rate_limit.requests", "rate_limit.reserve"]) && reserve >= requests {
         let source = reader.source("rate_limit.requests");
@@ -212,47 +219,13 @@ fn harvest(reader: &mut Reader) -> Harvest {
 
 /// The base URL of an API. rosterd sends tokens to it and appends paths to it.
 fn url(reader: &mut Reader, key: &'static str) -> Url {
-    let parse = |text: &str| {
-        let url =
-            Url::parse(text).ok().filter(|url| matches!(url.scheme(), "https" | "http") && url.has_host());
-        let Some(mut url) = url else {
-            return Err("give a URL such as \"https://api.harvestapp.com/v2\"".to_owned());
-        };
-        let bare = url.username().is_empty()
-            && url.password().is_none()
-            && url.query().is_none()
-            && url.fragment().is_none();
-        if !bare {
-            return Err("give a URL without user, password, ? and #".to_owned());
-        }
-        let path = url.path().trim_end_matches('/').to_owned();
-        url.set_path(&path);
-        Ok(url)
-    };
+    let parse = |text: &str| base_url(text, "https://api.harvestapp.com/v2");
     reader.text(key, parse).unwrap_or_else(placeholder)
 }
 
 #[expect(clippy::expect_used, reason = "the text is a URL")]
 fn placeholder() -> Url {
     Url::parse("https://localhost").expect("the text is a URL")
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
-}
-
-fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    text.parse().map(Some).map_err(|_| {
-        "give an IP address and a port, such as \"127.0.0.1:8080\", or in a file \"\" for none".to_owned()
-    })
 }
 
 /// A log filter without the spaces that `EnvFilter` refuses. A word alone must be a level: `EnvFilter` would take
@@ -270,15 +243,4 @@ fn level(text: &str) -> Result<String, String> {
             .to_owned());
     }
     Ok(filter)
-}
-
-fn choice<T: Copy, const N: usize>(reader: &mut Reader, key: &'static str, choices: [(&str, T); N]) -> T {
-    reader
-        .text(key, |text| {
-            let chosen = choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice);
-            chosen.ok_or_else(|| {
-                format!("give {}", choices.map(|(name, _)| format!("\"{name}\"")).join(" or "))
-            })
-        })
-        .unwrap_or(choices[0].1)
 }

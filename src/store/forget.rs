@@ -8,7 +8,7 @@ mod values;
 mod writes;
 
 use self::values::{erase_events, erase_events_of, erase_rates, erase_user_rows, erase_versions, pay_fields};
-use self::writes::{erase_pay_of_writes, erase_writes};
+use self::writes::{erase_links, erase_pay_of_writes, erase_writes};
 use super::database::Store;
 use super::error::StoreError;
 use super::session::Transaction;
@@ -65,6 +65,7 @@ impl Store {
         let account = only.map(|account| account.0);
         // First, because it finds the creation of a user by the address in the mirror.
         let writes = erase_writes(&mut transaction, account, user).await?;
+        let links = erase_links(&mut transaction, account, user).await?;
         let mirror = erase_user_rows(&mut transaction, account, user).await?;
         let rates = erase_rates(&mut transaction, account, Some(user)).await?;
         let versions = erase_versions(&mut transaction, account, user).await?;
@@ -80,7 +81,7 @@ impl Store {
         .await?;
         let unreadable = rejected.iter().filter(|row| row.unreadable).count();
         let erased = Erased {
-            rows: mirror.rows + rates.rows,
+            rows: mirror.rows + rates.rows + links,
             versions,
             rejected: (rejected.len() - unreadable) as u64,
             unreadable: unreadable as u64,
@@ -176,6 +177,7 @@ impl Store {
                     watermarks AS (DELETE FROM roster.watermarks WHERE account_id = $1),
                     cycles AS (DELETE FROM roster.cycles WHERE account_id = $1),
                     writes AS (DELETE FROM roster.writes WHERE account_id = $1 RETURNING 1),
+                    links AS (DELETE FROM roster.scim_links WHERE account_id = $1),
                     requests AS (DELETE FROM roster.requests WHERE account_id = $1),
                     credentials AS (DELETE FROM roster.credentials WHERE account_id = $1),
                     accounts AS (DELETE FROM roster.accounts WHERE account_id = $1)
@@ -230,7 +232,7 @@ impl Store {
         let analyzed = sqlx::query!(
             "ANALYZE roster.users, roster.user_assignments, roster.billable_rates, roster.cost_rates,
                      roster.user_history, roster.user_assignment_history, roster.rejected_records, roster.outbox,
-                     roster.writes"
+                     roster.writes, roster.scim_links"
         )
         .execute(&self.pool.for_long_statements())
         .await;

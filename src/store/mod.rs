@@ -18,6 +18,7 @@ pub(crate) mod rates;
 pub(crate) mod rejected;
 pub(crate) mod requests;
 pub(crate) mod row_counts;
+pub mod scim;
 pub(crate) mod seal;
 pub(crate) mod state;
 pub(crate) mod status;

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgListener};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgNotification};
 use sqlx::{Acquire, Connection, Executor, PgConnection};
 use tokio::time::{sleep, timeout};
+use uuid::Uuid;
 
 use super::database::Store;
 use super::error::StoreError;
@@ -20,6 +21,9 @@ pub(crate) const WRITE_CHANNEL: &str = "roster_write";
 
 /// Wakes the readers of the outbox. The payload is the last event's `seq`.
 pub(super) const OUTBOX_CHANNEL: &str = "roster_outbox";
+
+/// Wakes the requests that wait for a write. The payload is the write's id.
+const WRITTEN_CHANNEL: &str = "roster_written";
 
 /// The pause between attempts to replace a lost listener connection.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
@@ -41,6 +45,11 @@ impl Store {
     /// Listens for new events; `None` as in [`listen_for_requests`](Self::listen_for_requests).
     pub(crate) async fn listen_for_events(&self) -> Result<Option<Listener>, StoreError> {
         self.listen(&[OUTBOX_CHANNEL]).await
+    }
+
+    /// Listens for finished writes; `None` as in [`listen_for_requests`](Self::listen_for_requests).
+    pub(crate) async fn listen_for_written(&self) -> Result<Option<Listener>, StoreError> {
+        self.listen(&[WRITTEN_CHANNEL]).await
     }
 
     async fn listen(&self, channels: &[&str]) -> Result<Option<Listener>, StoreError> {
@@ -91,10 +100,22 @@ impl Listener {
     /// # Errors
     /// As for [`notified`](Self::notified).
     pub async fn notified_on(&mut self) -> Result<Option<(String, Option<i64>)>, StoreError> {
+        Ok(self.received().await?.map(|it| (it.channel().to_owned(), it.payload().parse().ok())))
+    }
+
+    /// The id of a finished write; `None` if notifications may be lost, or for a payload that is no id.
+    ///
+    /// # Errors
+    /// As for [`notified`](Self::notified).
+    pub(crate) async fn written(&mut self) -> Result<Option<Uuid>, StoreError> {
+        Ok(self.received().await?.and_then(|it| it.payload().parse().ok()))
+    }
+
+    async fn received(&mut self) -> Result<Option<PgNotification>, StoreError> {
         loop {
             // sqlx returns `None` after it has reconnected: notifications may be lost, so all accounts are due.
             if let Ok(notification) = timeout(self.bounds.limit, self.inner.try_recv()).await {
-                return Ok(notification?.map(|it| (it.channel().to_owned(), it.payload().parse().ok())));
+                return Ok(notification?);
             }
             self.test_connection().await?;
         }

@@ -7,6 +7,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 const CYCLES: &str = "rosterd_cycles_total";
 const WRITES: &str = "rosterd_writes_total";
+const SCIM_REQUESTS: &str = "rosterd_scim_requests_total";
 const CYCLE_DURATION: &str = "rosterd_cycle_duration_seconds";
 const REQUESTS: &str = "rosterd_harvest_requests_total";
 const THROTTLED: &str = "rosterd_harvest_throttled_total";
@@ -60,6 +61,7 @@ fn describe() {
         "Requests sent to Harvest, by endpoint and status; the status is error if there was no response"
     );
     describe_counter!(WRITES, "Finished writes to Harvest, by kind and outcome");
+    describe_counter!(SCIM_REQUESTS, "Requests of SCIM clients, by route and status");
     describe_gauge!(
         OPEN_WRITES,
         "Writes to Harvest that are not finished: waiting, held for a person, or in_doubt (sent over a minute ago)"
@@ -90,6 +92,11 @@ pub(crate) fn cycle(account: i64, mode: &'static str, outcome: &'static str, too
 /// A write to Harvest that is finished.
 pub(crate) fn write(account: i64, kind: &'static str, outcome: &'static str) {
     counter!(WRITES, "account" => account.to_string(), "kind" => kind, "outcome" => outcome).increment(1);
+}
+
+/// A request of a SCIM client, answered with this status.
+pub(crate) fn scim_request(route: &'static str, status: u16) {
+    counter!(SCIM_REQUESTS, "route" => route, "status" => status.to_string()).increment(1);
 }
 
 /// Writes to Harvest that are not finished. `state` is `waiting`, `held` or `in_doubt`.

@@ -23,7 +23,7 @@ const CANARY: &str = "zxq";
 const CANARY_AMOUNT: &str = "71743.57";
 
 /// The columns that can hold a user's values: table, condition for the rows of user `$1`, columns. Each gets a canary.
-const COLUMNS_WITH_VALUES: [(&str, &str, &str); 9] = [
+const COLUMNS_WITH_VALUES: [(&str, &str, &str); 10] = [
     (
         "roster.users",
         "id = $1",
@@ -41,6 +41,7 @@ const COLUMNS_WITH_VALUES: [(&str, &str, &str); 9] = [
     ("roster.billable_rates", "user_id = $1", "amount raw"),
     ("roster.cost_rates", "user_id = $1", "amount raw"),
     ("roster.writes", "user_id = $1", "error wanted"),
+    ("roster.scim_links", "record_id = $1", "display_name external_id user_name"),
     // If the user of a record cannot be read, the record may belong to this user.
     ("roster.rejected_records", "user_id = $1 OR user_id IS NULL", "raw"),
     (
@@ -58,7 +59,7 @@ const COLUMNS_WITHOUT_VALUES: [(&str, &str); 12] = [
         "roster.cycles.mode roster.cycles.outcome roster.held_deletions.decision roster.held_deletions.reason \
          roster.held_deletions.resource roster.missed_records.resource roster.outbox.aggregatetype roster.outbox.type \
          roster.rejected_records.resource roster.rejected_records.rosterd_version roster.requests.kind \
-         roster.requests.outcome roster.user_assignment_history.event_type roster.user_assignments.event_type \
+         roster.requests.outcome roster.scim_links.resource roster.user_assignment_history.event_type roster.user_assignments.event_type \
          roster.user_history.event_type roster.users.event_type roster.watermarks.resource roster.writes.kind \
          roster.writes.outcome rosterd_internal.migrations.description",
     ),
@@ -165,6 +166,7 @@ async fn mirrored_user() -> (World, UserId) {
         &world,
         format!(
             "SELECT roster.write_ask({account}, 'user_update', {user}, wanted => '{{\"last_name\": \"Quick\"}}');
+             INSERT INTO roster.scim_links (account_id, resource, record_id) VALUES ({account}, 'User', {user});
              INSERT INTO roster.writes (account_id, kind, user_id, fields, actor, done_at, outcome, error)
              VALUES ({account}, 'user_delete', {user}, '{{}}', 'cli:ada@ops-1', now(), 'refused', 'it has time entries')"
         ),

@@ -71,6 +71,7 @@ mod response_order;
 mod roles;
 mod row_counts;
 mod schema;
+mod scim;
 mod security;
 mod seeds;
 mod simulator;

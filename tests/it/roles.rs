@@ -88,6 +88,7 @@ const LOGINS: &str = "CREATE ROLE daemon LOGIN PASSWORD 'secret' IN ROLE rosterd
                       CREATE ROLE reader LOGIN PASSWORD 'secret' IN ROLE roster_reader;
                       CREATE ROLE consumer LOGIN PASSWORD 'secret' IN ROLE roster_consumer;
                       CREATE ROLE auditor LOGIN PASSWORD 'secret' IN ROLE roster_auditor;
+                      CREATE ROLE front LOGIN PASSWORD 'secret' IN ROLE roster_scim;
                       CREATE ROLE provisioner LOGIN PASSWORD 'secret' IN ROLE roster_provisioner;
                       CREATE ROLE stranger LOGIN PASSWORD 'secret'";
 
@@ -161,10 +162,10 @@ async fn roles_run_once_before_the_first_migration_give_each_role_its_rights() {
         assert_eq!(database.may("auditor", &read).await, table != "roster.budget_salt", "{table}");
         let is_outbox = ["roster.consumers", "roster.outbox", "roster.outbox_head"].contains(&table.as_str());
         assert_eq!(database.may("consumer", &read).await, is_outbox, "{table}");
-        for user in ["reader", "provisioner", "stranger"] {
+        for user in ["reader", "provisioner", "front", "stranger"] {
             assert!(!database.may(user, &read).await, "{user} reads {table}");
         }
-        for (user, change) in ["auditor", "consumer", "reader", "provisioner"]
+        for (user, change) in ["auditor", "consumer", "reader", "provisioner", "front"]
             .into_iter()
             .flat_map(|user| ["DELETE FROM", "TRUNCATE", "DROP TABLE"].map(|change| (user, change)))
         {
@@ -172,7 +173,7 @@ async fn roles_run_once_before_the_first_migration_give_each_role_its_rights() {
         }
     }
     for (user, sees) in
-        [("reader", true), ("consumer", true), ("auditor", true), ("provisioner", false), ("stranger", false)]
+        [("reader", true), ("consumer", true), ("auditor", true), ("front", false), ("stranger", false)]
     {
         assert_eq!(database.may(user, "SELECT FROM directory.later").await, sees, "{user}");
         let follows = sees && user != "auditor";
@@ -256,6 +257,53 @@ async fn provisioners_request_and_withdraw_writes_and_read_no_table() {
         assert!(!database.may("provisioner", statement).await, "{statement}");
     }
     assert!(database.may("auditor", "SELECT wanted FROM roster.writes").await);
+}
+
+#[tokio::test]
+async fn scim_logins_read_one_view_and_request_writes_of_users_in_the_name_of_tokens() {
+    let (cluster, sim) = (server().await, sim().await);
+    let database = Database { cluster: &cluster, name: "owned_by_owner" };
+    database.run_roles(Some("owner")).await;
+    cluster.execute(LOGINS).await;
+    Program::new(&sim, &database.url(Some("daemon"))).call(&["sync"]).await.expect(0);
+
+    let usable = format!(
+        "SELECT proname::text FROM pg_proc JOIN pg_namespace AS space ON space.oid = pronamespace
+          WHERE nspname IN {ROSTERD_SCHEMAS} AND has_function_privilege('front', pg_proc.oid, 'EXECUTE')
+            AND has_schema_privilege('front', space.oid, 'USAGE')
+         UNION ALL
+         SELECT relname::text FROM pg_class JOIN pg_namespace AS space ON space.oid = relnamespace
+          WHERE nspname IN {ROSTERD_SCHEMAS} AND relkind IN ('r', 'p', 'v', 'm')
+            AND has_any_column_privilege('front', pg_class.oid, 'SELECT, INSERT, UPDATE') ORDER BY 1"
+    );
+    let expected = "scim_account scim_answered scim_ask scim_link_set scim_unanswered scim_users scim_withdraw write_outcome";
+    assert_eq!(database.names(&usable).await.join(" "), expected);
+    let ask = |token: &str, kind: &str, user: i64| {
+        format!("SELECT roster.scim_ask(7, '{token}', '{kind}', {user}, '{{}}')")
+    };
+    database.try_as(Some("front"), &ask("okta", "user_update", 1001)).await.unwrap();
+    // Not in the name of a person, and not of another actor.
+    for (token, kind) in [("a b", "user_update"), ("", "user_update"), ("okta", "assignment_add")] {
+        let refused = database.try_as(Some("front"), &ask(token, kind, 1001)).await.unwrap_err();
+        let code = refused.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        assert_eq!(code.as_deref(), Some("22023"), "{token} {kind}");
+    }
+    // A deactivation passes although the journal is full, and cannot be withdrawn.
+    database
+        .try_as(
+            Some("front"),
+            "DO $$ BEGIN
+                 PERFORM roster.scim_ask(7, 'okta', 'user_update', n, '{}') FROM generate_series(1, 499) AS n;
+                 ASSERT NOT roster.scim_withdraw(roster.scim_ask(7, 'okta', 'user_deactivate', 1, '{}'), 'okta');
+                 ASSERT NOT roster.scim_withdraw(roster.scim_ask(7, 'okta', 'user_deactivate', 2, '{}'), 'entra');
+             END $$",
+        )
+        .await
+        .unwrap();
+    let full = database.try_as(Some("front"), &ask("okta", "user_update", 2000)).await.unwrap_err();
+    assert_eq!(full.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref(), Some("53400"));
+    let actors = database.names("SELECT DISTINCT actor FROM roster.writes").await;
+    assert_eq!(actors, ["scim:okta"]);
 }
 
 #[tokio::test]

@@ -105,7 +105,12 @@ impl Program {
     }
 
     pub fn start(&self) -> Daemon {
-        let mut child = self.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        self.start_command(&["run"])
+    }
+
+    /// Starts a command that runs until a signal.
+    pub fn start_command(&self, arguments: &[&str]) -> Daemon {
+        let mut child = self.command(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (lines, log) = mpsc::channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || {

@@ -45,6 +45,14 @@ fn text_that_is_not_allowed_is_refused_with_its_source_and_advice() {
             "plain http would expose the token to the network; give an https URL",
         ),
         ("harvest.user_agent_contact", "näme", "give one line of plain ASCII"),
+        ("write.patience", "56s", "give at most \"55s\", because directories give up after 60s"),
+        ("scim.delete", "archive", "give \"deactivate\" or \"delete\" or \"refuse\""),
+        ("scim.public_url", "scim.test", "give a URL such as \"https://scim.example.com\""),
+        (
+            "scim.public_url",
+            "http://scim.test",
+            "directories would send their tokens without TLS; give an https URL, or set scim.allow_plain_http",
+        ),
     ] {
         assert_refused_in_each_source(key, value, &format!("{value:?}"), advice);
     }
@@ -234,4 +242,34 @@ fn poll_interval_auto_is_a_range() {
         (interval("auto").to_string(), interval("90s").to_string()),
         ("5s to 1m".into(), "1m 30s".into())
     );
+}
+
+#[test]
+fn scim_needs_public_url_tokens_tls_and_its_own_address() {
+    let complete = [
+        ("ROSTERD__SCIM__LISTEN", "127.0.0.1:8081"),
+        ("ROSTERD__SCIM__PUBLIC_URL", "https://scim.test/"),
+        ("ROSTERD__SCIM__TOKENS_FILE", "~/tokens"),
+    ];
+    let settings = load("", &complete).unwrap();
+    assert_eq!(settings.scim.public_url.unwrap().as_str().trim_end_matches('/'), "https://scim.test");
+    assert_eq!(settings.scim.tokens_file.unwrap(), PathBuf::from("/home/jo/tokens"));
+    let needed = "scim.listen (from ROSTERD__SCIM__LISTEN) needs it; set both";
+    assert_eq!(
+        faults("", &complete[..1]),
+        ["public_url", "tokens_file"]
+            .map(|key| format!("scim.{key} is \"\" (from the built-in defaults); {needed}"))
+    );
+    let with = |key, value| [&complete[1..], &[(key, value)]].concat();
+    let fault = &faults("", &with("ROSTERD__SCIM__LISTEN", "0.0.0.0:8081"))[0];
+    assert!(fault.contains("without TLS") && fault.contains("scim.allow_plain_http"), "{fault}");
+    let fault = &faults("", &with("ROSTERD__SCIM__LISTEN", "127.0.0.1:8080"))[0];
+    assert!(fault.contains("give another address than http.listen"), "{fault}");
+    let plain = [
+        ("ROSTERD__SCIM__LISTEN", "0.0.0.0:8081"),
+        ("ROSTERD__SCIM__PUBLIC_URL", "http://scim.test"),
+        ("ROSTERD__SCIM__TOKENS_FILE", "/tokens"),
+        ("ROSTERD__SCIM__ALLOW_PLAIN_HTTP", "true"),
+    ];
+    load("", &plain).unwrap();
 }

@@ -1,4 +1,5 @@
-//! Erases values in `roster.writes`. Finished writes have no values except in Harvest's error text.
+//! Erases values in `roster.writes`, whose finished rows have none except in Harvest's error text, and in
+//! `roster.scim_links`.
 
 use super::values::pay_fields;
 use crate::store::error::StoreError;
@@ -21,6 +22,24 @@ pub(super) async fn erase_writes(
                      SELECT lower(email) FROM roster.users WHERE id = $1 AND account_id = own.account_id
                      UNION SELECT lower(email) FROM roster.user_history WHERE id = $1 AND account_id = own.account_id))
             AND (done_at IS NULL OR error IS NOT NULL)",
+        user,
+        account,
+    );
+    Ok(erased.execute(connection).await?.rows_affected())
+}
+
+/// Erases what directories stored about a user. The row stays, because SCIM does not show a user that a directory deleted.
+pub(super) async fn erase_links(
+    connection: &mut Session,
+    account: Option<i64>,
+    user: i64,
+) -> Result<u64, StoreError> {
+    let erased = sqlx::query!(
+        "UPDATE roster.scim_links
+            SET external_id = NULL, user_name = NULL, display_name = NULL, version = version + 1,
+                updated_at = clock_timestamp()
+          WHERE resource = 'User' AND record_id = $1 AND account_id = coalesce($2, account_id)
+            AND (external_id, user_name, display_name) IS DISTINCT FROM (NULL, NULL, NULL)",
         user,
         account,
     );

@@ -1,0 +1,111 @@
+//! One request of a valid token, and what it reads from the mirror.
+
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::service::Service;
+use super::tokens::{Access, Token};
+use crate::roster::AccountId;
+use crate::roster::write_policy::WriteMode;
+use crate::scim::{Projection, ScimError, UserRow};
+use crate::store::StoreError;
+use crate::store::scim::{ScimKey, ScimUser};
+use crate::telemetry::chain;
+
+/// For most answers with 503.
+pub(super) const RETRY_SECONDS: u32 = 30;
+
+/// One request.
+pub(super) struct Call {
+    pub service: Arc<Service>,
+    pub token: Token,
+    /// The URL of the account's endpoint.
+    pub base: String,
+    pub headers: HeaderMap,
+    pub projection: Projection,
+    /// When a waiting write is given up.
+    pub deadline: Instant,
+    /// The writes of this request.
+    pub writes: Vec<Uuid>,
+    /// The write whose result the response has.
+    pub answered: Option<Uuid>,
+}
+
+impl Call {
+    pub fn account(&self) -> AccountId {
+        self.token.account
+    }
+
+    /// Before the first full read, an empty mirror would make a directory create every user again.
+    pub async fn require_first_read(&self) -> Result<(), ScimError> {
+        let account = self.service.store.scim_account(self.account()).await.map_err(unavailable)?;
+        if account.is_read {
+            return Ok(());
+        }
+        Err(ScimError::unavailable(
+            RETRY_SECONDS,
+            "rosterd has not read this Harvest account completely yet; try again later",
+        ))
+    }
+
+    /// Refuses a request that changes something.
+    pub fn require_write(&self) -> Result<(), ScimError> {
+        if self.token.access == Access::Read {
+            return Err(ScimError::new(403, "this token may only read"));
+        }
+        if self.service.options.mode == WriteMode::Off {
+            return Err(ScimError::new(403, "rosterd does not write to Harvest: write.mode is \"off\""));
+        }
+        Ok(())
+    }
+
+    /// The users with this key, also hidden ones.
+    pub async fn users(&self, key: ScimKey<'_>) -> Result<Vec<UserRow>, ScimError> {
+        let users = self.service.store.scim_users(self.account(), key).await.map_err(unavailable)?;
+        Ok(users.into_iter().map(row).collect())
+    }
+
+    /// The user with this id in a path.
+    pub async fn user(&self, id: &str) -> Result<UserRow, ScimError> {
+        let id = id.parse().ok().filter(|number: &i64| number.to_string() == id);
+        let users = match id {
+            Some(id) => self.users(ScimKey::Id(id)).await?,
+            None => Vec::new(),
+        };
+        users.into_iter().find(|user| !user.is_hidden).ok_or_else(not_found)
+    }
+}
+
+pub(super) fn not_found() -> ScimError {
+    ScimError::new(404, "there is no such user")
+}
+
+/// The database failed.
+#[expect(clippy::needless_pass_by_value, reason = "the argument of `map_err`")]
+pub(super) fn unavailable(error: StoreError) -> ScimError {
+    tracing::warn!(event = "scim.database_failed", error = %chain(&error), "a SCIM request failed");
+    ScimError::unavailable(RETRY_SECONDS, "rosterd's database is not available; try again later")
+}
+
+pub(super) fn row(user: ScimUser) -> UserRow {
+    UserRow {
+        id: user.id,
+        first_name: user.first_name,
+        last_name: user.last_name,
+        email: user.email,
+        telephone: user.telephone,
+        is_active: user.is_active,
+        created_at: user.created_at,
+        updated_at: user.updated_at,
+        version: user.version,
+        external_id: user.external_id,
+        user_name: user.user_name,
+        display_name: user.display_name,
+        link_version: user.link_version,
+        link_updated_at: user.link_updated_at,
+        is_hidden: user.is_hidden,
+    }
+}

@@ -1,0 +1,56 @@
+//! Values that several sections have: URLs, addresses and words to choose from.
+
+use std::net::SocketAddr;
+
+use url::{Host, Url};
+
+use super::reader::Reader;
+
+/// A URL without a slash at its end. The error names an `example`.
+pub(super) fn base_url(text: &str, example: &str) -> Result<Url, String> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "https" | "http") && url.has_host());
+    let Some(mut url) = url else { return Err(format!("give a URL such as \"{example}\"")) };
+    let bare = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    if !bare {
+        return Err("give a URL without user, password, ? and #".to_owned());
+    }
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&path);
+    Ok(url)
+}
+
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| {
+        "give an IP address and a port, such as \"127.0.0.1:8080\", or in a file \"\" for none".to_owned()
+    })
+}
+
+pub(super) fn choice<T: Copy, const N: usize>(
+    reader: &mut Reader,
+    key: &'static str,
+    choices: [(&str, T); N],
+) -> T {
+    reader
+        .text(key, |text| {
+            let chosen = choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice);
+            chosen.ok_or_else(|| {
+                format!("give {}", choices.map(|(name, _)| format!("\"{name}\"")).join(" or "))
+            })
+        })
+        .unwrap_or(choices[0].1)
+}
