@@ -23,7 +23,5 @@ SELECT row_number() OVER (), gen_random_uuid(), kind, account_id || '/' || id, k
        account_id, 1, updated_at, updated_at, id
   FROM (SELECT 'user' AS kind, account_id, id, updated_at FROM roster.users
         UNION ALL SELECT 'user_assignment', account_id, id, updated_at FROM roster.user_assignments) AS row;
-INSERT INTO roster.scim_links (account_id, resource, record_id, external_id, user_name, removed_at)
-SELECT account_id, 'User', id, 'ext-' || id, 'user-' || id, CASE WHEN id % 500 = 0 THEN now() END FROM roster.users;
 UPDATE roster.outbox_head SET seq = (SELECT max(seq) FROM roster.outbox);
 ANALYZE;

@@ -30,3 +30,5 @@ SELECT 123456 + w % 5, CASE WHEN w % 40 = 0 THEN 'user_deactivate' ELSE 'user_up
        CASE WHEN w % 1000 = 0 THEN '{}'::jsonb END, '{}', 'sql:hr', at, CASE WHEN w % 1000 > 0 THEN at END,
        CASE WHEN w % 1000 > 0 THEN 'done' END
   FROM generate_series(1, 20000) AS w, LATERAL (SELECT now() - w * interval '6 minutes' AS at) AS time;
+INSERT INTO roster.scim_links (account_id, resource, record_id, external_id, user_name, removed_at)
+SELECT account_id, 'User', id, 'ext-' || id, 'user-' || id, CASE WHEN id % 500 = 0 THEN now() END FROM roster.users;
