@@ -287,7 +287,12 @@ impl Cli {
             }
             Command::Writes(command) => Box::pin(writes::writes(settings()?, command)).await?,
             Command::Auth(command) => Box::pin(auth::auth(settings()?, command)).await?,
-            Command::Health(options) => return health::health(&settings()?, &options).await,
+            Command::Health(options) => {
+                // `rosterd scim` has no credentials of Harvest.
+                let settings = Settings::without_accounts(global.config.as_deref())?;
+                global.start_log(&settings, false)?;
+                return health::health(&settings, &options).await;
+            }
             Command::Completions { shell } => manual::completions(Self::command(), shell)?,
             Command::Man { dir } => manual::man_pages(Self::command(), &dir)?,
         }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::App;
 use super::failure::{Exit, Failure};
-use super::{port, systemd};
+use super::{REVISION, VERSION, port, systemd};
 use crate::daemon::cycle_runner::{CycleRunner, MAX_FULL_READS};
 use crate::daemon::health::Health;
 use crate::daemon::limiter::LimiterTask;
@@ -29,9 +29,6 @@ use crate::telemetry::instruments::Metrics;
 const REGISTRATION_TIMEOUT: Duration = Duration::from_mins(1);
 /// How many account ids the log line `daemon.started` contains.
 const MAX_LOGGED_ACCOUNTS: usize = 20;
-
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-const REVISION: &str = env!("ROSTERD_REVISION");
 
 /// The parts of the daemon. All are valid before the first task starts, so that a part that fails interrupts no work.
 struct Parts<'a> {

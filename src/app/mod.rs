@@ -15,3 +15,6 @@ mod wait;
 pub use context::App;
 pub(crate) use context::DATABASE_WAIT_AT_START;
 pub use failure::{Exit, Failure};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const REVISION: &str = env!("ROSTERD_REVISION");

@@ -2,15 +2,18 @@
 
 use std::path::Path;
 
+use futures::future::{OptionFuture, join};
 use tokio_util::sync::CancellationToken;
 
 use super::context::App;
 use super::failure::{Exit, Failure};
-use super::{port, systemd};
+use super::{REVISION, VERSION, port, systemd};
+use crate::http;
 use crate::http::scim::{OnDelete, ScimOptions, ScimServer, Tokens};
 use crate::settings::ScimDelete;
 use crate::store::local::LocalPostgres;
 use crate::store::{ConnectOptions, Store};
+use crate::telemetry::instruments::Metrics;
 
 /// Of the connections of `run`'s SCIM: two for requests, and one on which it listens for finished writes. The store keeps
 /// two more, which SCIM does not use.
@@ -46,7 +49,13 @@ impl App {
             return Err(Failure::new(Exit::Settings, advice));
         }
         let server = self.scim_server(self.store.clone()).await?;
+        let probes = match self.settings.http.listen {
+            Some(address) => Some(port::bind(address, "/livez and /metrics", "http.listen").await?),
+            None => None,
+        };
         let serving = server.run().map_err(|error| Failure::new(Exit::Internal, error))?;
+        let probes =
+            probes.map(|listener| http::serve_scim_probes(listener, Metrics::install(VERSION, REVISION)));
         tracing::info!(
             event = "scim.started",
             listen = self.settings.scim.listen.map(tracing::field::display),
@@ -54,7 +63,7 @@ impl App {
             "started"
         );
         systemd::ready();
-        stop.run_until_cancelled(Box::pin(serving)).await;
+        stop.run_until_cancelled(Box::pin(join(serving, OptionFuture::from(probes)))).await;
         Ok(())
     }
 

@@ -6,4 +6,5 @@ pub(crate) mod scim;
 mod server;
 mod shared_query;
 
+pub(crate) use server::serve_scim_probes;
 pub use server::{State, serve};

@@ -51,6 +51,17 @@ pub async fn serve(listener: TcpListener, state: State) {
             database: SharedQuery::default(),
             tables: SharedQuery::default(),
         }));
+    serve_router(listener, router).await;
+}
+
+/// `/livez` and `/metrics` of `rosterd scim`, whose database role can read neither the state of accounts nor the migrations.
+pub(crate) async fn serve_scim_probes(listener: TcpListener, metrics: Option<Metrics>) {
+    let livez = || async { response(true, json!({ "alive": true })) };
+    let metrics = move || async move { render(metrics.as_ref()) };
+    serve_router(listener, Router::new().route("/livez", get(livez)).route("/metrics", get(metrics))).await;
+}
+
+async fn serve_router(listener: TcpListener, router: Router) {
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(event = "http.failed", %error, "the HTTP server failed: /livez, /readyz and /metrics no longer respond");
     }
@@ -85,14 +96,20 @@ async fn database(store: Store) -> (bool, Option<bool>) {
 
 /// If the database does not answer, the gauges of its tables keep their last values.
 async fn metrics(FromState(shared): FromState<Arc<Shared>>) -> Response {
-    let Some(metrics) = &shared.state.metrics else { return StatusCode::NOT_FOUND.into_response() };
     let store = shared.state.store.clone();
     let update = async move {
         if let Ok(Ok(status)) = timeout(DATABASE_TIMEOUT, store.status_for_metrics()).await {
             update_gauges(&status);
         }
     };
-    shared.tables.get(|| update).await;
+    if shared.state.metrics.is_some() {
+        shared.tables.get(|| update).await;
+    }
+    render(shared.state.metrics.as_ref())
+}
+
+fn render(metrics: Option<&Metrics>) -> Response {
+    let Some(metrics) = metrics else { return StatusCode::NOT_FOUND.into_response() };
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()).into_response()
 }
 

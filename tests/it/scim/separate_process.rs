@@ -58,6 +58,14 @@ async fn scim_alone_needs_no_harvest_token_and_only_the_rights_of_its_role() {
     directory.delete(&id).await.expect(204);
     directory.send("POST", "/Users", user("Nora", "New")).await.expect(201);
     assert_eq!(directory.sent().len(), 5);
+    directory.program.call(&["health"]).await.expect(0);
+    assert_eq!(directory.program.probe("/readyz").await.0, 404);
+    let (status, metrics) = directory.program.probe("/metrics").await;
+    assert_eq!(status, 200, "{metrics}");
+    for line in ["rosterd_build_info{", "rosterd_scim_requests_total{route=\"Users\",status=\"201\"} 2\n"] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+    assert!(!metrics.contains("rosterd_mirror_rows"), "{metrics}");
 
     // Without a process that sends, a change is withdrawn after the patience.
     holder.signal("-TERM");
