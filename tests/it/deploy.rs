@@ -9,11 +9,13 @@ use std::fs;
 use std::path::Path;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::database::TestDatabase;
 use crate::logging::names;
 use crate::metrics::scrape;
-use crate::program::Program;
+use crate::program::{Program, free_port};
 use exposition::Exposition;
 use harvest_sim::{Company, Fault, Options, Sim};
 use queries::{Query, alerts, panels};
@@ -34,9 +36,19 @@ async fn alerts_and_dashboard_query_only_metrics_that_rosterd_exposes() {
     let sim = Sim::start(Company::seeded(5, 60, 120), Options::default()).await.unwrap();
     let database = TestDatabase::new().await;
     let mut program = Program::new(&sim, database.url());
-    program.set("ROSTERD__WRITE__MODE", "dry");
+    let (address, tokens) = (format!("127.0.0.1:{}", free_port()), tempfile::NamedTempFile::new().unwrap());
+    fs::write(tokens.path(), format!("{} okta read {}", sim.account_id(), "t".repeat(32))).unwrap();
+    program
+        .set("ROSTERD__WRITE__MODE", "dry")
+        .set("ROSTERD__SCIM__LISTEN", &address)
+        .set("ROSTERD__SCIM__PUBLIC_URL", "https://scim.test")
+        .set("ROSTERD__SCIM__TOKENS_FILE", tokens.path().to_str().unwrap());
     let mut daemon = program.start();
     daemon.until("cycle.finished").await;
+    // Metrics have requests by status after the first one, here without a token.
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    stream.write_all(b"GET /scim/v2/1/Me HTTP/1.0\r\n\r\n").await.unwrap();
+    stream.read_to_end(&mut Vec::new()).await.unwrap();
     let planned = sim.user_ids()[1].to_string();
     program.call(&["user", "deactivate", &planned, "--yes"]).await.expect(0);
     sim.inject(Fault::refusal(400).on("/users?").times(1));
@@ -138,12 +150,21 @@ fn settings_and_variables_named_in_deploy_files_exist() {
         let section = defaults.get(parts.next()?)?.as_table()?;
         parts.try_fold(section, |table, part| Some(table.get(part)?.as_table().unwrap_or(table)))
     };
-    for file in
-        ["RUNBOOK.md", "alerts.yaml", "prometheus.yaml", "rosterd.service", "kubernetes/deployment.yaml"]
-    {
+    for file in [
+        "RUNBOOK.md",
+        "alerts.yaml",
+        "prometheus.yaml",
+        "rosterd.service",
+        "kubernetes/deployment.yaml",
+        "scim/rosterd-scim.service",
+        "scim/compose.yaml",
+        "scim/kubernetes.yaml",
+        "scim/Caddyfile",
+        "scim/nginx.conf",
+    ] {
         let text = read(&format!("deploy/{file}"));
-        for word in text.split(|c: char| !c.is_ascii_alphanumeric() && !"._".contains(c)) {
-            let word = word.trim_matches('.');
+        for word in text.split(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c)) {
+            let word = word.trim_matches(['.', '-']);
             let is_variable =
                 ["ROSTERD_", "HARVEST_", "DATABASE_"].iter().any(|prefix| word.starts_with(prefix));
             if let Some(key) = word.strip_prefix("ROSTERD__") {
@@ -153,6 +174,7 @@ fn settings_and_variables_named_in_deploy_files_exist() {
                 assert!(sources.contains(&format!("\"{word}\"")), "{file} names {word}");
             } else if let Some((section, _)) = word.split_once('.')
                 && defaults.contains_key(section)
+                && !word.ends_with(".example.com")
             {
                 assert!(known(word).is_some() || log_events.contains(word), "{file} names {word}");
             }
