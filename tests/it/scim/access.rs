@@ -57,6 +57,26 @@ async fn read_token_lists_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn addresses_in_responses_come_from_the_settings_and_not_from_headers() {
+    let directory = Directory::new().await;
+    let _daemon = directory.start().await;
+    let (account, id) = (directory.scene.sim.account_id(), directory.any_user());
+    for path in [format!("Users/{id}"), "Users".to_owned(), "Schemas".to_owned(), "ResourceTypes".to_owned()]
+    {
+        let answer = directory
+            .send_raw(&format!(
+                "GET /scim/v2/{account}/{path} HTTP/1.1\r\nHost: evil.test\r\nX-Forwarded-Host: evil.test\r\n\
+                 X-Forwarded-Proto: http\r\nForwarded: host=evil.test\r\nConnection: close\r\n\
+                 Authorization: Bearer {WRITER}\r\n\r\n"
+            ))
+            .await
+            .expect(200);
+        let text = answer.body.to_string();
+        assert!(text.contains("https://scim.test/scim/v2/") && !text.contains("evil"), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sighup_replaces_tokens_and_a_wrong_file_leaves_them() {
     let directory = Directory::new().await;
     let mut daemon = directory.start().await;

@@ -3,7 +3,10 @@
 
 mod access;
 mod conformance;
+mod directories;
+mod filters;
 mod life_cycle;
+mod limits;
 mod lost_answers;
 mod refusals;
 mod separate_process;
