@@ -48,9 +48,15 @@ pub fn blocks_of(guide: &'static str, language: &str) -> Vec<Block> {
         .collect()
 }
 
+/// The code blocks of a guide, also of its lists.
+pub fn indented_blocks_of(guide: &str, language: &str) -> Vec<Block> {
+    let lines: Vec<_> = guide.lines().map(str::trim_start).collect();
+    blocks_of(lines.join("\n").leak(), language)
+}
+
 /// A mirror with the roles of `deploy/roles.sql`, on a separate PostgreSQL server.
 pub struct MirrorWithRoles {
-    cluster: Cluster,
+    pub cluster: Cluster,
     pub sim: Sim,
     pub program: Program,
 }

@@ -72,6 +72,7 @@ mod roles;
 mod row_counts;
 mod schema;
 mod scim;
+mod scim_guide;
 mod security;
 mod seeds;
 mod simulator;

@@ -7,14 +7,12 @@ use harvest_sim::Company;
 use rosterd::roster::write::WriteKind;
 use rosterd::roster::write_policy::PERMISSIONS;
 
-use crate::consuming_guide::{Block, MirrorWithRoles, blocks_of};
+use crate::consuming_guide::{Block, MirrorWithRoles, indented_blocks_of};
 
 const GUIDE: &str = include_str!("../../docs/WRITES.md");
 
-/// The code blocks of the guide, also of its lists.
 fn blocks(language: &str) -> Vec<Block> {
-    let lines: Vec<_> = GUIDE.lines().map(str::trim_start).collect();
-    blocks_of(lines.join("\n").leak(), language)
+    indented_blocks_of(GUIDE, language)
 }
 
 /// The words in code spans at the beginnings of the rows of the table below this heading.
