@@ -26,6 +26,7 @@ mod support;
 mod sync;
 mod user;
 mod verify;
+mod webhooks;
 mod writes;
 
 use std::io::IsTerminal;
@@ -164,6 +165,14 @@ enum Command {
         after_help = "Examples:\n  rosterd writes list --open\n  rosterd writes accept --all 12"
     )]
     Writes(writes::Command),
+    /// List, test, pause and replay webhooks
+    #[command(
+        subcommand,
+        after_help = "The settings file has the endpoints ([webhooks.NAME]).\n\n\
+                      Examples:\n  rosterd webhooks list\n  rosterd webhooks test hr-bot\n  \
+                      rosterd webhooks replay hr-bot --since 2h"
+    )]
+    Webhooks(webhooks::Command),
     /// Erase a user, all pay data or an account permanently
     #[command(
         subcommand,
@@ -269,6 +278,7 @@ impl Cli {
                 return Box::pin(reconcile::reconcile(settings()?, options)).await;
             }
             Command::Writes(command) => Box::pin(writes::writes(settings()?, command)).await?,
+            Command::Webhooks(command) => Box::pin(webhooks::webhooks(settings()?, command)).await?,
             Command::Auth(command) => Box::pin(auth::auth(settings()?, command)).await?,
             Command::Health(options) => return health::health(&settings()?, &options).await,
             Command::Completions { shell } => manual::completions(Self::command(), shell)?,

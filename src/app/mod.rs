@@ -10,6 +10,7 @@ mod prepare;
 mod rules;
 mod systemd;
 mod wait;
+mod webhooks;
 
 pub use context::App;
 pub use failure::{Exit, Failure};

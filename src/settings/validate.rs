@@ -36,7 +36,7 @@ pub(super) fn settings(
         rate_limit: RateLimit {
             requests: reader.integer("rate_limit.requests", 1..=1_000_000),
             window: reader.duration("rate_limit.window", TENTH),
-            scope: choice(reader, "rate_limit.scope", [("process", Scope::Process), ("token", Scope::Token)]),
+            scope: reader.choice("rate_limit.scope", [("process", Scope::Process), ("token", Scope::Token)]),
             reserve: reader.integer("rate_limit.reserve", 0..=1_000_000),
         },
         sync: sync(reader),
@@ -51,14 +51,14 @@ pub(super) fn settings(
         write: write(reader),
         http: Http { listen: reader.text("http.listen", listen).flatten() },
         log: Log {
-            format: choice(
-                reader,
+            format: reader.choice(
                 "log.format",
                 [("auto", LogFormat::Auto), ("json", LogFormat::Json), ("pretty", LogFormat::Pretty)],
             ),
             level: reader.text("log.level", level).unwrap_or_default(),
         },
         warnings: Vec::new(),
+        webhooks: Vec::new(),
         accounts,
         credential_without_account,
     };
@@ -84,7 +84,7 @@ fn sync(reader: &mut Reader) -> Sync {
 fn write(reader: &mut Reader) -> Write {
     let modes = [("off", WriteMode::Off), ("dry", WriteMode::Dry), ("on", WriteMode::On)];
     Write {
-        mode: choice(reader, "write.mode", modes),
+        mode: reader.choice("write.mode", modes),
         allow: reader.text("write.allow", permissions).unwrap_or_default(),
         protected: reader.text("write.protected", |text| Ok(words(text))).unwrap_or_default(),
         guard: DeletionGuard {
@@ -270,15 +270,4 @@ fn level(text: &str) -> Result<String, String> {
             .to_owned());
     }
     Ok(filter)
-}
-
-fn choice<T: Copy, const N: usize>(reader: &mut Reader, key: &'static str, choices: [(&str, T); N]) -> T {
-    reader
-        .text(key, |text| {
-            let chosen = choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice);
-            chosen.ok_or_else(|| {
-                format!("give {}", choices.map(|(name, _)| format!("\"{name}\"")).join(" or "))
-            })
-        })
-        .unwrap_or(choices[0].1)
 }

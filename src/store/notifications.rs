@@ -19,7 +19,7 @@ pub(super) const DAEMON_CHANNEL: &str = "roster_sync";
 pub(crate) const WRITE_CHANNEL: &str = "roster_write";
 
 /// Wakes the readers of the outbox. The payload is the last event's `seq`.
-pub(super) const OUTBOX_CHANNEL: &str = "roster_outbox";
+pub(crate) const OUTBOX_CHANNEL: &str = "roster_outbox";
 
 /// The pause between attempts to replace a lost listener connection.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
@@ -32,10 +32,14 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
-    /// Listens for requests on a separate connection. `None` if no connection is set apart for it: then the daemon
+    /// Listens for requests, and for new events if `with_events`, on a separate connection. `None` if no connection is set apart for it: then the daemon
     /// polls for requests.
-    pub(crate) async fn listen_for_requests(&self) -> Result<Option<Listener>, StoreError> {
-        self.listen(&[DAEMON_CHANNEL, WRITE_CHANNEL]).await
+    pub(crate) async fn listen_for_requests(
+        &self,
+        with_events: bool,
+    ) -> Result<Option<Listener>, StoreError> {
+        let channels = [DAEMON_CHANNEL, WRITE_CHANNEL, OUTBOX_CHANNEL];
+        self.listen(&channels[..if with_events { 3 } else { 2 }]).await
     }
 
     /// Listens for new events; `None` as in [`listen_for_requests`](Self::listen_for_requests).
