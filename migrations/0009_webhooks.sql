@@ -55,14 +55,14 @@ CREATE TABLE roster.webhook_skips (
     PRIMARY KEY (name, event_id)
 );
 
-COMMENT ON TABLE roster.webhook_skips IS 'Events that an endpoint does not get: set aside after repeated refusals, or skipped by an operator';
+COMMENT ON TABLE roster.webhook_skips IS 'Events that an endpoint does not get: passed over after repeated refusals, or skipped by an operator';
 COMMENT ON COLUMN roster.webhook_skips.name IS 'Name of the endpoint';
 COMMENT ON COLUMN roster.webhook_skips.event_id IS 'roster.outbox.id';
 COMMENT ON COLUMN roster.webhook_skips.seq IS 'roster.outbox.seq';
 COMMENT ON COLUMN roster.webhook_skips.type IS 'roster.outbox.type';
 COMMENT ON COLUMN roster.webhook_skips.failure IS 'The last failure, without the address';
 COMMENT ON COLUMN roster.webhook_skips.skipped_at IS 'When the event was skipped';
-COMMENT ON COLUMN roster.webhook_skips.skipped_by IS 'Login and host of the operator; null if rosterd set the event aside and no operator has decided';
+COMMENT ON COLUMN roster.webhook_skips.skipped_by IS 'Login and host of the operator; null if rosterd passed over the event and no operator has decided';
 COMMENT ON COLUMN roster.webhook_skips.reason IS 'The operator''s reason';
 COMMENT ON COLUMN roster.webhook_skips.sent_at IS 'When `rosterd webhooks replay --event` delivered the event after all';
 

@@ -51,7 +51,7 @@ use crate::telemetry;
                   1  differences found, record not found, mirror too old, or not confirmed\n   \
                   2  wrong arguments\n  \
                   65  wrong or ambiguous data\n  \
-                  69  Harvest, the database or the port of http.listen is unavailable\n  \
+                  69  Harvest, the database, a receiver or the port of http.listen is unavailable\n  \
                   70  a bug in rosterd\n  \
                   75  another rosterd is active, or another session holds a lock that a migration needs\n  \
                   77  Harvest or the settings refused the token, the account or a write\n  \

@@ -45,7 +45,7 @@ pub(super) enum Command {
         reason: Option<String>,
     },
     /// Pass over the failing event permanently
-    #[command(after_help = "The event must be the one that fails, or one that was set aside.\n\n\
+    #[command(after_help = "The event must be the one that fails, or one that rosterd has passed over.\n\n\
                             Example:\n  rosterd webhooks skip hr-bot --seq 812 --reason 'too large for the receiver'")]
     Skip {
         #[command(flatten)]
@@ -204,7 +204,7 @@ fn sentence(Line { origin, status }: &Line) -> String {
         format!("; {what} fails since {} ({failure}, {attempts}{})", time(since), next.unwrap_or_default())
     });
     let seqs = || status.set_aside.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let set_aside = (!status.set_aside.is_empty()).then(|| format!("; set aside: {}", seqs()));
+    let set_aside = (!status.set_aside.is_empty()).then(|| format!("; passed over: {}", seqs()));
     let start = format!(
         "{} ({}): {}{}{}; {} delivered, acknowledged up to {}",
         status.name,

@@ -236,7 +236,6 @@ fn signing_secrets(reader: &mut Reader<'_>, home: Option<&str>) -> Vec<SecretSli
 
 fn decoded(secret: &SecretString) -> Option<SecretSlice<u8>> {
     let bytes = STANDARD.decode(secret.expose_secret().strip_prefix("whsec_")?).ok()?;
-    // Copied, because a vector with spare capacity would leave its bytes in memory when it is shrunk.
     let bytes = Zeroizing::new(bytes);
     SECRET_BYTES.contains(&bytes.len()).then(|| SecretSlice::from(bytes.to_vec()))
 }

@@ -181,7 +181,7 @@ pub(crate) fn webhook_delivery(webhook: &str, outcome: &'static str, took: Durat
     histogram!(WEBHOOK_DURATION, "webhook" => webhook.to_owned()).record(took);
 }
 
-/// The state of a webhook, the age of its first event in seconds, and the number of events that were set aside.
+/// The state of a webhook, the age of its first event in seconds, and the number of events that were passed over.
 pub(crate) fn webhook(webhook: &str, state: &str, oldest: i64, set_aside: usize) {
     for known in ["on", "paused", "gone", "lost"] {
         let is_it = f64::from(u8::from(known == state));

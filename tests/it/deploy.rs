@@ -35,8 +35,19 @@ async fn alerts_and_dashboard_query_only_metrics_that_rosterd_exposes() {
     let database = TestDatabase::new().await;
     let mut program = Program::new(&sim, database.url());
     program.set("ROSTERD__WRITE__MODE", "dry");
+    let dir = tempfile::TempDir::new().unwrap();
+    let (secret, settings) = (dir.path().join("secret"), dir.path().join("rosterd.toml"));
+    fs::write(&secret, crate::receiver::secret("bot")).unwrap();
+    let secret = secret.display();
+    // No receiver listens there.
+    let section = format!(
+        "[webhooks.bot]\nurl = \"http://127.0.0.1:9\"\nsecret_files = [\"{secret}\"]\nstart = \"beginning\""
+    );
+    fs::write(&settings, section).unwrap();
+    program.set("ROSTERD_CONFIG", settings.to_str().unwrap());
     let mut daemon = program.start();
     daemon.until("cycle.finished").await;
+    daemon.until("webhook.failing").await;
     let planned = sim.user_ids()[1].to_string();
     program.call(&["user", "deactivate", &planned, "--yes"]).await.expect(0);
     sim.inject(Fault::refusal(400).on("/users?").times(1));

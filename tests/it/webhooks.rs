@@ -3,6 +3,7 @@
 mod commands;
 mod delivery;
 mod failures;
+mod guide;
 mod privacy;
 mod replicas;
 mod streams;

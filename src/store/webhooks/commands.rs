@@ -118,7 +118,7 @@ impl Store {
         Ok(change)
     }
 
-    /// Passes over the event that fails, or settles one that was set aside.
+    /// Passes over the event that fails, or settles one that rosterd has passed over.
     pub(crate) async fn skip_webhook_event(
         &self,
         name: &str,
