@@ -8,6 +8,7 @@ mod measured;
 mod parts;
 mod peers;
 mod postgres;
+mod webhooks;
 mod workloads;
 mod writes;
 
@@ -20,6 +21,7 @@ Usage: cargo bench -- WHAT
   parts                         decoding, comparing and storing separately
   accounts [ACCOUNTS SECONDS]   many accounts in one process
   freshness [SECONDS]           time from an edit to its event
+  webhooks                      events per second, and time from a commit to the receipt
   writes                        time of one write, and writes per window of Harvest's limit";
 
 #[tokio::main]
@@ -33,6 +35,7 @@ async fn main() {
         Some("accounts") => accounts::measure(&arguments[1..]).await,
         Some("peers") => peers::measure(&arguments[1..]).await,
         Some("freshness") => freshness::measure(&arguments[1..]).await,
+        Some("webhooks") => webhooks::measure().await,
         Some("writes") => writes::measure().await,
         _ => println!("{USAGE}"),
     }

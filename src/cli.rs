@@ -27,6 +27,7 @@ mod support;
 mod sync;
 mod user;
 mod verify;
+mod webhooks;
 mod writes;
 
 use std::io::IsTerminal;
@@ -51,7 +52,7 @@ use crate::telemetry;
                   1  differences found, record not found, mirror too old, or not confirmed\n   \
                   2  wrong arguments\n  \
                   65  wrong or ambiguous data\n  \
-                  69  Harvest, the database or the port of http.listen is unavailable\n  \
+                  69  Harvest, the database, a receiver or the port of http.listen is unavailable\n  \
                   70  a bug in rosterd\n  \
                   75  another rosterd is active, or another session holds a lock that a migration needs\n  \
                   77  Harvest or the settings refused the token, the account or a write\n  \
@@ -172,6 +173,14 @@ enum Command {
                       rosterd scim token 123456 okta"
     )]
     Scim(scim::Options),
+    /// List, test, pause and replay webhooks
+    #[command(
+        subcommand,
+        after_help = "The settings file has the endpoints ([webhooks.NAME]).\n\n\
+                      Examples:\n  rosterd webhooks list\n  rosterd webhooks test hr-bot\n  \
+                      rosterd webhooks replay hr-bot --since 2h"
+    )]
+    Webhooks(webhooks::Command),
     /// Erase a user, all pay data or an account permanently
     #[command(
         subcommand,
@@ -286,6 +295,7 @@ impl Cli {
                 return Box::pin(reconcile::reconcile(settings()?, options)).await;
             }
             Command::Writes(command) => Box::pin(writes::writes(settings()?, command)).await?,
+            Command::Webhooks(command) => Box::pin(webhooks::webhooks(settings()?, command)).await?,
             Command::Auth(command) => Box::pin(auth::auth(settings()?, command)).await?,
             Command::Health(options) => {
                 // `rosterd scim` has no credentials of Harvest.

@@ -8,12 +8,14 @@
 //! - [`app`]: wiring of settings, database, clients and workers. The modules below do not use [`settings`].
 //! - [`http`]: `/livez`, `/readyz` and `/metrics`, and the redirect address of `rosterd auth login`.
 //! - [`daemon`]: tasks that run until the daemon stops: workers, limiter task, notifications, retention, token renewal.
+//! - [`webhooks`]: signed HTTP requests with the events of the outbox. It does not use `harvest`.
 //! - [`provision`]: writes to Harvest, from the journal to the commit.
 //! - [`sync`]: one sync cycle, from Harvest's lists to the commit.
 //! - [`harvest`]: the client of Harvest's API. It does not use `store`.
 //! - [`store`]: PostgreSQL. It does not use `harvest`.
 //! - [`scim`]: pure functions for directories: schema, filters, PATCH, and the writes that a request asks for.
 //! - [`roster`]: pure functions and types: records, changes, events, the watermark.
+//! - [`outbound`]: what requests to all other hosts share.
 //! - [`clock`], [`progress`], [`settings`], [`telemetry`]: used by the modules above; they import none of them.
 
 // Printing panics if the reader is gone, and exiting skips destructors: see `cli::output` and `cli::signals`.
@@ -25,6 +27,7 @@ pub mod clock;
 pub mod daemon;
 pub mod harvest;
 pub mod http;
+pub mod outbound;
 pub mod progress;
 pub mod provision;
 pub mod roster;
@@ -33,3 +36,4 @@ pub mod settings;
 pub mod store;
 pub mod sync;
 pub mod telemetry;
+pub mod webhooks;

@@ -8,6 +8,7 @@ mod accounts;
 mod database;
 mod environment;
 mod findings;
+pub(crate) mod glob;
 mod layers;
 mod model;
 mod parse;
@@ -18,6 +19,7 @@ mod unknown;
 mod unknown_variables;
 mod validate;
 mod values;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;
@@ -27,7 +29,7 @@ use std::path::Path;
 
 pub use findings::SettingsError;
 pub use model::{Account, Credential, PollInterval, Settings};
-pub(crate) use model::{LogFormat, ScimDelete, Scope, WriteMode};
+pub(crate) use model::{LogFormat, ScimDelete, Scope, Webhook, WebhookContent, WriteMode};
 #[cfg(test)]
 pub(crate) use validate::PERMISSIONS;
 
@@ -65,7 +67,13 @@ impl Settings {
         };
         let mut reader = reader::Reader::new(&layers.values, findings);
         let mut settings = validate::settings(&mut reader, env, accounts);
-        let findings = reader.into_findings();
+        let mut findings = reader.into_findings();
+        let context = webhooks::Context {
+            home: env.get("HOME").map(String::as_str),
+            accounts: settings.accounts.iter().map(|account| account.id).collect(),
+            has_pay_data: settings.rates.mirror,
+        };
+        settings.webhooks = webhooks::read(layers.webhooks, &context, &mut findings);
         if !findings.faults.is_empty() {
             return Err(SettingsError(findings));
         }

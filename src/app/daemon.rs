@@ -24,6 +24,7 @@ use crate::http;
 use crate::http::scim::ScimServer;
 use crate::settings::Account;
 use crate::telemetry::instruments::Metrics;
+use crate::webhooks::dispatcher::Dispatcher;
 
 /// Limit of the registration in `roster.replicas`.
 const REGISTRATION_TIMEOUT: Duration = Duration::from_mins(1);
@@ -34,6 +35,7 @@ const MAX_LOGGED_ACCOUNTS: usize = 20;
 struct Parts<'a> {
     accounts: &'a [Account],
     clients: Vec<Client>,
+    dispatchers: Vec<Dispatcher>,
     limiter: LimiterTask,
     listener: Option<TcpListener>,
     scim: Option<ScimServer>,
@@ -41,6 +43,7 @@ struct Parts<'a> {
 
 struct Tasks {
     limiter: LimiterTask,
+    /// Workers and dispatchers.
     workers: JoinSet<()>,
     /// These never end, and are aborted when the daemon stops.
     services: JoinSet<()>,
@@ -87,11 +90,12 @@ impl App {
         let limiter = self.budgets(Self::replica(), REGISTRATION_TIMEOUT).await?;
         let clients =
             accounts.iter().map(|account| self.client(account, &limiter)).collect::<Result<_, _>>()?;
-        Ok(Parts { accounts, clients, limiter, listener, scim })
+        let dispatchers = self.dispatchers(&limiter).await?;
+        Ok(Parts { accounts, clients, dispatchers, limiter, listener, scim })
     }
 
     fn spawn(&self, parts: Parts<'_>, stop: &CancellationToken) -> Result<Tasks, Failure> {
-        let Parts { accounts, clients, limiter, listener, scim } = parts;
+        let Parts { accounts, clients, dispatchers, limiter, listener, scim } = parts;
         // Before the first task records a metric.
         let metrics = Metrics::install(VERSION, REVISION);
         let (health, mut workers, mut wakes) = (Health::default(), JoinSet::new(), HashMap::new());
@@ -100,12 +104,17 @@ impl App {
             wakes.insert(worker.runner.account(), signals);
             workers.spawn(worker.run(stop.clone()));
         }
+        let readers = dispatchers.iter().map(|dispatcher| dispatcher.wake.clone()).collect();
+        for dispatcher in dispatchers {
+            workers.spawn(dispatcher.run(stop.clone()));
+        }
         let mut services = JoinSet::new();
         services.spawn(systemd::notify_watchdog(health.clone()));
         services.spawn(timeline::watch(self.store.clone(), limiter.replica(), limiter.heartbeats()));
         services.spawn(retention::run(self.store.clone(), self.retention_limits()));
         let lease_ttl = self.settings.lease.ttl;
-        let notifications = notifications::run(self.store.clone(), wakes, limiter.heartbeats(), lease_ttl);
+        let notifications =
+            notifications::run(self.store.clone(), wakes, readers, limiter.heartbeats(), lease_ttl);
         services.spawn(notifications.map_err(|error| Failure::new(Exit::Internal, error))?);
         if let Some(scim) = scim {
             services.spawn(scim.run().map_err(|error| Failure::new(Exit::Internal, error))?);
@@ -178,7 +187,7 @@ impl Tasks {
         }
     }
 
-    /// Waits for the workers, then returns the permits.
+    /// Waits for the workers and dispatchers, then returns the permits.
     async fn drain(mut self, stop: &CancellationToken) {
         stop.cancel();
         while self.workers.join_next().await.is_some() {}

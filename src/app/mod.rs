@@ -11,6 +11,7 @@ mod rules;
 mod scim;
 mod systemd;
 mod wait;
+mod webhooks;
 
 pub use context::App;
 pub(crate) use context::DATABASE_WAIT_AT_START;

@@ -95,6 +95,11 @@ mod tests {
     use crate::roster::write_policy::PERMISSIONS;
 
     #[test]
+    fn settings_know_every_type_of_event() {
+        assert_eq!(crate::settings::glob::EVENT_TYPES.to_vec(), crate::roster::event::types());
+    }
+
+    #[test]
     fn settings_know_every_permission_of_writes() {
         assert_eq!(crate::settings::PERMISSIONS, PERMISSIONS);
     }

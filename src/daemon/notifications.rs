@@ -1,5 +1,6 @@
 //! Wakes workers before their next poll. Commands that send a request and processes that release a lease send `NOTIFY
-//! roster_sync`; requests of writes send `NOTIFY roster_write`. SIGHUP and the end of a database outage wake all workers.
+//! roster_sync`; requests of writes send `NOTIFY roster_write`; transactions with events send `NOTIFY roster_outbox`,
+//! which wakes the dispatchers of webhooks. SIGHUP and the end of a database outage wake all workers.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use super::limiter::HeartbeatStatus;
 use crate::roster::AccountId;
 use crate::store::Store;
-use crate::store::notifications::WRITE_CHANNEL;
+use crate::store::notifications::{OUTBOX_CHANNEL, WRITE_CHANNEL};
 use crate::sync::wake::Wake;
 
 /// Time between attempts to listen again, and between queries of requests if no listener is available.
@@ -30,17 +31,18 @@ pub(crate) struct Signals {
 pub(crate) type Workers = HashMap<AccountId, Signals>;
 
 /// Runs until the future is dropped. `ttl` is the time without heartbeats after which other processes consider this one
-/// dead.
+/// dead. `readers` read the outbox.
 pub(crate) fn run(
     store: Store,
     workers: Workers,
+    readers: Vec<Arc<Notify>>,
     heartbeats: watch::Receiver<HeartbeatStatus>,
     ttl: Duration,
 ) -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let hangups = signal(SignalKind::hangup())?;
     Ok(async move {
         tokio::join!(
-            forward_notifications(&store, &workers),
+            forward_notifications(&store, &workers, &readers),
             forward_hangups(hangups, &workers),
             watch_heartbeats(heartbeats, ttl, &workers)
         );
@@ -48,9 +50,9 @@ pub(crate) fn run(
 }
 
 /// If no listener is available, such as behind a pooler in transaction mode, queries requests at intervals.
-async fn forward_notifications(store: &Store, workers: &Workers) {
+async fn forward_notifications(store: &Store, workers: &Workers, readers: &[Arc<Notify>]) {
     loop {
-        match store.listen_for_requests().await {
+        match store.listen_for_requests(!readers.is_empty()).await {
             Ok(Some(mut listener)) => {
                 // Requests that were sent while no listener existed.
                 notify_requested(store, workers).await;
@@ -58,6 +60,11 @@ async fn forward_notifications(store: &Store, workers: &Workers) {
                     match notification {
                         Some((channel, account)) if channel == WRITE_CHANNEL => {
                             notify_writes(workers, account);
+                        }
+                        Some((channel, _)) if channel == OUTBOX_CHANNEL => {
+                            for reader in readers {
+                                reader.notify_one();
+                            }
                         }
                         notification => notify(workers, notification.and_then(|(_, account)| account)),
                     }

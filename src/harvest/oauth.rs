@@ -24,9 +24,10 @@ use serde::{Deserialize, Serialize};
 use super::auth::AccessToken;
 use super::error::{HttpError, IdentityError, not_as_expected};
 use super::rate_limit::Permit;
-use super::route::{NoTls, Route};
-use super::transport::{BodyError, content_type, end_permit, read_body, retry_after, server_time};
+use super::route::Route;
+use super::transport::{MAX_BODY_BYTES, content_type, end_permit};
 use crate::clock::Clock;
+use crate::outbound::{BodyError, NoTls, read_body, retry_after, server_time};
 use crate::roster::AccountId;
 use crate::telemetry::instruments;
 
@@ -264,7 +265,7 @@ impl OAuthApplication {
             );
             return Err(HttpError::NotHarvest { status, details });
         }
-        let body = read_body(response).await.map_err(|error| match error {
+        let body = read_body(response, MAX_BODY_BYTES).await.map_err(|error| match error {
             BodyError::Network(error) => self.network_error(error),
             BodyError::TooLong => HttpError::TooLong,
         })?;

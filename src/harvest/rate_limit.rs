@@ -33,7 +33,6 @@ use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 use uuid::Uuid;
 
-pub use backoff::retry_after;
 pub use limits::{Priority, RateLimits, ThrottleReason};
 use state::{State, Wait};
 use table::LocalTable;

@@ -2,11 +2,12 @@
 
 use std::error::Error;
 use std::io;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use hyper_util::client::proxy::matcher::Matcher;
-use reqwest::{ClientBuilder, Url, redirect, retry};
+use reqwest::{ClientBuilder, Url};
+
+use crate::outbound::{self, NoTls, is_loopback};
 
 /// How requests reach one host.
 #[derive(Clone)]
@@ -15,14 +16,6 @@ pub(super) struct Route {
     proxy: Option<String>,
     is_loopback: bool,
 }
-
-/// The HTTP client could not be built, usually because the machine has no certificate authorities.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot set up TLS; install this machine's certificate authorities (the package ca-certificates), or name a file \
-     of them in SSL_CERT_FILE"
-)]
-pub struct NoTls(#[source] reqwest::Error);
 
 impl Route {
     /// The route to the host of `base`, from the environment.
@@ -42,14 +35,8 @@ impl Route {
         timeout: Duration,
         build: impl FnOnce(ClientBuilder) -> ClientBuilder,
     ) -> Result<reqwest::Client, NoTls> {
-        // Fails if a provider is installed already; then that one is used.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
-            .timeout(timeout)
-            .connect_timeout(timeout.min(Duration::from_secs(10)))
-            .redirect(redirect::Policy::none())
-            .retry(retry::never());
-        build(if self.is_loopback { http.no_proxy() } else { http }).build().map_err(NoTls)
+        let connecting = timeout.min(Duration::from_secs(10));
+        outbound::client(self.is_loopback, |http| build(http.timeout(timeout).connect_timeout(connecting)))
     }
 
     /// The fix for a request without a response. `key`: the setting that names the host.
@@ -76,13 +63,6 @@ impl Route {
             None => "; if this network needs a proxy, name it in HTTPS_PROXY".to_owned(),
         }
     }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    url.host_str().is_some_and(|host| {
-        host == "localhost"
-            || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    })
 }
 
 /// Whether TLS failed because of the server's certificate. `source()` of an I/O error skips the error that it wraps.

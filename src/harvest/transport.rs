@@ -6,19 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
-use chrono::{DateTime, TimeDelta, Utc};
-use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT,
-};
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::auth::{AccessToken, Auth};
 use super::error::HarvestError;
-use super::rate_limit::{self, Permit, Priority, RateLimiter, ThrottleReason};
-use super::route::{NoTls, Route};
+use super::rate_limit::{Permit, Priority, RateLimiter, ThrottleReason};
+use super::route::Route;
 use crate::clock::Clock;
+use crate::outbound::{BodyError, NoTls, read_body, retry_after, server_time};
 use crate::progress::Progress;
 use crate::roster::order::Sent;
 use crate::roster::watermark::ReadStart;
@@ -27,7 +25,7 @@ use crate::telemetry::instruments;
 
 /// 2,000 users have 1.5 MB. Counts bytes after decompression, because a small compressed body may be a bomb. Until a
 /// page is stored, it may take 24 times its size in memory.
-const MAX_BODY_BYTES: usize = 8 << 20;
+pub(super) const MAX_BODY_BYTES: usize = 8 << 20;
 
 /// How requests are sent; built by `app` from the settings.
 #[derive(Clone)]
@@ -274,7 +272,7 @@ impl Transport {
             return Err(HarvestError::Status { what: what.to_owned(), status });
         }
         let content_type = content_type(response.headers());
-        let body = read_body(response).await.inspect(|_| self.progress.made());
+        let body = read_body(response, MAX_BODY_BYTES).await.inspect(|_| self.progress.made());
         let body = body.map_err(|error| match error {
             BodyError::Network(error) => self.unreachable(error, what),
             BodyError::TooLong => HarvestError::Protocol {
@@ -322,51 +320,8 @@ pub(super) fn end_permit(permit: Permit, status: StatusCode, retry_after: Option
     }
 }
 
-/// Harvest's clock when the request was sent: the response's `Date` minus the duration of the request.
-pub fn server_time(headers: &HeaderMap, elapsed: Duration) -> Option<DateTime<Utc>> {
-    let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
-    Some(DateTime::<Utc>::from(date) - TimeDelta::from_std(elapsed).ok()?)
-}
-
-pub(super) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
-    rate_limit::retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, now)
-}
-
 /// The first 60 characters of the `Content-Type`, for errors. Empty without one.
 pub(super) fn content_type(headers: &HeaderMap) -> String {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.chars().take(60).collect()
-}
-
-pub(super) enum BodyError {
-    Network(reqwest::Error),
-    TooLong,
-}
-
-pub(super) async fn read_body(mut response: Response) -> Result<Vec<u8>, BodyError> {
-    let mut body = Vec::new();
-    while let Some(bytes) = response.chunk().await.map_err(BodyError::Network)? {
-        if body.len() + bytes.len() > MAX_BODY_BYTES {
-            return Err(BodyError::TooLong);
-        }
-        body.extend_from_slice(&bytes);
-    }
-    Ok(body)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn headers(name: reqwest::header::HeaderName, value: &str) -> HeaderMap {
-        HeaderMap::from_iter([(name, HeaderValue::from_str(value).expect("a header"))])
-    }
-
-    #[test]
-    fn server_time_is_the_date_minus_the_duration_of_the_request() {
-        let date = headers(DATE, "Sun, 01 Mar 2026 10:00:07 GMT");
-        let expected = "2026-03-01T10:00:05Z".parse().ok();
-        assert_eq!(server_time(&date, Duration::from_secs(2)), expected);
-        assert_eq!(server_time(&headers(DATE, "yesterday"), Duration::ZERO), None);
-    }
 }

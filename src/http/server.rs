@@ -118,6 +118,9 @@ fn update_gauges(status: &Status) {
     for consumer in &status.consumers {
         instruments::consumer_lag(&consumer.name, consumer.behind);
     }
+    for it in &status.webhooks {
+        instruments::webhook(&it.name, &it.state, it.oldest_seconds.unwrap_or(0), it.set_aside.len());
+    }
     for account in &status.accounts {
         // A rejected deletion needs no review any more.
         let waiting = account.held_deletions.iter().filter(|it| it.decision.as_deref() != Some("rejected"));

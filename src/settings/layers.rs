@@ -23,6 +23,8 @@ pub(super) struct Layers {
     pub values: Values,
     /// `accounts` of the settings file.
     pub accounts: Option<Value>,
+    /// `webhooks` of the settings file.
+    pub webhooks: Option<Value>,
 }
 
 /// Merges the layers. Unknown keys become faults.
@@ -34,12 +36,13 @@ pub(super) fn merge(file: Option<&Path>, env: &BTreeMap<String, String>, finding
     let mut values = Values::from_iter(flatten(defaults, "the built-in defaults"));
     let file = named_file(file, env).and_then(|(path, by)| findings.ok(read_file(&path, by)));
     let (source, mut table) = file.unwrap_or_default();
-    let accounts = table.remove("accounts").map(|accounts| Value::new(Some(&source), accounts.kind));
+    let mut list = |key| table.remove(key).map(|list: Value| Value::new(Some(&source), list.kind));
+    let (accounts, webhooks) = (list("accounts"), list("webhooks"));
     let file = checked(flatten(table, &source), &values, findings);
     let environment = checked(environment::layer(env, &values, findings), &values, findings);
     values.extend(file);
     values.extend(environment);
-    Layers { values, accounts }
+    Layers { values, accounts, webhooks }
 }
 
 /// The path of the settings file, and the option or variable that names it.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-use secrecy::SecretString;
+use secrecy::{SecretSlice, SecretString};
 use url::Url;
 
 use super::findings::{Findings, SettingsError};
@@ -22,6 +22,7 @@ pub struct Settings {
     pub(crate) write: Write,
     pub(crate) scim: Scim,
     pub(crate) http: Http,
+    pub(crate) webhooks: Vec<Webhook>,
     pub(crate) log: Log,
     /// Sentences about allowed but suspicious settings. The caller logs them once logging works.
     pub warnings: Vec<String>,
@@ -193,6 +194,47 @@ pub(crate) enum ScimDelete {
 pub(crate) struct Http {
     /// `None`: the listener is off.
     pub listen: Option<SocketAddr>,
+}
+
+/// An endpoint of webhooks.
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting")]
+pub(crate) struct Webhook {
+    pub name: String,
+    /// Often holds a secret.
+    pub url: Url,
+    /// The current one first.
+    pub secrets: Vec<SecretSlice<u8>>,
+    /// Text of an `Authorization` header.
+    pub authorization: Option<SecretString>,
+    pub types: Vec<String>,
+    /// Empty: all.
+    pub accounts: Vec<i64>,
+    pub content: WebhookContent,
+    pub include_pay: bool,
+    /// Whether a new endpoint begins with the oldest event instead of the next one.
+    pub from_beginning: bool,
+    /// Whether events of an account's first full read are sent.
+    pub initial: bool,
+    pub in_flight: u32,
+    pub timeout: Duration,
+    /// Whether an event that the receiver keeps refusing is passed over.
+    pub sets_aside: bool,
+}
+
+/// Without the address.
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What messages contain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WebhookContent {
+    /// The event.
+    Full,
+    /// Ids and names of changed fields.
+    Ids,
 }
 
 #[derive(Debug)]

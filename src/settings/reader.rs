@@ -13,6 +13,8 @@ const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
 
 pub(super) struct Reader<'a> {
     values: &'a Values,
+    /// Precedes each key in sentences.
+    prefix: String,
     pub findings: Findings,
     /// Each key that was read, and whether its value is valid.
     valid: BTreeMap<&'static str, bool>,
@@ -20,7 +22,12 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub fn new(values: &'a Values, findings: Findings) -> Self {
-        Self { values, findings, valid: BTreeMap::new() }
+        Self::section(values, String::new(), findings)
+    }
+
+    /// Reads a section's values, whose keys are sentences' keys after `prefix`.
+    pub fn section(values: &'a Values, prefix: String, findings: Findings) -> Self {
+        Self { values, prefix, findings, valid: BTreeMap::new() }
     }
 
     pub fn into_findings(self) -> Findings {
@@ -89,6 +96,44 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// One of these words.
+    pub fn choice<T: Copy, const N: usize>(&mut self, key: &'static str, choices: [(&str, T); N]) -> T {
+        let chosen = self.text(key, |text| {
+            let chosen = choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice);
+            chosen.ok_or_else(|| {
+                format!("give {}", choices.map(|(name, _)| format!("\"{name}\"")).join(" or "))
+            })
+        });
+        chosen.unwrap_or(choices[0].1)
+    }
+
+    /// A list of texts, none of which a sentence may contain.
+    pub fn texts(&mut self, key: &'static str) -> Vec<String> {
+        self.list(key, "give a list of texts in quotes", |kind| match kind {
+            ValueKind::String(text) => Some(text.clone()),
+            _ => None,
+        })
+    }
+
+    /// A list of positive numbers.
+    pub fn integers(&mut self, key: &'static str) -> Vec<i64> {
+        self.list(key, "give a list of positive whole numbers", |kind| match kind {
+            ValueKind::I64(number) if *number > 0 => Some(*number),
+            _ => None,
+        })
+    }
+
+    fn list<T>(&mut self, key: &'static str, advice: &str, item: impl Fn(&ValueKind) -> Option<T>) -> Vec<T> {
+        let read = self.read(key, |kind| {
+            match kind {
+                ValueKind::Array(values) => values.iter().map(|value| item(&value.kind)).collect(),
+                _ => None,
+            }
+            .ok_or_else(|| advice.to_owned())
+        });
+        read.unwrap_or_default()
+    }
+
     /// Text that no sentence may contain. `None` if it is empty.
     pub fn secret(&mut self, key: &'static str) -> Option<&'a str> {
         self.valid.insert(key, true);
@@ -104,7 +149,7 @@ impl<'a> Reader<'a> {
     /// Refuses the value of `key`, and shows it. For rules that involve several keys.
     pub fn refuse_value(&mut self, key: &'static str, advice: impl Display) {
         let value = self.values.get(key).map(|value| shown(&value.kind)).unwrap_or_default();
-        self.refuse(key, format!("{key} is {value} (from {}); {advice}", self.source(key)));
+        self.refuse(key, format!("{}{key} is {value} (from {}); {advice}", self.prefix, self.source(key)));
     }
 
     /// Whether the values of all `keys` are valid. Comparing placeholders would report faults that do not exist.
@@ -119,7 +164,7 @@ impl<'a> Reader<'a> {
 
     /// `key` with its source, for sentences.
     pub fn name(&self, key: &str) -> String {
-        format!("{key} (from {})", self.source(key))
+        format!("{}{key} (from {})", self.prefix, self.source(key))
     }
 
     fn refuse(&mut self, key: &'static str, fault: String) {
@@ -134,7 +179,7 @@ impl<'a> Reader<'a> {
     ) -> Option<T> {
         self.valid.insert(key, true);
         let Some(value) = self.values.get(key) else {
-            self.refuse(key, format!("{key} is missing in the built-in defaults"));
+            self.refuse(key, format!("{}{key} is missing in the built-in defaults", self.prefix));
             return None;
         };
         read(&value.kind).map_err(|advice| self.refuse_value(key, advice)).ok()

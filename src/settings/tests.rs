@@ -11,6 +11,7 @@ mod database;
 mod sources;
 mod unknown;
 mod values;
+mod webhooks;
 
 /// A directory with a settings file and files that contain secrets.
 struct SettingsDir(TempDir);

@@ -14,7 +14,7 @@ use super::model::{
     Account, Credential, Database, DeletionGuard, Harvest, Http, Lease, Log, LogFormat, Outbox, PollInterval,
     RateLimit, Rates, Retention, Scope, Settings, Sync, Write, WriteMode,
 };
-use super::parse::{base_url, choice, is_loopback, listen};
+use super::parse::{base_url, is_loopback, listen};
 use super::{database, reader::Reader, scim, secrets};
 
 /// What `write.allow` can name; the same as `roster::write_policy::PERMISSIONS`, which a test compares.
@@ -37,7 +37,7 @@ pub(super) fn settings(
         rate_limit: RateLimit {
             requests: reader.integer("rate_limit.requests", 1..=1_000_000),
             window: reader.duration("rate_limit.window", TENTH),
-            scope: choice(reader, "rate_limit.scope", [("process", Scope::Process), ("token", Scope::Token)]),
+            scope: reader.choice("rate_limit.scope", [("process", Scope::Process), ("token", Scope::Token)]),
             reserve: reader.integer("rate_limit.reserve", 0..=1_000_000),
         },
         sync: sync(reader),
@@ -53,14 +53,14 @@ pub(super) fn settings(
         scim: scim::scim(reader, env),
         http: Http { listen: reader.text("http.listen", listen).flatten() },
         log: Log {
-            format: choice(
-                reader,
+            format: reader.choice(
                 "log.format",
                 [("auto", LogFormat::Auto), ("json", LogFormat::Json), ("pretty", LogFormat::Pretty)],
             ),
             level: reader.text("log.level", level).unwrap_or_default(),
         },
         warnings: Vec::new(),
+        webhooks: Vec::new(),
         accounts,
         credential_without_account,
     };
@@ -86,7 +86,7 @@ fn sync(reader: &mut Reader) -> Sync {
 fn write(reader: &mut Reader) -> Write {
     let modes = [("off", WriteMode::Off), ("dry", WriteMode::Dry), ("on", WriteMode::On)];
     Write {
-        mode: choice(reader, "write.mode", modes),
+        mode: reader.choice("write.mode", modes),
         allow: reader.text("write.allow", permissions).unwrap_or_default(),
         protected: reader.text("write.protected", |text| Ok(words(text))).unwrap_or_default(),
         guard: DeletionGuard {

@@ -1,7 +1,7 @@
 //! PostgreSQL: the mirror, the outbox and the daemon's own state. Knows no HTTP.
 //!
 //! Every transaction takes its locks in this order: account, mirror rows by id, projects, rejected and absent records,
-//! watermark, cycle, outbox head. No transaction is open while an HTTP request is in flight.
+//! watermark, cycle, outbox head; or one endpoint of webhooks and its consumer. No transaction is open while an HTTP request is in flight.
 //!
 //! A file here imports `super::FILE::Item`, never `super::Item`, so that no file imports this one.
 
@@ -22,6 +22,7 @@ pub mod scim;
 pub(crate) mod seal;
 pub(crate) mod state;
 pub(crate) mod status;
+pub(crate) mod webhooks;
 pub mod writes;
 
 mod assignments;

@@ -20,7 +20,7 @@ pub(super) const DAEMON_CHANNEL: &str = "roster_sync";
 pub(crate) const WRITE_CHANNEL: &str = "roster_write";
 
 /// Wakes the readers of the outbox. The payload is the last event's `seq`.
-pub(super) const OUTBOX_CHANNEL: &str = "roster_outbox";
+pub(crate) const OUTBOX_CHANNEL: &str = "roster_outbox";
 
 /// Wakes the requests that wait for a write. The payload is the write's id.
 const WRITTEN_CHANNEL: &str = "roster_written";
@@ -36,10 +36,14 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
-    /// Listens for requests on a separate connection. `None` if no connection is set apart for it: then the daemon
+    /// Listens for requests, and for new events if `with_events`, on a separate connection. `None` if no connection is set apart for it: then the daemon
     /// polls for requests.
-    pub(crate) async fn listen_for_requests(&self) -> Result<Option<Listener>, StoreError> {
-        self.listen(&[DAEMON_CHANNEL, WRITE_CHANNEL]).await
+    pub(crate) async fn listen_for_requests(
+        &self,
+        with_events: bool,
+    ) -> Result<Option<Listener>, StoreError> {
+        let channels = [DAEMON_CHANNEL, WRITE_CHANNEL, OUTBOX_CHANNEL];
+        self.listen(&channels[..if with_events { 3 } else { 2 }]).await
     }
 
     /// Listens for new events; `None` as in [`listen_for_requests`](Self::listen_for_requests).

@@ -75,17 +75,13 @@ impl Store {
             LaggingConsumer,
             r#"SELECT consumer.name AS consumer, unread.events AS "events!"
                  FROM roster.consumers AS consumer
-                 CROSS JOIN roster.outbox_head AS head
-                 CROSS JOIN LATERAL (
-                     SELECT greatest(head.floor_seq - consumer.acked_seq, 0) + count(*) AS events
-                       FROM roster.outbox AS event
-                      WHERE event.seq > consumer.acked_seq
-                        AND event.recorded_at < clock_timestamp() - make_interval(secs => $1)) AS unread
+                 CROSS JOIN (SELECT roster.outbox_seq_at(clock_timestamp() - make_interval(secs => $1)) AS seq) AS old
+                 CROSS JOIN LATERAL (SELECT old.seq - consumer.acked_seq AS events) AS unread
                 WHERE unread.events > 0
                 ORDER BY consumer.name"#,
             older_than.as_secs_f64(),
         );
-        Ok(lagging.fetch_all(&self.pool.for_slow_statements()).await?)
+        Ok(lagging.fetch_all(&self.pool).await?)
     }
 
     /// Deletes a batch of one account's versions that ended longer ago than `older_than`, and moves the start of the

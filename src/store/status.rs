@@ -9,6 +9,7 @@ use super::database::Store;
 use super::error::StoreError;
 use super::row_counts::count_rows;
 use super::session::{Session, Transaction};
+use super::webhooks::commands::{WebhookStatus, webhooks};
 use crate::roster::AccountId;
 
 /// One account.
@@ -97,6 +98,8 @@ pub struct Status {
     pub accounts: Vec<AccountStatus>,
     pub outbox: OutboxStatus,
     pub consumers: Vec<ConsumerStatus>,
+    #[serde(skip)]
+    pub webhooks: Vec<WebhookStatus>,
 }
 
 /// The server's version and this user's privileges, for `rosterd check`.
@@ -170,6 +173,7 @@ impl Store {
         )
         .fetch_all(&mut *transaction)
         .await?;
+        let webhooks = webhooks(&mut transaction).await?;
         let ids = accounts.iter().map(|account| AccountId(account.account_id));
         let last = |id| self.row_count_cache.recent(id).filter(|_| uses_last_counts).map(|rows| (id, rows));
         let mut counts: HashMap<_, _> = ids.clone().filter_map(last).collect();
@@ -202,7 +206,7 @@ impl Store {
             account.open_writes = writes.remove(&id).unwrap_or_default();
             account.resources = resources.extract_if(.., |list| list.account_id == id).collect();
         }
-        Ok(Status { accounts, outbox, consumers })
+        Ok(Status { accounts, outbox, consumers, webhooks })
     }
 }
 

@@ -21,10 +21,18 @@ const HELD: &str = "rosterd_held_deletions";
 const REJECTED: &str = "rosterd_rejected_records";
 const LEASE: &str = "rosterd_lease_held";
 const LOG_DROPPED: &str = "rosterd_log_lines_dropped_total";
+const WEBHOOK_DELIVERIES: &str = "rosterd_webhook_deliveries_total";
+const WEBHOOK_DURATION: &str = "rosterd_webhook_delivery_seconds";
+const WEBHOOK_OLDEST: &str = "rosterd_webhook_oldest_seconds";
+const WEBHOOK_SET_ASIDE: &str = "rosterd_webhook_set_aside";
+const WEBHOOK_STATE: &str = "rosterd_webhook_state";
 const BUILD: &str = "rosterd_build_info";
 
 /// From an idle poll to a first read of a million rows.
 const BUCKETS: [f64; 10] = [0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0];
+
+/// From a receiver on the same host to the longest timeout of an endpoint.
+const WEBHOOK_BUCKETS: [f64; 8] = [0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0];
 
 /// Renders the metrics of this process.
 #[derive(Clone, Debug)]
@@ -35,6 +43,9 @@ impl Metrics {
     pub(crate) fn install(version: &'static str, revision: &'static str) -> Option<Self> {
         let builder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Full(CYCLE_DURATION.to_owned()), &BUCKETS)
+            .and_then(|builder| {
+                builder.set_buckets_for_metric(Matcher::Full(WEBHOOK_DURATION.to_owned()), &WEBHOOK_BUCKETS)
+            })
             .ok()?;
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
@@ -76,6 +87,23 @@ fn describe() {
     describe_gauge!(REJECTED, "Quarantined records: rosterd cannot read them, or PostgreSQL refuses them");
     describe_gauge!(LEASE, "1 if this process holds the account's lease, else 0");
     describe_counter!(LOG_DROPPED, "Log lines dropped because writing to stderr failed or was too slow");
+    describe_counter!(
+        WEBHOOK_DELIVERIES,
+        "Attempts of webhooks by outcome: delivered, failed, refused or gone"
+    );
+    describe_histogram!(
+        WEBHOOK_DURATION,
+        "Duration of attempts of webhooks in seconds, to the headers of the response"
+    );
+    describe_gauge!(WEBHOOK_OLDEST, "Age of the first event that a webhook has not delivered, in seconds");
+    describe_gauge!(
+        WEBHOOK_SET_ASIDE,
+        "Events that a receiver refused for good, and about which no operator has decided"
+    );
+    describe_gauge!(
+        WEBHOOK_STATE,
+        "1 for the state of a webhook (on, paused, gone or lost), 0 for the other states"
+    );
     describe_gauge!(BUILD, "Always 1; its labels name the build");
 }
 
@@ -152,6 +180,23 @@ pub(crate) fn rows(account: i64, resource: &str, state: &'static str, rows: i64)
 pub(crate) fn held_and_rejected(account: i64, held: i64, rejected: i64) {
     gauge!(HELD, "account" => account.to_string()).set(number(held));
     gauge!(REJECTED, "account" => account.to_string()).set(number(rejected));
+}
+
+/// `outcome` is `delivered`, `failed`, `refused` or `gone`.
+pub(crate) fn webhook_delivery(webhook: &str, outcome: &'static str, took: Duration) {
+    counter!(WEBHOOK_DELIVERIES, "webhook" => webhook.to_owned(), "outcome" => outcome).increment(1);
+    histogram!(WEBHOOK_DURATION, "webhook" => webhook.to_owned()).record(took);
+}
+
+/// The state of a webhook, the age of its first event in seconds, and the number of events that were passed over.
+pub(crate) fn webhook(webhook: &str, state: &str, oldest: i64, set_aside: usize) {
+    for known in ["on", "paused", "gone", "lost"] {
+        let is_it = f64::from(u8::from(known == state));
+        gauge!(WEBHOOK_STATE, "webhook" => webhook.to_owned(), "state" => known).set(is_it);
+    }
+    gauge!(WEBHOOK_OLDEST, "webhook" => webhook.to_owned()).set(number(oldest));
+    gauge!(WEBHOOK_SET_ASIDE, "webhook" => webhook.to_owned())
+        .set(number(i64::try_from(set_aside).unwrap_or(i64::MAX)));
 }
 
 #[expect(clippy::cast_precision_loss, reason = "no count exceeds 2^52")]

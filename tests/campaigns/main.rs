@@ -15,4 +15,6 @@ mod seeds;
 #[expect(dead_code, reason = "the target `it` uses the rest")]
 mod support;
 
-use support::{cluster, database, mirror, program, scene, simulation, statement_proxy, wire, world};
+use support::{
+    cluster, database, mirror, program, receiver, scene, simulation, statement_proxy, wire, world,
+};

@@ -38,7 +38,17 @@ async fn alerts_and_dashboard_query_only_metrics_that_rosterd_exposes() {
     let mut program = Program::new(&sim, database.url());
     let (address, tokens) = (format!("127.0.0.1:{}", free_port()), tempfile::NamedTempFile::new().unwrap());
     fs::write(tokens.path(), format!("{} okta read {}", sim.account_id(), "t".repeat(32))).unwrap();
+    let dir = tempfile::TempDir::new().unwrap();
+    let (secret, settings) = (dir.path().join("secret"), dir.path().join("rosterd.toml"));
+    fs::write(&secret, crate::receiver::secret("bot")).unwrap();
+    let secret = secret.display();
+    // No receiver listens there.
+    let section = format!(
+        "[webhooks.bot]\nurl = \"http://127.0.0.1:9\"\nsecret_files = [\"{secret}\"]\nstart = \"beginning\""
+    );
+    fs::write(&settings, section).unwrap();
     program
+        .set("ROSTERD_CONFIG", settings.to_str().unwrap())
         .set("ROSTERD__WRITE__MODE", "dry")
         .set("ROSTERD__SCIM__LISTEN", &address)
         .set("ROSTERD__SCIM__PUBLIC_URL", "https://scim.test")
@@ -49,6 +59,7 @@ async fn alerts_and_dashboard_query_only_metrics_that_rosterd_exposes() {
     let mut stream = TcpStream::connect(&address).await.unwrap();
     stream.write_all(b"GET /scim/v2/1/Me HTTP/1.0\r\n\r\n").await.unwrap();
     stream.read_to_end(&mut Vec::new()).await.unwrap();
+    daemon.until("webhook.failing").await;
     let planned = sim.user_ids()[1].to_string();
     program.call(&["user", "deactivate", &planned, "--yes"]).await.expect(0);
     sim.inject(Fault::refusal(400).on("/users?").times(1));

@@ -53,7 +53,7 @@ const COLUMNS_WITH_VALUES: [(&str, &str, &str); 10] = [
 ];
 
 /// Text columns that never hold a value of a user, with the reason.
-const COLUMNS_WITHOUT_VALUES: [(&str, &str); 12] = [
+const COLUMNS_WITHOUT_VALUES: [(&str, &str); 14] = [
     (
         "constants of rosterd",
         "roster.cycles.mode roster.cycles.outcome roster.held_deletions.decision roster.held_deletions.reason \
@@ -61,7 +61,7 @@ const COLUMNS_WITHOUT_VALUES: [(&str, &str); 12] = [
          roster.rejected_records.resource roster.rejected_records.rosterd_version roster.requests.kind \
          roster.requests.outcome roster.scim_links.resource roster.user_assignment_history.event_type roster.user_assignments.event_type \
          roster.user_history.event_type roster.users.event_type roster.watermarks.resource roster.writes.kind \
-         roster.writes.outcome rosterd_internal.migrations.description",
+         roster.webhooks.state roster.webhook_skips.type roster.writes.outcome rosterd_internal.migrations.description",
     ),
     ("names of fields", "roster.writes.fields"),
     ("the address of a user to create; tests/it/forget.rs tests its erasure", "roster.writes.email_key"),
@@ -76,8 +76,17 @@ const COLUMNS_WITHOUT_VALUES: [(&str, &str); 12] = [
     ("a host and a process id", "roster.replicas.name"),
     (
         "logins of operators and readers of this database, not users of Harvest",
-        "roster.consumers.name roster.consumers.owner roster.held_deletions.decided_by roster.writes.accepted_by \
+        "roster.consumers.name roster.consumers.owner roster.held_deletions.decided_by roster.webhooks.state_by \
+         roster.webhook_skips.skipped_by roster.writes.accepted_by \
          roster.writes.actor",
+    ),
+    (
+        "names of endpoints, and failures from a closed list",
+        "roster.webhooks.name roster.webhooks.failure roster.webhook_skips.name roster.webhook_skips.failure",
+    ),
+    (
+        "reasons of operators; the help asks for texts without names",
+        "roster.webhooks.reason roster.webhook_skips.reason",
     ),
     ("hashes", "roster.rate_budgets.name roster.rate_permits.budget rosterd_internal.migrations.checksum"),
     (

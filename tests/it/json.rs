@@ -28,7 +28,7 @@ fn normalized(key: &str, value: Value) -> Value {
             fields.collect::<Map<_, _>>().into()
         }
         Value::Number(_) if ["cycle_requests", "requests"].contains(&key) => 7.into(),
-        Value::Number(_) if key == "lag_seconds" => 12.into(),
+        Value::Number(_) if ["lag_seconds", "oldest_seconds"].contains(&key) => 12.into(),
         Value::String(text) => normalized_text(key, &text).into(),
         other => other,
     }
@@ -110,6 +110,17 @@ async fn examples() -> Vec<(&'static str, Value)> {
     let reject = &["deletions", "reject", "user", &ids[0], "--json"];
     examples.push(("rosterd deletions reject user ID --json", json(&program.call(reject).await, 0)));
     examples.push(("rosterd status --json", json(&program.call(&["status", "--json"]).await, 0)));
+    scene
+        .execute(
+            "INSERT INTO roster.webhooks (name, stream_id, seen_at, delivered, delivered_at, failing_since, attempts,
+                                          next_attempt_at, failed_seq, failure)
+             SELECT 'hr-bot', stream_id, now(), 12, now(), now(), 3, now(), 61, 'status 422' FROM roster.outbox_head;
+             SELECT roster.outbox_start('webhook:hr-bot', 60);",
+        )
+        .await;
+    let webhooks = json(&program.call(&["webhooks", "list", "--json"]).await, 0);
+    examples.push(("rosterd webhooks list --json", webhooks));
+    scene.execute("DELETE FROM roster.webhooks; DELETE FROM roster.consumers").await;
     let event = program.call(&["outbox", "tail", "--from", "61"]).await.expect(0).stdout();
     let event = serde_json::from_str(event.lines().next().unwrap()).unwrap();
     examples.push(("rosterd outbox tail", event));

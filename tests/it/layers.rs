@@ -6,16 +6,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 /// The top-level modules, and the modules that each of them may import.
-const MAY_IMPORT: [(&str, &str); 10] = [
-    ("clock progress roster settings telemetry", ""),
-    ("harvest store", "roster clock progress telemetry"),
+const MAY_IMPORT: [(&str, &str); 12] = [
+    ("clock outbound progress roster settings telemetry", ""),
+    ("harvest", "roster outbound clock progress telemetry"),
+    ("store", "roster clock progress telemetry"),
     ("scim", "roster"),
     ("sync", "harvest store roster clock progress telemetry"),
+    ("webhooks", "store outbound clock telemetry"),
     ("provision", "sync harvest store roster clock progress telemetry"),
     ("daemon", "provision sync harvest store roster clock progress telemetry"),
     ("http", "daemon store scim roster clock progress telemetry"),
-    ("app", "http daemon provision sync harvest store scim roster clock progress telemetry settings"),
-    ("cli", "app http daemon provision sync harvest store scim roster clock progress telemetry settings"),
+    (
+        "app",
+        "http daemon webhooks provision sync harvest store scim roster outbound clock progress telemetry settings",
+    ),
+    (
+        "cli",
+        "app http daemon webhooks provision sync harvest store scim roster clock progress telemetry settings",
+    ),
     ("main", "app cli"),
 ];
 /// `roster` and `scim` await nothing, and use no clock, file, network or random number.

@@ -88,8 +88,11 @@ mod tls;
 mod untrusted_input;
 mod untrusted_scim;
 mod user_lookups;
+mod webhooks;
 mod write_failures;
 mod writes;
 mod writes_guide;
 
-use support::{cluster, database, front, mirror, program, scene, simulation, statement_proxy, wire, world};
+use support::{
+    cluster, database, front, mirror, program, receiver, scene, simulation, statement_proxy, wire, world,
+};

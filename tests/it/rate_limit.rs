@@ -12,7 +12,8 @@ use chrono::{DateTime, Utc};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rosterd::daemon::limiter::LimiterTask;
-use rosterd::harvest::rate_limit::{Priority, RateLimiter, RateLimits, ThrottleReason, retry_after};
+use rosterd::harvest::rate_limit::{Priority, RateLimiter, RateLimits, ThrottleReason};
+use rosterd::outbound::parse_retry_after;
 use rosterd::store::Pool;
 use rosterd::store::permits::{self, Replica};
 use sqlx::postgres::PgPoolOptions;
@@ -172,7 +173,7 @@ async fn get(
     match client.get(url).timeout(timeout_after).send().await {
         Ok(response) if response.status() == StatusCode::TOO_MANY_REQUESTS => {
             let header = response.headers()[header::RETRY_AFTER].to_str().unwrap();
-            permit.throttled(ThrottleReason::TooMany, retry_after(header, DateTime::<Utc>::UNIX_EPOCH));
+            permit.throttled(ThrottleReason::TooMany, parse_retry_after(header, DateTime::<Utc>::UNIX_EPOCH));
         }
         Ok(_) => permit.answered(),
         Err(_) => drop(permit),

@@ -6,9 +6,9 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta};
 use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use rosterd::harvest::envelope::{Envelope, next_url};
-use rosterd::harvest::rate_limit::{Priority, RateLimiter, RateLimits, ThrottleReason, retry_after};
-use rosterd::harvest::transport::server_time;
+use rosterd::harvest::rate_limit::{Priority, RateLimiter, RateLimits, ThrottleReason};
 use rosterd::harvest::{Decode, wire};
+use rosterd::outbound::{parse_retry_after, server_time};
 use rosterd::roster::event::EventContext;
 use rosterd::roster::watermark::{ReadStart, Watermark};
 use rosterd::roster::{
@@ -142,7 +142,7 @@ pub fn headers(lines: &[u8]) {
         assert!(mark.at <= local && start.server.is_none_or(|server| mark.at <= server), "{start:?}");
         assert!(mark.updated_since(buffer) < mark.at && !mark.clock_moved(&start, buffer), "{start:?}");
         let header = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        if let Some(pause) = header.and_then(|it| retry_after(it, start.server.unwrap_or(local))) {
+        if let Some(pause) = header.and_then(|it| parse_retry_after(it, start.server.unwrap_or(local))) {
             expect_pause(pause);
         }
     }

@@ -5,6 +5,7 @@ pub mod database;
 pub mod front;
 pub mod mirror;
 pub mod program;
+pub mod receiver;
 pub mod scene;
 pub mod simulation;
 pub mod statement_proxy;

@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use super::limits::ThrottleReason;
@@ -16,17 +15,6 @@ const MAX_PAUSE: Duration = Duration::from_mins(5);
 /// Minutes until the limit grows, and minutes in which it grows from nothing to the whole budget.
 const REDUCED: u64 = 5;
 const GROWTH: u64 = 20;
-
-/// Parses a `Retry-After` header: whole seconds, or an HTTP date, from which `now` (preferably the `Date` of the same
-/// response) is subtracted. `None` for any other value.
-pub fn retry_after(header: &str, now: DateTime<Utc>) -> Option<Duration> {
-    let header = header.trim();
-    if let Ok(seconds) = header.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = DateTime::<Utc>::from(httpdate::parse_http_date(header).ok()?);
-    Some((date - now).to_std().unwrap_or_default())
-}
 
 pub(super) struct Backoff {
     permits: u32,
@@ -93,22 +81,9 @@ impl Backoff {
 
 #[cfg(test)]
 mod tests {
-    use chrono::TimeZone;
-
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-
-    #[test]
-    fn retry_after_accepts_seconds_and_dates() {
-        let now = Utc.with_ymd_and_hms(2026, 3, 1, 12, 0, 0).unwrap();
-        assert_eq!(retry_after(" 15 ", now), Some(15 * SECOND));
-        assert_eq!(retry_after("Sun, 01 Mar 2026 12:00:20 GMT", now), Some(20 * SECOND));
-        assert_eq!(retry_after("Sun, 01 Mar 2026 11:00:00 GMT", now), Some(Duration::ZERO), "already past");
-        for invalid in ["", "-1", "1.5", "soon", "99999999999999999999999"] {
-            assert_eq!(retry_after(invalid, now), None, "{invalid:?}");
-        }
-    }
 
     #[test]
     fn pause_is_never_shortened_and_lasts_at_most_five_minutes() {

@@ -7,6 +7,7 @@
 mod edits;
 mod kill;
 mod replicas;
+mod webhooks;
 mod writes;
 
 use std::collections::BTreeMap;
