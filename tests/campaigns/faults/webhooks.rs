@@ -39,12 +39,12 @@ impl Campaign {
         let (receiver, dir) = (Receiver::start("bot").await, TempDir::new().unwrap());
         let (file, settings) = (dir.path().join("secret"), dir.path().join("rosterd.toml"));
         std::fs::write(&file, secret("bot")).unwrap();
-        let text = format!(
+        let section = format!(
             "[webhooks.bot]\nurl = \"{}\"\nsecret_files = [\"{}\"]\ntimeout = \"1s\"\nin_flight = {in_flight}\n",
             receiver.url(),
             file.display()
         );
-        std::fs::write(&settings, text).unwrap();
+        std::fs::write(&settings, section).unwrap();
         replica.program.set("ROSTERD_CONFIG", settings.to_str().unwrap());
         replica.daemon.signal("-TERM");
         replica.daemon.ended().await;
