@@ -5,7 +5,7 @@
 //!
 //! - [`cli`]: the commands, one file each.
 //! - [`app`]: wiring of settings, database, clients and workers. The modules below do not use [`settings`].
-//! - [`http`]: `/livez`, `/readyz` and `/metrics`, and the redirect address of `rosterd auth login`.
+//! - [`http`]: the status page, `/livez`, `/readyz` and `/metrics`, and the redirect address of `rosterd auth login`.
 //! - [`daemon`]: tasks that run until the daemon stops: workers, limiter task, notifications, retention, token renewal.
 //! - [`provision`]: writes to Harvest, from the journal to the commit.
 //! - [`sync`]: one sync cycle, from Harvest's lists to the commit.

@@ -1,7 +1,8 @@
-//! HTTP servers: the daemon's `/livez`, `/readyz` and `/metrics`, and the redirect address of `rosterd auth login`.
+//! HTTP servers: the daemon's status page, `/livez`, `/readyz` and `/metrics`, and the redirect address of `rosterd auth login`.
 
 pub(crate) mod redirect;
 
+mod page;
 mod server;
 mod shared_query;
 

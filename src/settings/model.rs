@@ -21,6 +21,7 @@ pub struct Settings {
     pub(crate) retention: Retention,
     pub(crate) write: Write,
     pub(crate) http: Http,
+    pub(crate) monitoring: Monitoring,
     pub(crate) log: Log,
     /// Sentences about allowed but suspicious settings. The caller logs them once logging works.
     pub warnings: Vec<String>,
@@ -171,6 +172,14 @@ pub(crate) enum WriteMode {
 pub(crate) struct Http {
     /// `None`: the listener is off.
     pub listen: Option<SocketAddr>,
+    /// Whether the listener serves the status page.
+    pub page: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Monitoring {
+    /// Requested after successful cycles. A secret, because its path is the only credential.
+    pub ping_url: Option<SecretString>,
 }
 
 #[derive(Debug)]

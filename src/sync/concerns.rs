@@ -126,6 +126,18 @@ impl Concern {
     fn new(kind: Kind, account_id: Option<i64>, sentence: String) -> Self {
         Self { severity: kind.severity(), kind, account_id, sentence, command: kind.command() }
     }
+
+    /// The database does not answer.
+    pub(crate) fn database_unreachable() -> Self {
+        let sentence = "the database does not answer, so rosterd reads nothing from Harvest".to_owned();
+        Self::new(Kind::DatabaseUnreachable, None, sentence)
+    }
+
+    /// The database has not all migrations of this version.
+    pub(crate) fn migrations_pending() -> Self {
+        let sentence = "the database schema is not up to date".to_owned();
+        Self::new(Kind::MigrationsPending, None, sentence)
+    }
 }
 
 /// What is wrong, the most urgent first.

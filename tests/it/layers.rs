@@ -12,7 +12,7 @@ const MAY_IMPORT: [(&str, &str); 9] = [
     ("sync", "harvest store roster clock progress telemetry"),
     ("provision", "sync harvest store roster clock progress telemetry"),
     ("daemon", "provision sync harvest store roster clock progress telemetry"),
-    ("http", "daemon store roster clock progress telemetry"),
+    ("http", "daemon sync store roster clock progress telemetry"),
     ("app", "http daemon provision sync harvest store roster clock progress telemetry settings"),
     ("cli", "app http daemon provision sync harvest store roster clock progress telemetry settings"),
     ("main", "app cli"),
