@@ -6,7 +6,7 @@
 //!
 //! - [`cli`]: the commands, one file each.
 //! - [`app`]: wiring of settings, database, clients and workers. The modules below do not use [`settings`].
-//! - [`http`]: `/livez`, `/readyz` and `/metrics`, and the redirect address of `rosterd auth login`.
+//! - [`http`]: the status page, `/livez`, `/readyz` and `/metrics`, and the redirect address of `rosterd auth login`.
 //! - [`daemon`]: tasks that run until the daemon stops: workers, limiter task, notifications, retention, token renewal.
 //! - [`webhooks`]: signed HTTP requests with the events of the outbox. It does not use `harvest`.
 //! - [`provision`]: writes to Harvest, from the journal to the commit.

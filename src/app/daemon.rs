@@ -16,6 +16,7 @@ use crate::daemon::cycle_runner::{CycleRunner, MAX_FULL_READS};
 use crate::daemon::health::Health;
 use crate::daemon::limiter::LimiterTask;
 use crate::daemon::notifications::Signals;
+use crate::daemon::ping::{self, PingClient};
 use crate::daemon::retention::{self, RetentionLimits};
 use crate::daemon::worker::Worker;
 use crate::daemon::{notifications, schedule, timeline};
@@ -39,6 +40,7 @@ struct Parts<'a> {
     limiter: LimiterTask,
     listener: Option<TcpListener>,
     scim: Option<ScimServer>,
+    ping: Option<PingClient>,
 }
 
 struct Tasks {
@@ -91,11 +93,13 @@ impl App {
         let clients =
             accounts.iter().map(|account| self.client(account, &limiter)).collect::<Result<_, _>>()?;
         let dispatchers = self.dispatchers(&limiter).await?;
-        Ok(Parts { accounts, clients, dispatchers, limiter, listener, scim })
+        let ping = self.settings.monitoring.ping_url.as_ref().map(PingClient::new).transpose();
+        let ping = ping.map_err(|error| Failure::new(Exit::Settings, error))?;
+        Ok(Parts { accounts, clients, dispatchers, limiter, listener, scim, ping })
     }
 
     fn spawn(&self, parts: Parts<'_>, stop: &CancellationToken) -> Result<Tasks, Failure> {
-        let Parts { accounts, clients, dispatchers, limiter, listener, scim } = parts;
+        let Parts { accounts, clients, dispatchers, limiter, listener, scim, ping } = parts;
         // Before the first task records a metric.
         let metrics = Metrics::install(VERSION, REVISION);
         let (health, mut workers, mut wakes) = (Health::default(), JoinSet::new(), HashMap::new());
@@ -112,6 +116,10 @@ impl App {
         services.spawn(systemd::notify_watchdog(health.clone()));
         services.spawn(timeline::watch(self.store.clone(), limiter.replica(), limiter.heartbeats()));
         services.spawn(retention::run(self.store.clone(), self.retention_limits()));
+        if let Some(client) = ping {
+            let (store, health, limits) = (self.store.clone(), health.clone(), self.concern_limits());
+            services.spawn(ping::run(client, store, health, limits, ping::INTERVAL));
+        }
         let lease_ttl = self.settings.lease.ttl;
         let notifications =
             notifications::run(self.store.clone(), wakes, readers, limiter.heartbeats(), lease_ttl);
@@ -120,8 +128,8 @@ impl App {
             services.spawn(scim.run().map_err(|error| Failure::new(Exit::Internal, error))?);
         }
         if let Some(listener) = listener {
-            let poll_interval = self.settings.sync.poll_interval.slowest;
-            let state = http::State { health, store: self.store.clone(), metrics, poll_interval };
+            let (limits, page) = (self.concern_limits(), self.settings.http.page);
+            let state = http::State { health, store: self.store.clone(), metrics, limits, page };
             services.spawn(http::serve(listener, state));
         }
         Ok(Tasks { limiter, workers, services })

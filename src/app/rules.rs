@@ -14,6 +14,7 @@ use crate::provision::WriteSender;
 use crate::roster::DeletionGuard;
 use crate::roster::write_policy::{WriteMode, WriteRules};
 use crate::settings::{self, PollInterval, Scope, Settings};
+use crate::sync::concerns::Limits;
 use crate::sync::cycle::SyncRules;
 
 impl App {
@@ -25,6 +26,15 @@ impl App {
     /// How long a cycle may go without progress. Each statement and each request has a shorter timeout.
     pub(super) fn stall_limit(&self) -> Duration {
         (self.settings.database.statement_timeout + self.settings.harvest.request_timeout) * 3
+    }
+
+    /// The settings that decide what is wrong.
+    pub(crate) fn concern_limits(&self) -> Limits {
+        Limits {
+            poll_interval: self.settings.sync.poll_interval.slowest,
+            retention: self.settings.outbox.retention,
+            accounts: self.settings.accounts().iter().map(|account| account.id).collect(),
+        }
     }
 
     /// The poll interval of one of `accounts` accounts that share a request budget.

@@ -49,21 +49,6 @@ pub(super) fn message(text: impl Display) {
     let _ = telemetry::stderr().write_all(format!("{}\n", Escaped(text)).as_bytes());
 }
 
-/// A duration in its two largest units, such as `3 d 2 h`.
-pub(super) fn duration(seconds: i64) -> String {
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    let two_units = |large: i64, unit: &str, small: i64, small_unit: &str| match small {
-        0 => format!("{large} {unit}"),
-        small => format!("{large} {unit} {small} {small_unit}"),
-    };
-    match seconds {
-        ..60 => format!("{} s", seconds.max(0)),
-        60..3600 => format!("{minutes} min"),
-        3600..86_400 => two_units(hours, "h", minutes % 60, "min"),
-        _ => two_units(days, "d", hours % 24, "h"),
-    }
-}
-
 /// Width of the narrowest terminal that output is made for.
 const COLUMNS: usize = 80;
 
@@ -123,26 +108,6 @@ impl fmt::Write for Escaper<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn duration_has_at_most_two_units() {
-        let durations =
-            [-3, 0, 59, 60, 3_599, 3_600, 11_100, 86_399, 86_400, 266_400, 31_536_000].map(duration);
-        let expected = [
-            "0 s",
-            "0 s",
-            "59 s",
-            "1 min",
-            "59 min",
-            "1 h",
-            "3 h 5 min",
-            "23 h 59 min",
-            "1 d",
-            "3 d 2 h",
-            "365 d",
-        ];
-        assert_eq!(durations, expected);
-    }
 
     #[test]
     fn wrapped_breaks_long_lines_between_words() {

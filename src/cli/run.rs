@@ -12,8 +12,8 @@ pub(super) async fn run(settings: Settings) -> Result<(), Failure> {
     let stop = signalled.child_token();
     let work = Box::pin(async {
         // A signal during this wait ends the process at once: there is no work to finish.
-        let opening = Box::pin(App::open(settings, DATABASE_WAIT_AT_START));
-        let Some(app) = stop.run_until_cancelled(opening).await else { return Ok(()) };
+        let opening = App::open(settings, DATABASE_WAIT_AT_START);
+        let Some(app) = stop.run_until_cancelled(Box::pin(opening)).await else { return Ok(()) };
         let app = app?;
         if let Some(local) = &app.local {
             tracing::info!(

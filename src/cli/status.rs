@@ -4,16 +4,20 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
+use serde::Serialize;
 
-use super::output::{self, duration, wrapped};
+use super::output::{self, wrapped};
 use super::support::with_mirror;
 use crate::app::{Exit, Failure};
 use crate::settings::{Account, Settings};
 use crate::store::status::{AccountStatus, Status};
-use crate::telemetry::count;
+use crate::sync::concerns::{Concern, concerns};
+use crate::telemetry::{count, duration};
 
 /// How many stale accounts an error names.
 const MAX_STALE_NAMED: usize = 20;
+/// How many concerns the table begins with.
+const MAX_CONCERNS: usize = 20;
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
@@ -25,13 +29,22 @@ pub(super) struct Options {
     fresh_within: Option<Duration>,
 }
 
+/// The JSON document.
+#[derive(Serialize)]
+struct Document<'a> {
+    concerns: &'a [Concern],
+    #[serde(flatten)]
+    status: &'a Status,
+}
+
 pub(super) async fn status(settings: Settings, options: Options) -> Result<(), Failure> {
     with_mirror(settings, async |app| {
         let status = app.store.status().await?;
+        let concerns = concerns(&status, &app.concern_limits());
         if options.json {
-            output::json(&status)?;
+            output::json(&Document { concerns: &concerns, status: &status })?;
         } else {
-            output::print(table(&status, app.clock.now()).trim_end())?;
+            output::print(table(&status, &concerns, app.clock.now()).trim_end())?;
         }
         options.fresh_within.map_or(Ok(()), |within| require_fresh(&status, app.settings.accounts(), within))
     })
@@ -82,15 +95,27 @@ impl Lines {
     }
 }
 
-fn table(status: &Status, now: DateTime<Utc>) -> String {
+fn table(status: &Status, concerns: &[Concern], now: DateTime<Utc>) -> String {
     let mut lines = Lines::default();
+    for concern in concerns.iter().take(MAX_CONCERNS) {
+        lines.add(format!("{}: {}", concern.severity.name(), concern.sentence));
+        lines.add(format!("  {}", concern.command));
+    }
+    if let Some(more) = concerns.len().checked_sub(MAX_CONCERNS).filter(|more| *more > 0) {
+        lines.add(format!("and {}: see `rosterd status --json`", count(more, "more concern")));
+    }
+    if concerns.is_empty() {
+        lines.add("nothing is wrong");
+    }
     for account in &status.accounts {
         lines.add(head(account));
+        if let Some(first) = account.first_read {
+            let (users, assignments) =
+                (count(first.users, "user"), count(first.user_assignments, "assignment"));
+            lines.add(format!("  first read: {users} and {assignments} so far"));
+        }
         lists(account, now, &mut lines);
         problems(account, &mut lines);
-    }
-    if status.accounts.is_empty() {
-        lines.add("no account has been read yet");
     }
     lines.add(format!("outbox: head {} (oldest kept: {})", status.outbox.seq, status.outbox.floor_seq + 1));
     for consumer in &status.consumers {

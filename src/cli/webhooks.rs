@@ -13,7 +13,7 @@ use super::support::{operator, with_mirror};
 use crate::app::{App, Exit, Failure};
 use crate::settings::Settings;
 use crate::store::webhooks::commands::{Change, ReplayFrom, WebhookStatus};
-use crate::telemetry::count;
+use crate::telemetry::{count, duration};
 use crate::webhooks::Endpoint;
 use crate::webhooks::message::{Message, TEST};
 use crate::webhooks::outcome::Outcome;
@@ -193,7 +193,7 @@ fn sentence(Line { origin, status }: &Line) -> String {
     let by = status.state_by.as_ref().map(|by| format!(" by {by}"));
     let reason = status.reason.as_ref().map(|reason| format!(" ({reason})"));
     let behind = (status.behind > 0).then(|| {
-        let age = output::duration(status.oldest_seconds.unwrap_or(0));
+        let age = duration(status.oldest_seconds.unwrap_or(0));
         format!("; {} after it, the oldest {age} old", count(status.behind, "event"))
     });
     let failing = status.failing_since.as_ref().map(|since| {

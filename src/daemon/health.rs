@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::roster::AccountId;
@@ -26,7 +27,11 @@ struct WorkerState {
 
 /// The state of all workers of this process.
 #[derive(Clone, Debug, Default)]
-pub struct Health(Arc<Mutex<HashMap<AccountId, WorkerState>>>);
+pub struct Health {
+    workers: Arc<Mutex<HashMap<AccountId, WorkerState>>>,
+    /// Notified after each successful cycle.
+    success: Arc<Notify>,
+}
 
 /// One account in the response of `/readyz`.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -70,12 +75,20 @@ impl Health {
 
     /// A cycle ended, successfully if there is no `error`.
     pub(crate) fn cycle_ended(&self, account: AccountId, now: Instant, error: Option<String>) {
+        if error.is_none() {
+            self.success.notify_one();
+        }
         self.change(account, |worker| {
             if error.is_none() {
                 (worker.succeeded, worker.is_complete) = (Some(now), true);
             }
             (worker.fresh, worker.error) = (worker.succeeded, error);
         });
+    }
+
+    /// Waits for the end of a successful cycle. Returns at once if one ended since the last call. For one task only.
+    pub(crate) async fn cycle_succeeded(&self) {
+        self.success.notified().await;
     }
 
     /// Sets whether another process holds the account's lease.
@@ -122,7 +135,7 @@ impl Health {
 
     fn with<T>(&self, action: impl FnOnce(&mut HashMap<AccountId, WorkerState>) -> T) -> T {
         // A panic during `action` leaves no half-written state that matters.
-        action(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        action(&mut self.workers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

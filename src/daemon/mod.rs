@@ -1,7 +1,8 @@
-//! Tasks that run until the daemon stops: a worker per account, the limiter task, notifications and retention.
+//! Tasks that run until the daemon stops: a worker per account, the limiter task, notifications, pings and retention.
 
 pub mod health;
 pub mod limiter;
+pub mod ping;
 pub mod schedule;
 
 pub(crate) mod cycle_runner;

@@ -1,8 +1,10 @@
-//! HTTP servers: the daemon's `/livez`, `/readyz` and `/metrics`, SCIM, and the redirect address of `rosterd auth login`.
+//! HTTP servers: the daemon's status page, `/livez`, `/readyz` and `/metrics`, SCIM, and the redirect address of `rosterd auth
+//! login`.
 
 pub(crate) mod redirect;
 pub(crate) mod scim;
 
+mod page;
 mod server;
 mod shared_query;
 

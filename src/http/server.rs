@@ -1,9 +1,9 @@
-//! `/livez`: whether the workers are alive. `/readyz`: whether the mirror is fresh. `/metrics`: metrics for Prometheus.
+//! `/`: the status page. `/livez`: whether the workers are alive. `/readyz`: whether the mirror is fresh. `/metrics`: metrics for Prometheus.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::State as FromState;
+use axum::extract::{RawQuery, State as FromState};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -13,10 +13,13 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
 
+use super::page::{self, Page};
 use super::shared_query::SharedQuery;
 use crate::daemon::health::Health;
 use crate::store::Store;
+use crate::store::overview::Overview;
 use crate::store::status::Status;
+use crate::sync::concerns::{Concern, Limits, concerns};
 use crate::telemetry::instruments::{self, Metrics};
 
 /// If the database does not answer within this time, the probe reports it as unreachable.
@@ -30,19 +33,35 @@ pub struct State {
     pub store: Store,
     /// If `None`, `/metrics` responds with 404.
     pub metrics: Option<Metrics>,
-    /// An account without a successful cycle for three intervals is stale.
-    pub poll_interval: Duration,
+    /// What counts as wrong. For `/readyz`, an account without a successful cycle for three poll intervals is stale.
+    pub limits: Limits,
+    /// Whether `/` responds with the status page. If false, it responds with 404.
+    pub page: bool,
 }
 
 struct Shared {
     state: State,
     database: SharedQuery<(bool, Option<bool>)>,
     tables: SharedQuery<()>,
+    overview: SharedQuery<Reading>,
+    /// The last overview that was read, and when.
+    last_overview: LastOverview,
+}
+
+type LastOverview = Arc<Mutex<Option<(Instant, Arc<Overview>)>>>;
+
+/// The result of the page's query.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Current,
+    MigrationsPending,
+    Unreachable,
 }
 
 /// Serves until the future is dropped.
 pub async fn serve(listener: TcpListener, state: State) {
-    let router = Router::new()
+    let router = if state.page { Router::new().route("/", get(status_page)) } else { Router::new() };
+    let router = router
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
@@ -50,6 +69,8 @@ pub async fn serve(listener: TcpListener, state: State) {
             state,
             database: SharedQuery::default(),
             tables: SharedQuery::default(),
+            overview: SharedQuery::default(),
+            last_overview: LastOverview::default(),
         }));
     serve_router(listener, router).await;
 }
@@ -63,7 +84,7 @@ pub(crate) async fn serve_scim_probes(listener: TcpListener, metrics: Option<Met
 
 async fn serve_router(listener: TcpListener, router: Router) {
     if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!(event = "http.failed", %error, "the HTTP server failed: /livez, /readyz and /metrics no longer respond");
+        tracing::error!(event = "http.failed", %error, "the HTTP server failed: /, /livez, /readyz and /metrics no longer respond");
     }
 }
 
@@ -77,7 +98,7 @@ async fn readyz(FromState(shared): FromState<Arc<Shared>>) -> Response {
     let state = &shared.state;
     let (database, migrations) =
         shared.database.get(|| database(state.store.clone())).await.unwrap_or_default();
-    let accounts = state.health.readiness(state.poll_interval, Instant::now());
+    let accounts = state.health.readiness(state.limits.poll_interval, Instant::now());
     let ready = database && migrations == Some(true) && accounts.iter().all(|account| account.ready);
     response(
         ready,
@@ -91,6 +112,50 @@ async fn database(store: Store) -> (bool, Option<bool>) {
         Ok(Ok(current)) => (true, Some(current)),
         Ok(Err(error)) if !error.is_unavailable() => (true, Some(false)),
         _ => (false, None),
+    }
+}
+
+/// Always 200 while it can be shown: `/readyz` is for probes. All visitors share one query. If the database does not
+/// answer, the page shows the last state that was read.
+async fn status_page(FromState(shared): FromState<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
+    let state = &shared.state;
+    let read = || read_overview(state.store.clone(), shared.last_overview.clone());
+    let reading = shared.overview.get(read).await.unwrap_or(Reading::Unreachable);
+    let last = shared.last_overview.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut all = match reading {
+        Reading::Current => Vec::new(),
+        Reading::MigrationsPending => vec![Concern::migrations_pending()],
+        Reading::Unreachable => vec![Concern::database_unreachable()],
+    };
+    if let Some((_, overview)) = &last {
+        all.extend(concerns(&overview.status, &state.limits));
+        all.sort_by_key(|concern| concern.severity);
+    }
+    let outdated = last.as_ref().filter(|_| reading != Reading::Current);
+    let html = page::render(&Page {
+        overview: last.as_ref().map(|(_, overview)| overview.as_ref()),
+        concerns: &all,
+        outdated: outdated.map(|(at, _)| at.elapsed().as_secs()),
+        refreshes: query.as_deref() != Some("still"),
+        version: concat!("rosterd ", env!("CARGO_PKG_VERSION"), " (", env!("ROSTERD_REVISION"), ")"),
+    });
+    match page::headers() {
+        Ok(headers) => (headers, html).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn read_overview(store: Store, last: LastOverview) -> Reading {
+    match timeout(DATABASE_TIMEOUT, store.overview()).await {
+        Ok(Ok(overview)) => {
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), Arc::new(overview)));
+            Reading::Current
+        }
+        // A table or column may be absent.
+        Ok(Err(error)) if !error.is_unavailable() && !matches!(store.has_schema().await, Ok(true)) => {
+            Reading::MigrationsPending
+        }
+        _ => Reading::Unreachable,
     }
 }
 

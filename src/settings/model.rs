@@ -23,6 +23,7 @@ pub struct Settings {
     pub(crate) scim: Scim,
     pub(crate) http: Http,
     pub(crate) webhooks: Vec<Webhook>,
+    pub(crate) monitoring: Monitoring,
     pub(crate) log: Log,
     /// Sentences about allowed but suspicious settings. The caller logs them once logging works.
     pub warnings: Vec<String>,
@@ -194,6 +195,14 @@ pub(crate) enum ScimDelete {
 pub(crate) struct Http {
     /// `None`: the listener is off.
     pub listen: Option<SocketAddr>,
+    /// Whether the listener serves the status page.
+    pub page: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Monitoring {
+    /// Requested after successful cycles. A secret, because its path is the only credential.
+    pub ping_url: Option<SecretString>,
 }
 
 /// An endpoint of webhooks.

@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::Url;
 
 use super::model::{
-    Account, Credential, Database, DeletionGuard, Harvest, Http, Lease, Log, LogFormat, Outbox, PollInterval,
-    RateLimit, Rates, Retention, Scope, Settings, Sync, Write, WriteMode,
+    Account, Credential, Database, DeletionGuard, Harvest, Http, Lease, Log, LogFormat, Monitoring, Outbox,
+    PollInterval, RateLimit, Rates, Retention, Scope, Settings, Sync, Write, WriteMode,
 };
 use super::parse::{base_url, is_loopback, listen};
 use super::{database, reader::Reader, scim, secrets};
@@ -51,7 +51,11 @@ pub(super) fn settings(
         },
         write: write(reader),
         scim: scim::scim(reader, env),
-        http: Http { listen: reader.text("http.listen", listen).flatten() },
+        http: Http {
+            listen: reader.text("http.listen", listen).flatten(),
+            page: reader.boolean("http.page"),
+        },
+        monitoring: Monitoring { ping_url: ping_url(reader, env) },
         log: Log {
             format: reader.choice(
                 "log.format",
@@ -221,6 +225,27 @@ fn harvest(reader: &mut Reader) -> Harvest {
 fn url(reader: &mut Reader, key: &'static str) -> Url {
     let parse = |text: &str| base_url(text, "https://api.harvestapp.com/v2");
     reader.text(key, parse).unwrap_or_else(placeholder)
+}
+
+/// The URL that the file of `monitoring.ping_url_file` contains.
+fn ping_url(reader: &mut Reader, env: &BTreeMap<String, String>) -> Option<SecretString> {
+    const KEY: &str = "monitoring.ping_url_file";
+    let file = reader.secret(KEY)?;
+    let name = reader.name(KEY);
+    let home = env.get("HOME").filter(|home| !home.is_empty()).map(String::as_str);
+    let given = secrets::from_file(&name, file, home, &mut reader.findings);
+    let checked = given.and_then(|text| {
+        let url = Url::parse(text.expose_secret()).ok();
+        let is_valid = url.is_some_and(|url| {
+            (url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url))
+                && url.username().is_empty()
+                && url.password().is_none()
+                && url.fragment().is_none()
+        });
+        let refused = || format!("{name} names a file without a valid URL (not shown); write an https URL without user, password and # into it");
+        if is_valid { Ok(text) } else { Err(refused()) }
+    });
+    reader.findings.ok(checked)
 }
 
 #[expect(clippy::expect_used, reason = "the text is a URL")]

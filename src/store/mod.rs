@@ -13,6 +13,7 @@ pub mod local;
 pub mod migrations;
 pub mod missing;
 pub(crate) mod notifications;
+pub(crate) mod overview;
 pub mod permits;
 pub(crate) mod rates;
 pub(crate) mod rejected;
@@ -41,6 +42,8 @@ mod projects;
 mod retention;
 mod row_count_cache;
 mod session;
+#[cfg(test)]
+mod status_example;
 mod table;
 mod target;
 mod timeline;

@@ -1,4 +1,4 @@
-//! What the mirror holds and how current it is, for `rosterd status`, `rosterd check` and `/metrics`.
+//! What the mirror holds and how current it is, for `rosterd status`, `rosterd check`, the status page and `/metrics`.
 
 use std::collections::HashMap;
 
@@ -20,6 +20,12 @@ pub struct AccountStatus {
     pub name: Option<String>,
     /// The running process that holds the account's lease: host and process id.
     pub holder: Option<String>,
+    /// When the lease of the last holder ends or ended; `None` if the holder released it.
+    pub lease_expires_at: Option<DateTime<Utc>>,
+    /// When a process first acquired the lease.
+    pub first_lease_at: Option<DateTime<Utc>>,
+    /// The records that the first read has stored so far; `None` if it does not run.
+    pub first_read: Option<FirstRead>,
     pub last_full_at: Option<DateTime<Utc>>,
     pub last_error: Option<String>,
     pub rejected_records: i64,
@@ -28,12 +34,22 @@ pub struct AccountStatus {
     pub resources: Vec<ResourceStatus>,
 }
 
+/// The progress of the first read of an account.
+#[derive(Clone, Copy, Debug, Serialize)]
+// The names of the fields are those of `rosterd status --json`.
+pub struct FirstRead {
+    pub users: i64,
+    pub user_assignments: i64,
+}
+
 /// Writes to Harvest that are not finished.
 #[derive(Clone, Debug, Default, Serialize)]
 // The names of the fields are those of `rosterd status --json`.
 pub struct OpenWrites {
     /// Not sent, or sent within the last minute.
     pub waiting: i64,
+    /// When the oldest of those was requested.
+    pub waiting_since: Option<DateTime<Utc>>,
     /// Held until a person accepts or rejects them.
     pub held: i64,
     /// Sent more than a minute ago, and without a result.
@@ -90,11 +106,17 @@ pub struct ConsumerStatus {
     pub acked_seq: i64,
     /// Events after `acked_seq`.
     pub behind: i64,
+    /// When the first of those was recorded.
+    pub oldest_at: Option<DateTime<Utc>>,
+    /// Whether retention has removed some of those, or a new stream has begun.
+    pub has_lost_events: bool,
 }
 
 /// The state of all accounts, of the outbox and of its consumers.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
+    /// The time of the snapshot, by the database's clock.
+    pub now: DateTime<Utc>,
     pub accounts: Vec<AccountStatus>,
     pub outbox: OutboxStatus,
     pub consumers: Vec<ConsumerStatus>,
@@ -154,26 +176,18 @@ impl Store {
         Ok(transaction)
     }
 
+    /// The same without row counts, which are 0: a few milliseconds for any size of the mirror.
+    pub(crate) async fn status_without_counts(&self) -> Result<Status, StoreError> {
+        uncounted(&mut *self.probe_snapshot().await?).await
+    }
+
     async fn status_in(
         &self,
         mut transaction: Transaction,
         uses_last_counts: bool,
     ) -> Result<Status, StoreError> {
-        let mut resources = lists(&mut transaction).await?;
-        let mut accounts = accounts(&mut transaction).await?;
-        let held = held_counts(&mut transaction).await?;
-        let mut writes = open_writes(&mut transaction).await?;
-        let outbox =
-            sqlx::query_as!(OutboxStatus, "SELECT seq, floor_seq, stream_id FROM roster.outbox_head")
-                .fetch_one(&mut *transaction)
-                .await?;
-        let consumers = sqlx::query_as!(
-            ConsumerStatus,
-            r#"SELECT name AS "name!", acked_seq AS "acked_seq!", behind AS "behind!" FROM directory.consumers ORDER BY name"#
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
-        let webhooks = webhooks(&mut transaction).await?;
+        let mut status = uncounted(&mut transaction).await?;
+        let Status { accounts, outbox, .. } = &mut status;
         let ids = accounts.iter().map(|account| AccountId(account.account_id));
         let last = |id| self.row_count_cache.recent(id).filter(|_| uses_last_counts).map(|rows| (id, rows));
         let mut counts: HashMap<_, _> = ids.clone().filter_map(last).collect();
@@ -195,19 +209,44 @@ impl Store {
             self.row_count_cache.set(*id, outbox.stream_id, outbox.seq, *rows);
         }
         counts.extend(counted);
-        for list in &mut resources {
+        for list in accounts.iter_mut().flat_map(|account| &mut account.resources) {
             let Some(counted) = counts.get(&AccountId(list.account_id)) else { continue };
             let rows = if list.resource == "users" { counted.users } else { counted.assignments };
             (list.active, list.inactive, list.deleted) = (rows.active, rows.inactive, rows.deleted);
         }
-        for account in &mut accounts {
-            let id = account.account_id;
-            account.held_deletions = held.iter().filter(|held| held.account_id == id).cloned().collect();
-            account.open_writes = writes.remove(&id).unwrap_or_default();
-            account.resources = resources.extract_if(.., |list| list.account_id == id).collect();
-        }
-        Ok(Status { accounts, outbox, consumers, webhooks })
+        Ok(status)
     }
+}
+
+/// The state without row counts, which are 0.
+pub(super) async fn uncounted(connection: &mut Session) -> Result<Status, StoreError> {
+    let now = sqlx::query!(r#"SELECT now() AS "now!""#).fetch_one(&mut *connection).await?.now;
+    let mut resources = lists(connection).await?.into_iter().peekable();
+    let mut accounts = accounts(connection).await?;
+    let mut held = held_counts(connection).await?.into_iter().peekable();
+    let mut writes = open_writes(connection).await?;
+    // All are sorted by account.
+    for account in &mut accounts {
+        let id = account.account_id;
+        account.held_deletions = std::iter::from_fn(|| held.next_if(|held| held.account_id == id)).collect();
+        account.resources = std::iter::from_fn(|| resources.next_if(|list| list.account_id == id)).collect();
+        account.open_writes = writes.remove(&id).unwrap_or_default();
+    }
+    let outbox = sqlx::query_as!(OutboxStatus, "SELECT seq, floor_seq, stream_id FROM roster.outbox_head")
+        .fetch_one(&mut *connection)
+        .await?;
+    let consumers = sqlx::query_as!(
+        ConsumerStatus,
+        r#"SELECT consumer.name, acked_seq, head.seq - acked_seq AS "behind!", next.recorded_at AS "oldest_at?",
+                  acked_seq < head.floor_seq OR consumer.stream_id <> head.stream_id AS "has_lost_events!"
+             FROM roster.consumers AS consumer CROSS JOIN roster.outbox_head AS head
+             LEFT JOIN roster.outbox AS next ON next.seq = acked_seq + 1
+            ORDER BY consumer.name"#
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let webhooks = webhooks(connection).await?;
+    Ok(Status { now, accounts, outbox, consumers, webhooks })
 }
 
 /// The lists of all accounts, users first, without their row counts.
@@ -231,13 +270,19 @@ async fn lists(connection: &mut Session) -> Result<Vec<ResourceStatus>, StoreErr
 /// All accounts, without their lists, held deletions and open writes.
 async fn accounts(connection: &mut Session) -> Result<Vec<AccountStatus>, StoreError> {
     let rows = sqlx::query!(
-            r#"SELECT account.account_id, account.name, replica.name AS "holder?", account.last_error,
+            r#"SELECT account.account_id, account.name, account.last_error, account.free_at AS first_lease_at,
+                      CASE WHEN expires_at > clock_timestamp() THEN replica.name END AS holder,
+                      expires_at AS "lease_expires_at?",
+                      first_read.users_seen AS "users?", first_read.assignments_seen AS "user_assignments?",
                       (SELECT min(last_full_at) FROM roster.watermarks AS mark
                         WHERE mark.account_id = account.account_id) AS last_full_at,
                       (SELECT count(*) FROM roster.rejected_records AS rejected
                         WHERE rejected.account_id = account.account_id) AS "rejected!"
                  FROM roster.accounts AS account
-                 LEFT JOIN roster.replicas AS replica ON replica.id = holder AND expires_at > clock_timestamp()
+                 LEFT JOIN roster.replicas AS replica ON replica.id = holder
+                 LEFT JOIN LATERAL (SELECT outcome, users_seen, assignments_seen FROM roster.cycles AS cycle
+                                     WHERE cycle.account_id = account.account_id ORDER BY started_at DESC LIMIT 1)
+                        AS first_read ON first_read.outcome IS NULL AND account.last_full_at IS NULL
                 ORDER BY account.account_id"#
         )
     .fetch_all(connection)
@@ -246,6 +291,12 @@ async fn accounts(connection: &mut Session) -> Result<Vec<AccountStatus>, StoreE
         account_id: row.account_id,
         name: row.name,
         holder: row.holder,
+        lease_expires_at: row.lease_expires_at,
+        first_lease_at: row.first_lease_at,
+        first_read: row
+            .users
+            .zip(row.user_assignments)
+            .map(|(users, user_assignments)| FirstRead { users, user_assignments }),
         last_full_at: row.last_full_at,
         last_error: row.last_error,
         rejected_records: row.rejected,
@@ -272,14 +323,19 @@ async fn open_writes(connection: &mut Session) -> Result<HashMap<i64, OpenWrites
     let rows = sqlx::query!(
         r#"SELECT account_id, count(*) AS "open!",
                   count(*) FILTER (WHERE held_at IS NOT NULL AND accepted_at IS NULL) AS "held!",
-                  count(*) FILTER (WHERE sent_at < clock_timestamp() - interval '1 minute') AS "in_doubt!"
+                  count(*) FILTER (WHERE sent_at < clock_timestamp() - interval '1 minute') AS "in_doubt!",
+                  min(asked_at) FILTER (WHERE (held_at IS NULL OR accepted_at IS NOT NULL)
+                      AND (sent_at IS NULL OR sent_at >= clock_timestamp() - interval '1 minute')) AS waiting_since
              FROM roster.writes WHERE done_at IS NULL GROUP BY account_id"#
     )
     .fetch_all(connection)
     .await?;
     let open = rows.into_iter().map(|row| {
         let waiting = row.open - row.held - row.in_doubt;
-        (row.account_id, OpenWrites { waiting, held: row.held, in_doubt: row.in_doubt })
+        (
+            row.account_id,
+            OpenWrites { waiting, waiting_since: row.waiting_since, held: row.held, in_doubt: row.in_doubt },
+        )
     });
     Ok(open.collect())
 }

@@ -4,6 +4,7 @@
 //! error`.
 
 pub mod absent_rates;
+pub mod concerns;
 pub mod cycle;
 pub mod error;
 pub mod mirror;

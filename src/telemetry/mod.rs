@@ -14,4 +14,4 @@ mod text;
 pub use logs::{Format, TelemetryError, init};
 pub(crate) use queue::{Flush, flush, stderr};
 pub use text::chain;
-pub(crate) use text::{count, sentences};
+pub(crate) use text::{count, duration, sentences};

@@ -15,7 +15,7 @@ const MAY_IMPORT: [(&str, &str); 12] = [
     ("webhooks", "store outbound clock telemetry"),
     ("provision", "sync harvest store roster clock progress telemetry"),
     ("daemon", "provision sync harvest store roster clock progress telemetry"),
-    ("http", "daemon store scim roster clock progress telemetry"),
+    ("http", "daemon sync store scim roster clock progress telemetry"),
     (
         "app",
         "http daemon webhooks provision sync harvest store scim roster outbound clock progress telemetry settings",

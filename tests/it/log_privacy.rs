@@ -255,7 +255,7 @@ async fn log_has_no_name_address_pay_or_token_after_any_failure() {
     ] {
         fixture.call(arguments).await;
     }
-    for path in ["/livez", "/readyz", "/metrics"] {
+    for path in ["/", "/livez", "/readyz", "/metrics"] {
         expect_no_canary(&fixture.program.probe(path).await.1, &fixture.password);
     }
     fixture.daemon.signal("-TERM");

@@ -56,6 +56,7 @@ mod operator_commands;
 mod outbox_tail;
 mod parent_deletions;
 mod permits;
+mod ping;
 mod poll_interval;
 mod pooler;
 mod proxy;
@@ -78,6 +79,7 @@ mod seeds;
 mod simulator;
 mod starting;
 mod status;
+mod status_page;
 mod stderr;
 mod stopping;
 #[path = "../support/mod.rs"]

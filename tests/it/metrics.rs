@@ -3,6 +3,7 @@
 use harvest_sim::{Company, Fault, Options, Sim};
 use rosterd::daemon::health::Health;
 use rosterd::http::{State, serve};
+use rosterd::sync::concerns::Limits;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::net::TcpListener;
 use tokio::time::{Duration, Instant, sleep};
@@ -135,8 +136,12 @@ async fn readyz_answers_while_the_connections_of_heartbeat_and_pages_are_in_use(
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut program = scene.program();
     program.set("ROSTERD__HTTP__LISTEN", &listener.local_addr().unwrap().to_string());
-    let (health, poll_interval) = (Health::default(), Duration::from_secs(1));
-    let state = State { health, store: store.clone(), metrics: None, poll_interval };
+    let limits = Limits {
+        poll_interval: Duration::from_secs(1),
+        retention: Duration::from_hours(1),
+        accounts: vec![],
+    };
+    let state = State { health: Health::default(), store: store.clone(), metrics: None, limits, page: false };
     let server = tokio::spawn(serve(listener, state));
     let (status, answer) = program.probe("/readyz").await;
     assert_eq!(status, 200, "{answer}");

@@ -40,6 +40,33 @@ async fn outbox_tail_prints_events_from_a_given_seq_and_by_type() {
 }
 
 #[tokio::test]
+async fn outbox_tail_since_starts_at_an_age_or_a_time() {
+    let scene = Scene::new().await;
+    let program = scene.program();
+    program.call(&["sync"]).await.expect(0);
+    let tail = async |since: &str| {
+        seqs(&program.call(&["outbox", "tail", "--since", since]).await.expect(0).stdout())
+    };
+    assert_eq!(tail("1h").await.len(), 60);
+    // Event 20 was recorded 40 hours ago, and event 60 now.
+    scene.execute("UPDATE roster.outbox SET recorded_at = now() - (60 - seq) * interval '1 hour'").await;
+    for (since, first) in [("90m", 59), ("40h 30m", 20), ("10 days", 1)] {
+        assert_eq!(tail(since).await, (first..=60).collect::<Vec<_>>(), "{since}");
+    }
+    assert_eq!(tail("2020-01-01T00:00:00Z").await.len(), 60);
+    assert_eq!(tail("2120-01-01T00:00:00+02:00").await, [0; 0]);
+    scene
+        .execute("DELETE FROM roster.outbox WHERE seq <= 30; UPDATE roster.outbox_head SET floor_seq = 30")
+        .await;
+    assert_eq!(
+        tail("40h 30m").await,
+        (31..=60).collect::<Vec<_>>(),
+        "starts at the oldest event that is kept"
+    );
+    program.call(&["outbox", "tail", "--since", "1h", "--from", "3"]).await.expect(2);
+}
+
+#[tokio::test]
 async fn outbox_tail_follow_continues_after_an_outage_and_exits_at_a_new_stream() {
     let scene = Scene::new().await;
     let program = scene.program();

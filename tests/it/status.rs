@@ -22,6 +22,35 @@ async fn status_fits_80_columns_and_prints_ages_in_words() {
 }
 
 #[tokio::test]
+async fn status_begins_with_what_is_wrong_and_the_command_to_type() {
+    let scene = Scene::new().await;
+    let program = scene.program();
+    program.call(&["sync"]).await.expect(0);
+    let well = program.call(&["status"]).await.expect(0).stdout();
+    assert!(well.starts_with("nothing is wrong\naccount "), "{well}");
+    scene
+        .execute(
+            "UPDATE roster.watermarks SET last_success_at = now() - interval '74 hours';
+             UPDATE roster.accounts SET last_full_at = NULL;
+             INSERT INTO roster.cycles (id, account_id, mode, started_at, users_seen, assignments_seen)
+             SELECT gen_random_uuid(), account_id, 'full', now(), 12, 3 FROM roster.accounts;
+             INSERT INTO roster.consumers (name, stream_id) VALUES (E'pay\\x1broll', gen_random_uuid())",
+        )
+        .await;
+    let ill = program.call(&["status"]).await.expect(0).stdout();
+    let stale =
+        format!("critical: account {} was last read 3 d 2 h ago\n  rosterd check\n", scene.sim.account_id());
+    assert!(ill.starts_with(&stale), "{ill}");
+    assert!(ill.contains("consumer pay\\u001broll has lost events"), "{ill}");
+    assert!(ill.contains("first read: 12 users and 3 assignments so far"), "{ill}");
+    let json = program.call(&["status", "--json"]).await.expect(0).stdout();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let concern = &json["concerns"][0];
+    assert_eq!((&concern["severity"], &concern["kind"]), (&"critical".into(), &"stale".into()), "{json}");
+    assert_eq!(json["accounts"][0]["first_read"]["users"], 12, "{json}");
+}
+
+#[tokio::test]
 async fn status_exits_with_1_if_the_mirror_is_older_than_fresh_within() {
     let scene = Scene::new().await;
     let program = scene.program();

@@ -26,7 +26,7 @@ fn unknown_key_is_refused_with_its_source_and_a_suggestion() {
         "[lasagne]",
         &[],
         "lasagne (from the file roster.toml) is not a setting; known sections: \
-         database, harvest, http, lease, log, outbox, rate_limit, rates, retention, scim, sync, write",
+         database, harvest, http, lease, log, monitoring, outbox, rate_limit, rates, retention, scim, sync, write",
     );
     assert!(load("[sync]\n[sync.deletion_guard]", &[]).is_ok(), "an empty section is not a fault");
 }

@@ -273,3 +273,29 @@ fn scim_needs_public_url_tokens_tls_and_its_own_address() {
     ];
     load("", &plain).unwrap();
 }
+
+#[test]
+fn ping_url_must_be_https_or_loopback_and_is_not_shown() {
+    let dir = SettingsDir::new();
+    let load = |url: &str| {
+        let file = dir.write("ping", url);
+        Settings::load(None, &variables(&[("ROSTERD__MONITORING__PING_URL_FILE", file.to_str().unwrap())]))
+    };
+    for url in ["https://hc.test/canary", "https://hc.test/canary?create=1\n", "http://127.0.0.1:9/canary"] {
+        let settings = load(url).unwrap();
+        assert_eq!(settings.monitoring.ping_url.as_ref().unwrap().expose_secret(), url.trim_end());
+        assert!(!format!("{settings:?}").contains("canary"));
+    }
+    for url in [
+        "canary",
+        "http://hc.test/canary",
+        "https://a:canary@hc.test",
+        "https://hc.test/#canary",
+        "ftp://canary",
+    ] {
+        let error = load(url).unwrap_err().to_string();
+        assert!(error.contains("monitoring.ping_url_file") && error.contains("https URL"), "{error}");
+        assert!(!error.contains("canary"), "{error}");
+    }
+    assert!(super::load("", &[]).unwrap().monitoring.ping_url.is_none());
+}

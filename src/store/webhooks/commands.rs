@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{EventFilter, WebhookEvent, consumer, start_consumer};
 use crate::store::database::Store;
 use crate::store::error::StoreError;
-use crate::store::session::Transaction;
+use crate::store::session::{Session, Transaction};
 
 /// An endpoint, for `rosterd webhooks list`.
 #[derive(Clone, Debug, Serialize)]
@@ -269,7 +269,7 @@ impl Store {
 }
 
 /// All endpoints, by name.
-pub(crate) async fn webhooks(transaction: &mut Transaction) -> Result<Vec<WebhookStatus>, StoreError> {
+pub(crate) async fn webhooks(connection: &mut Session) -> Result<Vec<WebhookStatus>, StoreError> {
     let webhooks = sqlx::query_as!(
         WebhookStatus,
         r#"SELECT webhook.name, webhook.state, webhook.state_by, webhook.reason, replica.name AS "holder?",
@@ -288,7 +288,7 @@ pub(crate) async fn webhooks(transaction: &mut Transaction) -> Result<Vec<Webhoo
              LEFT JOIN roster.replicas AS replica ON replica.id = webhook.holder AND replica.expires_at > clock_timestamp()
             ORDER BY webhook.name"#
     );
-    Ok(webhooks.fetch_all(&mut **transaction).await?)
+    Ok(webhooks.fetch_all(connection).await?)
 }
 
 /// Wakes the processes that deliver.
