@@ -8,6 +8,7 @@ mod measured;
 mod parts;
 mod peers;
 mod postgres;
+mod scim;
 mod webhooks;
 mod workloads;
 mod writes;
@@ -22,7 +23,8 @@ Usage: cargo bench -- WHAT
   accounts [ACCOUNTS SECONDS]   many accounts in one process
   freshness [SECONDS]           time from an edit to its event
   webhooks                      events per second, and time from a commit to the receipt
-  writes                        time of one write, and writes per window of Harvest's limit";
+  writes                        time of one write, and writes per window of Harvest's limit
+  scim                          times of SCIM requests to 50,000 users, and a storm of changes";
 
 #[tokio::main]
 async fn main() {
@@ -37,6 +39,7 @@ async fn main() {
         Some("freshness") => freshness::measure(&arguments[1..]).await,
         Some("webhooks") => webhooks::measure().await,
         Some("writes") => writes::measure().await,
+        Some("scim") => scim::measure().await,
         _ => println!("{USAGE}"),
     }
 }

@@ -25,8 +25,13 @@ pub struct Daemon(Child);
 impl Daemon {
     /// Starts the daemon and writes its log to `log`.
     pub fn start(environment: &[(&str, String)], log: &Path) -> Self {
+        Self::start_command("run", environment, log)
+    }
+
+    /// The same for another command that runs until a signal.
+    pub fn start_command(name: &str, environment: &[(&str, String)], log: &Path) -> Self {
         let log = fs::File::create(log).unwrap();
-        let mut command = rosterd(&["run"], environment);
+        let mut command = rosterd(&[name], environment);
         Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
 

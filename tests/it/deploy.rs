@@ -284,3 +284,46 @@ async fn systemd_unit_configures_a_working_daemon() {
     program.call(&["check"]).await.expect(0);
     program.start().until("cycle.finished").await;
 }
+
+#[tokio::test]
+async fn scim_unit_and_manifest_configure_working_processes() {
+    let (sim, database) = (
+        Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap(),
+        TestDatabase::new().await,
+    );
+    let secrets = tempfile::tempdir().unwrap();
+    let directory = secrets.path().to_str().unwrap();
+    for (name, text) in
+        [("database-url", database.url()), ("tokens", &format!("1 okta read {}", "t".repeat(32)))]
+    {
+        fs::write(secrets.path().join(name), text).unwrap();
+        fs::write(secrets.path().join(format!("scim-{name}")), text).unwrap();
+    }
+    let unit = read("deploy/scim/rosterd-scim.service");
+    assert_eq!(between(&unit, "\nExecStart=", &['\n']), ["/usr/local/bin/rosterd scim"]);
+    let from_unit = between(&unit, "\nEnvironment=", &['\n']).into_iter();
+    let from_unit = from_unit.chain(between(&unit, "/etc/rosterd/rosterd-scim.env <<< '", &['\'']));
+    let from_unit = from_unit.map(|variable| variable.replace("%d", directory));
+    let manifest = read("deploy/scim/kubernetes.yaml");
+    assert_eq!(between(&manifest, "args: [", &[']']), ["\"scim\""]);
+    let version = concat!("rosterd:", env!("CARGO_PKG_VERSION"));
+    assert_eq!(between(&manifest, "image: ", &['\n']), [version]);
+    let from_manifest = manifest.split("            - name: ").filter_map(|entry| {
+        let (name, value) = entry.split_once("\n              value: ")?;
+        let value = value.lines().next()?;
+        Some(format!("{name}={}", value.trim_matches('"').replace("/run/secrets/rosterd", directory)))
+    });
+    for variables in [from_unit.collect::<Vec<_>>(), from_manifest.collect()] {
+        let mut program = unconfigured(&sim, &database);
+        let probes = program.listen().to_owned();
+        for (name, value) in variables.iter().map(|variable| variable.split_once('=').unwrap()) {
+            program.set(name, value);
+        }
+        assert!(program.value("ROSTERD__SCIM__LISTEN").ends_with(":8090"), "{variables:?}");
+        program
+            .set("ROSTERD__HTTP__LISTEN", &probes)
+            .set("ROSTERD__SCIM__LISTEN", &format!("127.0.0.1:{}", free_port()));
+        program.start_command(&["scim"]).until("scim.started").await;
+        assert!(variables.len() > 3, "{variables:?}");
+    }
+}

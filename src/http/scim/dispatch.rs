@@ -76,7 +76,7 @@ impl Call {
     async fn answer(&mut self, route: Route<'_>, parts: &Parts, body: Body) -> Result<Answer, ScimError> {
         let Some(_entered) = self.service.enter(&self.token) else {
             let detail = "too many requests of this token are in progress; try again later";
-            return Err(ScimError { retry_after: Some(EXCESS_RETRY_SECONDS), ..ScimError::new(429, detail) });
+            return Err(ScimError::unavailable(EXCESS_RETRY_SECONDS, detail));
         };
         if !route.allows(&parts.method) {
             return Ok(Answer::not_allowed(route.allowed()));

@@ -15,8 +15,9 @@ use crate::store::scim::{AskError, ScimOutcome};
 /// The journal is asked this often without a notification, which may be lost.
 const MIN_PAUSE: Duration = Duration::from_millis(250);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
-/// For the client's own excess.
-pub(super) const EXCESS_RETRY_SECONDS: u32 = 5;
+/// For a client that changes more than Harvest takes. In this time Harvest takes about as many changes as one token may
+/// have in flight. The status is 503, because Entra ID stops after 429.
+pub(super) const EXCESS_RETRY_SECONDS: u32 = 10;
 /// While a write that creates the same user is open or in doubt.
 const CREATION_RETRY_SECONDS: u32 = 60;
 /// Bounds of the time that a client waits for the end of Harvest's back-off.
@@ -32,10 +33,7 @@ impl Call {
             Ok(id) => id,
             Err(AskError::TooMany) => {
                 let detail = "too many changes of this account are waiting; try again later";
-                return Err(ScimError {
-                    retry_after: Some(EXCESS_RETRY_SECONDS),
-                    ..ScimError::new(429, detail)
-                });
+                return Err(ScimError::unavailable(EXCESS_RETRY_SECONDS, detail));
             }
             Err(AskError::Conflict) => {
                 let detail = "another request creates a user with this e-mail address; try again later";

@@ -160,7 +160,7 @@ async fn harvests_limit_is_503_with_retry_after_and_never_429() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_many_requests_of_one_token_at_a_time_are_429() {
+async fn too_many_requests_of_one_token_at_a_time_are_503() {
     let mut directory = Directory::new().await;
     directory.program.set("ROSTERD__WRITE__PATIENCE", "55s");
     let _daemon = directory.start().await;
@@ -173,12 +173,12 @@ async fn too_many_requests_of_one_token_at_a_time_are_429() {
         waiting.push(directory.begin("PATCH", &format!("/Users/{id}"), &body).await);
     }
     directory.scene.until("SELECT count(*) = 64 FROM roster.writes WHERE done_at IS NULL").await;
-    let refused = directory.get("/Users").await.expect(429);
-    assert_eq!(refused.header("retry-after").as_deref(), Some("5"));
+    let refused = directory.get("/Users").await.expect(503);
+    assert_eq!(refused.header("retry-after").as_deref(), Some("10"));
     // Clients that disconnect are not counted any more.
     drop(waiting);
     tokio::time::timeout(Duration::from_mins(1), async {
-        while directory.get("/Users").await.status == 429 {
+        while directory.get("/Users").await.status == 503 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
