@@ -269,16 +269,20 @@ impl Store {
         &self,
         account: AccountId,
         user: i64,
-        changes: Json,
+        changes: &Json,
     ) -> Result<bool, StoreError> {
-        let set = sqlx::query!("SELECT FROM roster.scim_link_set($1, $2, $3)", account.0, user, changes)
-            .execute(&self.pool)
-            .await
-            .map_err(StoreError::from);
-        match set {
-            Err(error) if error.is_unique_violation() => Ok(false),
-            set => set.map(|_| true),
+        // Of two equal requests at the same time, the second one may meet the unique names of the first one before its row.
+        for _ in 0..2 {
+            let set = sqlx::query!("SELECT FROM roster.scim_link_set($1, $2, $3)", account.0, user, &changes)
+                .execute(&self.pool)
+                .await
+                .map_err(StoreError::from);
+            match set {
+                Err(error) if error.is_unique_violation() => {}
+                set => return set.map(|_| true),
+            }
         }
+        Ok(false)
     }
 
     /// The functions and the view of SCIM that this database user may not use, or that do not exist.

@@ -95,7 +95,7 @@ impl Call {
             let names = changes.keys().cloned().collect::<Vec<_>>().join(", ");
             return Err(ScimError::new(403, format!("write.mode is \"dry\": rosterd would store {names}")));
         }
-        let is_set = self.service.store.scim_link_set(self.account(), user, changes.into()).await;
+        let is_set = self.service.store.scim_link_set(self.account(), user, &changes.into()).await;
         if is_set.map_err(unavailable)? {
             return Ok(());
         }

@@ -76,7 +76,7 @@ async fn filters_select_the_same_users_by_sql_as_in_memory() {
         json!({"external_id": "a\\", "user_name": "x\"y"}),
         json!({"external_id": "100%", "removed": true}),
     ]) {
-        assert!(directory.scene.store.scim_link_set(account, *id, link).await.unwrap());
+        assert!(directory.scene.store.scim_link_set(account, *id, &link).await.unwrap());
     }
     let all = directory.scene.store.scim_matching(account, None, |user| Some(row(user)), 0, u64::MAX);
     let (_, all) = all.await.unwrap();

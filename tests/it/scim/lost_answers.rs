@@ -1,6 +1,8 @@
 //! Requests whose client gives up, and which it then repeats.
 
+use futures::future::join_all;
 use harvest_sim::Fault;
+use rosterd::roster::AccountId;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -98,4 +100,19 @@ async fn change_that_outlasts_the_patience_is_finished_and_its_repetition_finds_
     let again = directory.send("PATCH", &path, patch("name.givenName", json!("Zoe"))).await.expect(200);
     assert_eq!(again.body["name"]["givenName"], "Zoe");
     assert_eq!(directory.sent().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_links_set_at_the_same_time_do_not_conflict() {
+    let directory = Directory::new().await;
+    directory.program.call(&["sync"]).await.expect(0);
+    let (account, store) = (AccountId(directory.scene.sim.account_id()), &directory.scene.store);
+    for user in 1..=200 {
+        let link = json!({"external_id": format!("ext-{user}"), "user_name": format!("name-{user}")});
+        let set = (0..3).map(|_| {
+            let (store, link) = (store.clone(), link.clone());
+            tokio::spawn(async move { store.scim_link_set(account, user, &link).await.unwrap() })
+        });
+        assert!(join_all(set).await.into_iter().all(Result::unwrap), "{user}");
+    }
 }
