@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use harvest_sim::{Company, Options, Sim};
+use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::time::{Instant, sleep};
 
@@ -95,6 +96,14 @@ impl Mirror {
 
     /// The mirror equals Harvest, and the events of the outbox lead to the mirror.
     pub async fn expect_right(&self) {
+        // After a write, the assignments of an archived user are read in another transaction.
+        let is_active = |assignment: &&Value| assignment["is_active"] == true;
+        let active = self.sim.assignments_json().iter().filter(is_active).count();
+        let count = "SELECT count(*) FROM roster.user_assignments WHERE is_active AND deleted_at IS NULL";
+        let give_up = Instant::now() + Duration::from_secs(10);
+        while self.number(count).await.unsigned_abs() != active as u64 && Instant::now() < give_up {
+            sleep(Duration::from_millis(20)).await;
+        }
         self.expect_mirror_equals_source().await;
         self.expect_outbox_replays_to_the_mirror().await;
     }
