@@ -1,10 +1,8 @@
-//! Values that several sections have: URLs, addresses and words to choose from.
+//! Values that several sections have: URLs and addresses.
 
 use std::net::SocketAddr;
 
 use url::{Host, Url};
-
-use super::reader::Reader;
 
 /// A URL without a slash at its end. The error names an `example`.
 pub(super) fn base_url(text: &str, example: &str) -> Result<Url, String> {
@@ -38,19 +36,4 @@ pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
     text.parse().map(Some).map_err(|_| {
         "give an IP address and a port, such as \"127.0.0.1:8080\", or in a file \"\" for none".to_owned()
     })
-}
-
-pub(super) fn choice<T: Copy, const N: usize>(
-    reader: &mut Reader,
-    key: &'static str,
-    choices: [(&str, T); N],
-) -> T {
-    reader
-        .text(key, |text| {
-            let chosen = choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice);
-            chosen.ok_or_else(|| {
-                format!("give {}", choices.map(|(name, _)| format!("\"{name}\"")).join(" or "))
-            })
-        })
-        .unwrap_or(choices[0].1)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::model::{Scim, ScimDelete, Settings};
-use super::parse::{base_url, choice, is_loopback, listen};
+use super::parse::{base_url, is_loopback, listen};
 use super::reader::Reader;
 use super::secrets;
 
@@ -12,7 +12,7 @@ const PUBLIC_URL: &str = "scim.public_url";
 const TOKENS_FILE: &str = "scim.tokens_file";
 
 pub(super) fn scim(reader: &mut Reader, env: &BTreeMap<String, String>) -> Scim {
-    let home = env.get("HOME").filter(|home| !home.is_empty()).map(String::as_str);
+    let home = secrets::home(env);
     let public_url = |text: &str| match text {
         "" => Ok(None),
         text => base_url(text, "https://scim.example.com").map(Some),
@@ -33,7 +33,7 @@ pub(super) fn scim(reader: &mut Reader, env: &BTreeMap<String, String>) -> Scim 
         listen: reader.text(LISTEN, listen).flatten(),
         public_url: reader.text(PUBLIC_URL, public_url).flatten(),
         tokens_file: reader.text(TOKENS_FILE, tokens_file).flatten(),
-        delete: choice(reader, "scim.delete", choices),
+        delete: reader.choice("scim.delete", choices),
     };
     require_tls(reader, &scim);
     scim

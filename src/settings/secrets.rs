@@ -1,6 +1,7 @@
 //! Secrets in files and in quotes, and paths that begin with `~`.
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -71,6 +72,11 @@ pub(super) fn cleaned<'t>(name: &str, text: &'t str, findings: &mut Findings) ->
         findings.warn(format!("{name} has {AROUND} its value; {LEFT_OUT}"));
     }
     value
+}
+
+/// The home directory, for [`expanded`]. `None` if it is not set or empty.
+pub(super) fn home(env: &BTreeMap<String, String>) -> Option<&str> {
+    env.get("HOME").filter(|home| !home.is_empty()).map(String::as_str)
 }
 
 /// `path` with `home` for a `~` at its start. `None` if it has a `~` and there is no home.

@@ -163,7 +163,7 @@ fn check_urls(reader: &mut Reader, harvest: &Harvest) {
 }
 
 fn database(reader: &mut Reader, env: &BTreeMap<String, String>) -> Database {
-    let home = env.get("HOME").filter(|home| !home.is_empty()).map(String::as_str);
+    let home = secrets::home(env);
     let url = database_url(reader, env, home);
     let local = url.is_none();
     let data_dir = reader.text("database.data_dir", |path| match secrets::expanded(path, home) {
@@ -232,7 +232,7 @@ fn ping_url(reader: &mut Reader, env: &BTreeMap<String, String>) -> Option<Secre
     const KEY: &str = "monitoring.ping_url_file";
     let file = reader.secret(KEY)?;
     let name = reader.name(KEY);
-    let home = env.get("HOME").filter(|home| !home.is_empty()).map(String::as_str);
+    let home = secrets::home(env);
     let given = secrets::from_file(&name, file, home, &mut reader.findings);
     let checked = given.and_then(|text| {
         let url = Url::parse(text.expose_secret()).ok();

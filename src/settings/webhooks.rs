@@ -13,6 +13,7 @@ use url::{Host, Url};
 use super::findings::Findings;
 use super::glob::matching_types;
 use super::model::{Webhook, WebhookContent};
+use super::parse::is_loopback;
 use super::reader::Reader;
 use super::values::{Values, flatten};
 use super::{secrets, unknown};
@@ -195,18 +196,15 @@ fn url(reader: &mut Reader<'_>, home: Option<&str>) -> Option<Url> {
 fn checked_url(text: &str) -> Result<Url, String> {
     let url =
         Url::parse(text).map_err(|_| "give a URL such as https://hooks.example.com/rosterd".to_owned())?;
-    let (is_loopback, is_refused) = match url.host() {
-        Some(Host::Ipv4(ip)) => (
-            ip.is_loopback(),
-            ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
-        ),
-        Some(Host::Ipv6(ip)) => {
-            (ip.is_loopback(), ip.is_unicast_link_local() || ip.is_unspecified() || ip.is_multicast())
+    let is_refused = match url.host() {
+        Some(Host::Ipv4(ip)) => {
+            ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast()
         }
-        Some(Host::Domain(name)) => (name == "localhost", name.is_empty()),
-        None => (false, true),
+        Some(Host::Ipv6(ip)) => ip.is_unicast_link_local() || ip.is_unspecified() || ip.is_multicast(),
+        Some(Host::Domain(name)) => name.is_empty(),
+        None => true,
     };
-    if !matches!((url.scheme(), is_loopback), ("https", _) | ("http", true)) {
+    if !matches!((url.scheme(), is_loopback(&url)), ("https", _) | ("http", true)) {
         return Err("give an https URL; plain http is allowed to this machine only".to_owned());
     }
     if is_refused {
