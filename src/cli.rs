@@ -22,6 +22,7 @@ mod reconcile;
 mod run;
 mod scim;
 mod signals;
+mod since;
 mod status;
 mod support;
 mod sync;

@@ -239,7 +239,7 @@ impl Carrier<'_> {
                 match self.app.store.ask_write(AccountId(self.account.id), write, self.actor).await {
                     Ok(id) => ids.push(id),
                     Err(error) => {
-                        self.withdraw_unsent(&ids).await;
+                        let _ = self.withdraw_unsent(&ids).await;
                         return Err(error.into());
                     }
                 }
@@ -290,25 +290,21 @@ impl Carrier<'_> {
         }
     }
 
-    /// Withdraws what was not sent, as far as the database can be used.
-    async fn withdraw_unsent(&self, ids: &[Uuid]) {
+    /// Withdraws those of the writes that were not sent, and returns their number.
+    async fn withdraw_unsent(&self, ids: &[Uuid]) -> Result<usize, Failure> {
+        let mut withdrawn = 0;
         for id in ids {
-            if self.app.store.withdraw_write(*id, self.actor).await.is_err() {
-                return;
-            }
+            withdrawn += usize::from(self.app.store.withdraw_write(*id, self.actor).await?);
         }
+        Ok(withdrawn)
     }
 
-    /// Withdraws what was not sent.
+    /// Gives up: withdraws what was not sent, and says so.
     async fn withdraw(&self, entries: &[JournalEntry]) -> Result<Vec<JournalEntry>, Failure> {
-        let (mut withdrawn, mut sent) = (0, 0);
-        for entry in entries.iter().filter(|it| it.state == "waiting" || it.state == "in_doubt") {
-            if self.app.store.withdraw_write(entry.id, self.actor).await? {
-                withdrawn += 1;
-            } else {
-                sent += 1;
-            }
-        }
+        let is_open = |it: &&JournalEntry| it.state == "waiting" || it.state == "in_doubt";
+        let open: Vec<Uuid> = entries.iter().filter(is_open).map(|it| it.id).collect();
+        let withdrawn = self.withdraw_unsent(&open).await?;
+        let sent = open.len() - withdrawn;
         let cause = entries.iter().find_map(|entry| entry.error.as_deref());
         let cause = cause.map(|cause| format!("; {cause}")).unwrap_or_default();
         let advice = format!(

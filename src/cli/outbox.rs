@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::confirmation::Confirmation;
+use super::since::Since;
 use super::support::with_mirror;
 use super::{output, signals};
 use crate::app::{App, Exit, Failure};
@@ -17,8 +17,6 @@ use crate::store::Store;
 use crate::store::notifications::Listener;
 use crate::telemetry::{chain, count};
 
-/// Of `tail --since`.
-const MAX_AGE: TimeDelta = TimeDelta::days(36_500);
 /// How often `tail --follow` reads without a notification. A notification may be lost, and a pooler may pass none on.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -47,7 +45,7 @@ pub(super) struct TailOptions {
     #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(i64).range(1..))]
     from: Option<i64>,
     /// Start at events of this age, or of this time (RFC 3339)
-    #[arg(long, value_name = "AGE|TIME", value_parser = parse_since, conflicts_with = "from")]
+    #[arg(long, value_name = "AGE|TIME", value_parser = Since::parse, conflicts_with = "from")]
     since: Option<Since>,
     /// Wait for further events until stopped
     #[arg(long)]
@@ -55,20 +53,6 @@ pub(super) struct TailOptions {
     /// Print only these types (* any text, ? any character)
     #[arg(long = "type", value_name = "GLOB", value_parser = parse_type_glob)]
     type_glob: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Since {
-    Age(TimeDelta),
-    Time(DateTime<Utc>),
-}
-
-fn parse_since(text: &str) -> Result<Since, String> {
-    let age = humantime::parse_duration(text).ok().and_then(|age| TimeDelta::from_std(age).ok());
-    let age = age.filter(|age| *age < MAX_AGE).map(Since::Age);
-    let time = || DateTime::parse_from_rfc3339(text).ok().map(|time| Since::Time(time.to_utc()));
-    age.or_else(time)
-        .ok_or_else(|| "give an age such as 2h, or a time such as 2026-03-01T09:00:00Z".to_owned())
 }
 
 pub(super) async fn outbox(settings: Settings, command: Command) -> Result<(), Failure> {
@@ -107,8 +91,7 @@ async fn tail(app: &App, options: &TailOptions) -> Result<(), Failure> {
     let type_pattern = options.type_glob.as_deref().map(like_pattern);
     let after = match (options.from, options.since) {
         (Some(from), _) => from - 1,
-        (None, Some(Since::Time(time))) => app.store.last_seq_before(time).await?,
-        (None, Some(Since::Age(age))) => app.store.last_seq_before(app.store.now().await? - age).await?,
+        (None, Some(since)) => app.store.last_seq_before(since.time(app).await?).await?,
         (None, None) => floor,
     };
     let mut tail = Tail { store: &app.store, type_pattern, after, stream };
@@ -211,17 +194,6 @@ fn like_pattern(glob: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    #[test]
-    fn since_accepts_an_age_or_a_time() {
-        use super::{Since, parse_since};
-        assert_eq!(parse_since("2h"), Ok(Since::Age(chrono::TimeDelta::hours(2))));
-        let time = Since::Time(chrono::DateTime::UNIX_EPOCH);
-        assert_eq!(parse_since("1970-01-01T01:00:00+01:00"), Ok(time));
-        for wrong in ["", "2", "yesterday", "2026-03-01", "999999 years"] {
-            assert!(parse_since(wrong).is_err(), "{wrong}");
-        }
-    }
-
     #[test]
     fn like_pattern_replaces_wildcards_and_escapes_other_characters() {
         assert_eq!(super::like_pattern("user.*"), "user.%");

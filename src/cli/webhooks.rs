@@ -1,7 +1,6 @@
 //! `rosterd webhooks`: list, test and steer the endpoints of webhooks.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{ArgGroup, Args, Subcommand};
@@ -9,6 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::output;
+use super::since::Since;
 use super::support::{operator, with_mirror};
 use crate::app::{App, Exit, Failure};
 use crate::settings::Settings;
@@ -91,17 +91,11 @@ pub(super) struct ReplayOptions {
     #[arg(long, value_name = "SEQ", value_parser = parse_from)]
     from: Option<ReplayFrom>,
     /// Move to the first event of the last `2h`, or since a time
-    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    #[arg(long, value_name = "TIME", value_parser = Since::parse)]
     since: Option<Since>,
     /// Send only this event, once, and move no position
     #[arg(long, value_name = "SEQ")]
     event: Option<i64>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Since {
-    Ago(Duration),
-    At(DateTime<Utc>),
 }
 
 fn parse_from(text: &str) -> Result<ReplayFrom, String> {
@@ -110,15 +104,6 @@ fn parse_from(text: &str) -> Result<ReplayFrom, String> {
         "now" => Ok(ReplayFrom::Now),
         _ => text.parse().map(ReplayFrom::Seq).map_err(|_| "give an event number, oldest or now".to_owned()),
     }
-}
-
-fn parse_since(text: &str) -> Result<Since, String> {
-    if let Ok(at) = text.parse() {
-        return Ok(Since::At(at));
-    }
-    humantime::parse_duration(text)
-        .map(Since::Ago)
-        .map_err(|_| "give a duration such as 2h, or a time such as 2026-03-03T12:00:00Z".to_owned())
 }
 
 pub(super) async fn webhooks(settings: Settings, command: Command) -> Result<(), Failure> {
@@ -270,8 +255,7 @@ async fn replay(app: &App, options: &ReplayOptions) -> Result<(), Failure> {
     }
     let from = match (from, since) {
         (Some(from), _) => *from,
-        (None, Some(Since::At(at))) => ReplayFrom::Since(*at),
-        (None, Some(Since::Ago(ago))) => ReplayFrom::Since(app.store.now().await? - *ago),
+        (None, Some(since)) => ReplayFrom::Since(since.time(app).await?),
         (None, None) => return Err(Failure::new(Exit::Usage, "give --from, --since or --event")),
     };
     match app.store.replay_webhook(&target.name, from).await? {
@@ -306,16 +290,4 @@ async fn remove(app: &App, target: &Target) -> Result<(), Failure> {
     }
     let removed = app.store.remove_webhook(&target.name).await?;
     done(target, if removed { Change::Done } else { Change::Unknown }, "", "removed")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn since_accepts_a_duration_or_a_time() {
-        assert_eq!(parse_since("2h"), Ok(Since::Ago(Duration::from_hours(2))));
-        assert_eq!(parse_since("1970-01-01T00:00:00Z"), Ok(Since::At(DateTime::UNIX_EPOCH)));
-        assert!(parse_since("yesterday").is_err());
-    }
 }
