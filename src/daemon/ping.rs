@@ -6,11 +6,12 @@
 
 use std::time::Duration;
 
-use reqwest::{Url, redirect, retry};
+use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{sleep, timeout};
 
 use super::health::Health;
+use crate::outbound;
 use crate::store::Store;
 use crate::sync::concerns::{Limits, Severity, concerns};
 use crate::telemetry::chain;
@@ -37,15 +38,11 @@ impl PingClient {
         let success = Url::parse(url.expose_secret()).map_err(|_| invalid)?;
         let mut fail = success.clone();
         fail.path_segments_mut().map_err(|()| invalid)?.pop_if_empty().push("fail");
-        // Fails if a provider is installed already; then that one is used.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .user_agent(concat!("rosterd/", env!("CARGO_PKG_VERSION")));
-        let http = if success.scheme() == "http" { http.no_proxy() } else { http };
-        let http = http.build().map_err(|error| format!("cannot set up TLS for pings: {}", chain(&error)))?;
+        let agent = concat!("rosterd/", env!("CARGO_PKG_VERSION"));
+        // Plain http goes to this machine only.
+        let http =
+            outbound::client(success.scheme() == "http", |http| http.timeout(TIMEOUT).user_agent(agent));
+        let http = http.map_err(|error| chain(&error))?;
         Ok(Self { http, success, fail })
     }
 

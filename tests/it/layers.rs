@@ -14,7 +14,7 @@ const MAY_IMPORT: [(&str, &str); 12] = [
     ("sync", "harvest store roster clock progress telemetry"),
     ("webhooks", "store outbound clock telemetry"),
     ("provision", "sync harvest store roster clock progress telemetry"),
-    ("daemon", "provision sync harvest store roster clock progress telemetry"),
+    ("daemon", "provision sync harvest store roster outbound clock progress telemetry"),
     ("http", "daemon sync store scim roster clock progress telemetry"),
     (
         "app",
