@@ -1,7 +1,6 @@
 //! Users as directories see them by SCIM, and what a SCIM process asks of the database. It uses one view and a few
 //! functions, so that it can run with the rights of `roster_scim`.
 
-use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use serde_json::Value as Json;
 use sqlx::error::DatabaseError;
@@ -11,6 +10,7 @@ use super::database::Store;
 use super::error::StoreError;
 use crate::roster::AccountId;
 use crate::roster::write::Write;
+use crate::scim::UserRow;
 
 /// The functions that SCIM calls.
 const FUNCTIONS: [&str; 7] = [
@@ -23,32 +23,11 @@ const FUNCTIONS: [&str; 7] = [
     "write_outcome",
 ];
 
-/// A row of the view `roster.scim_users`.
-#[derive(Clone)]
-#[expect(missing_docs, reason = "the fields are the columns, which carry their comments in the migrations")]
-pub struct ScimUser {
-    pub id: i64,
-    pub first_name: String,
-    pub last_name: String,
-    pub email: String,
-    pub telephone: Option<String>,
-    pub is_active: bool,
-    pub created_at: Option<DateTime<Utc>>,
-    pub updated_at: Option<DateTime<Utc>>,
-    pub version: i64,
-    pub external_id: Option<String>,
-    pub user_name: Option<String>,
-    pub display_name: Option<String>,
-    pub link_version: i64,
-    pub link_updated_at: Option<DateTime<Utc>>,
-    pub is_hidden: bool,
-}
-
 /// A query of users with this clause and these parameters.
 macro_rules! users {
     ($clause:literal $(, $parameter:expr)*) => {
         sqlx::query_as!(
-            ScimUser,
+            UserRow,
             r#"SELECT id AS "id!", coalesce(first_name, '') AS "first_name!", coalesce(last_name, '') AS "last_name!",
                       coalesce(email, '') AS "email!", telephone, is_active AS "is_active!", created_at, updated_at,
                       version AS "version!", external_id, user_name, display_name, link_version AS "link_version!",
@@ -110,11 +89,7 @@ pub enum AskError {
 
 impl Store {
     /// The users with this key, also hidden ones, in the order of their ids.
-    pub async fn scim_users(
-        &self,
-        account: AccountId,
-        key: ScimKey<'_>,
-    ) -> Result<Vec<ScimUser>, StoreError> {
+    pub async fn scim_users(&self, account: AccountId, key: ScimKey<'_>) -> Result<Vec<UserRow>, StoreError> {
         Ok(match key {
             ScimKey::Id(id) => {
                 users!("WHERE account_id = $1 AND id = $2", account.0, id).fetch_all(&self.pool).await?
@@ -146,7 +121,7 @@ impl Store {
         account: AccountId,
         offset: i64,
         limit: i64,
-    ) -> Result<(u64, Vec<ScimUser>), StoreError> {
+    ) -> Result<(u64, Vec<UserRow>), StoreError> {
         let mut snapshot = self.pool.snapshot().await?;
         let total = sqlx::query_scalar!(
             r#"SELECT count(*) AS "total!" FROM roster.scim_users WHERE account_id = $1 AND NOT is_hidden"#,
@@ -171,14 +146,14 @@ impl Store {
 
     /// The users that SCIM shows and that `keep` accepts: how many, and those from `offset` on, at most `limit`. Reads the
     /// whole list, and keeps no more than the result in memory.
-    pub async fn scim_matching<T>(
+    pub async fn scim_matching(
         &self,
         account: AccountId,
         is_active: Option<bool>,
-        keep: impl Fn(ScimUser) -> Option<T>,
+        keep: impl Fn(&UserRow) -> bool,
         offset: u64,
         limit: u64,
-    ) -> Result<(u64, Vec<T>), StoreError> {
+    ) -> Result<(u64, Vec<UserRow>), StoreError> {
         let mut users = users!(
             "WHERE account_id = $1 AND NOT is_hidden AND is_active = coalesce($2, is_active) ORDER BY id",
             account.0,
@@ -187,7 +162,9 @@ impl Store {
         .fetch(&self.pool);
         let (mut total, mut kept) = (0, Vec::new());
         while let Some(user) = users.try_next().await? {
-            let Some(user) = keep(user) else { continue };
+            if !keep(&user) {
+                continue;
+            }
             if (offset..offset.saturating_add(limit)).contains(&total) {
                 kept.push(user);
             }

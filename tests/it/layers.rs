@@ -9,7 +9,7 @@ use std::fs;
 const MAY_IMPORT: [(&str, &str); 12] = [
     ("clock outbound progress roster settings telemetry", ""),
     ("harvest", "roster outbound clock progress telemetry"),
-    ("store", "roster clock progress telemetry"),
+    ("store", "scim roster clock progress telemetry"),
     ("scim", "roster"),
     ("sync", "harvest store roster clock progress telemetry"),
     ("webhooks", "store outbound clock telemetry"),

@@ -12,7 +12,7 @@ use crate::roster::AccountId;
 use crate::roster::write_policy::WriteMode;
 use crate::scim::{Projection, ScimError, UserRow};
 use crate::store::StoreError;
-use crate::store::scim::{ScimKey, ScimUser};
+use crate::store::scim::ScimKey;
 use crate::telemetry::chain;
 
 /// For most answers with 503.
@@ -64,8 +64,7 @@ impl Call {
 
     /// The users with this key, also hidden ones.
     pub async fn users(&self, key: ScimKey<'_>) -> Result<Vec<UserRow>, ScimError> {
-        let users = self.service.store.scim_users(self.account(), key).await.map_err(unavailable)?;
-        Ok(users.into_iter().map(row).collect())
+        self.service.store.scim_users(self.account(), key).await.map_err(unavailable)
     }
 
     /// The user with this id in a path.
@@ -88,24 +87,4 @@ pub(super) fn not_found() -> ScimError {
 pub(super) fn unavailable(error: StoreError) -> ScimError {
     tracing::warn!(event = "scim.database_failed", error = %chain(&error), "a SCIM request failed");
     ScimError::unavailable(RETRY_SECONDS, "rosterd's database is not available; try again later")
-}
-
-pub(super) fn row(user: ScimUser) -> UserRow {
-    UserRow {
-        id: user.id,
-        first_name: user.first_name,
-        last_name: user.last_name,
-        email: user.email,
-        telephone: user.telephone,
-        is_active: user.is_active,
-        created_at: user.created_at,
-        updated_at: user.updated_at,
-        version: user.version,
-        external_id: user.external_id,
-        user_name: user.user_name,
-        display_name: user.display_name,
-        link_version: user.link_version,
-        link_updated_at: user.link_updated_at,
-        is_hidden: user.is_hidden,
-    }
 }

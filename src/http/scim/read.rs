@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use axum::http::header::{ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
 
 use super::answer::Answer;
-use super::calls::{Call, row, unavailable};
+use super::calls::{Call, unavailable};
 use crate::scim::{ListQuery, ScimError, UserQuery, UserRow, list_response};
 use crate::store::scim::ScimKey;
 
@@ -58,9 +58,7 @@ impl Call {
     async fn page(&self, query: &ListQuery) -> Result<(u64, Vec<UserRow>), ScimError> {
         let offset = i64::try_from(query.start_index.saturating_sub(1)).unwrap_or(i64::MAX);
         let limit = i64::try_from(query.count).unwrap_or(i64::MAX);
-        let page = self.service.store.scim_page(self.account(), offset, limit);
-        let (total, users) = page.await.map_err(unavailable)?;
-        Ok((total, users.into_iter().map(row).collect()))
+        self.service.store.scim_page(self.account(), offset, limit).await.map_err(unavailable)
     }
 
     async fn matching(
@@ -68,10 +66,14 @@ impl Call {
         filter: &UserQuery,
         query: &ListQuery,
     ) -> Result<(u64, Vec<UserRow>), ScimError> {
-        let matching = |user| Some(row(user)).filter(|user| filter.matches(user));
         let (offset, limit) = (query.start_index.saturating_sub(1), query.count);
-        let matching =
-            self.service.store.scim_matching(self.account(), filter.active, matching, offset, limit);
+        let matching = self.service.store.scim_matching(
+            self.account(),
+            filter.active,
+            |user| filter.matches(user),
+            offset,
+            limit,
+        );
         matching.await.map_err(unavailable)
     }
 }

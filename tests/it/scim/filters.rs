@@ -6,29 +6,13 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use rosterd::roster::AccountId;
-use rosterd::scim::{UserQuery, UserRow};
-use rosterd::store::scim::ScimUser;
+use rosterd::scim::UserQuery;
 use serde_json::json;
 use url::form_urlencoded::byte_serialize;
 
 use super::Directory;
 
 const FILTERS: usize = 300;
-
-fn row(user: ScimUser) -> UserRow {
-    UserRow {
-        id: user.id,
-        first_name: user.first_name,
-        last_name: user.last_name,
-        email: user.email,
-        telephone: user.telephone,
-        is_active: user.is_active,
-        external_id: user.external_id,
-        user_name: user.user_name,
-        display_name: user.display_name,
-        ..UserRow::default()
-    }
-}
 
 /// Conditions whose values are often those of users, in any case.
 fn filter(ids: Vec<i64>) -> impl Strategy<Value = String> {
@@ -78,7 +62,7 @@ async fn filters_select_the_same_users_by_sql_as_in_memory() {
     ]) {
         assert!(directory.scene.store.scim_link_set(account, *id, &link).await.unwrap());
     }
-    let all = directory.scene.store.scim_matching(account, None, |user| Some(row(user)), 0, u64::MAX);
+    let all = directory.scene.store.scim_matching(account, None, |_| true, 0, u64::MAX);
     let (_, all) = all.await.unwrap();
     assert_eq!(all.len(), ids.len());
 
