@@ -7,7 +7,6 @@ use rand::RngExt;
 use tokio::time::sleep;
 
 use super::{Environment, FaultLog, Replica, SKEW_BUFFER};
-use crate::database::store;
 use crate::scene::Scene;
 use crate::statement_proxy::{Held, When};
 
@@ -169,21 +168,8 @@ impl Campaign {
         if point.is_commit { held.then(when, "COMMIT").caught().await } else { held }
     }
 
-    /// Kills the process. The held statement is lost or executed, at random.
     async fn kill(&mut self, held: Option<Held>) {
-        self.replica.daemon.signal("-KILL");
-        self.replica.daemon.ended().await;
-        match held {
-            Some(held) if self.environment.rng.random_bool(0.5) => held.cut(),
-            held => drop(held),
-        }
-        let role = &self.replica.role;
-        let is_closed = format!("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE usename = '{role}')");
-        self.environment.mirror.until(is_closed).await;
-        // Saves the time until other processes notice. Permits of requests in flight keep their time.
-        let time_passes = "UPDATE roster.replicas SET expires_at = now();
-                           UPDATE roster.credentials SET claimed_until = now() WHERE claimed_until IS NOT NULL";
-        self.environment.mirror.execute(time_passes).await;
+        self.environment.kill(&mut self.replica, held).await;
     }
 
     /// Kills the process at a statement with a random number.
@@ -222,11 +208,7 @@ impl Campaign {
         let (when, name) = self.when();
         self.environment.faults.note(format!("server crashed {name} a page's commit"));
         let held = self.reach(&PAGE, when).await;
-        self.environment.cluster.crash().await;
-        held.cut();
-        self.environment.cluster.start().await;
-        self.replica.wire.lead_to(self.environment.cluster.url());
-        self.environment.mirror.store = store(self.environment.cluster.url());
+        self.environment.crash_the_server(&mut self.replica, Some(held)).await;
     }
 
     async fn fail_harvest_often(&mut self) {

@@ -28,7 +28,7 @@ use crate::cluster::Cluster;
 use crate::database::store;
 use crate::mirror::{Mirror, Replay};
 use crate::program::{Daemon, Program, STUCK};
-use crate::statement_proxy::StatementProxy;
+use crate::statement_proxy::{Held, StatementProxy};
 use crate::wire::Wire;
 
 /// Shorter than the default, so that the permits of a killed process are free sooner.
@@ -215,6 +215,32 @@ impl Environment {
         let stop = CancellationToken::new();
         let editor = self.idle.take().unwrap();
         self.editing = Some((stop.clone(), editor.work(stop)));
+    }
+
+    /// Kills the process. The held statement is lost or executed, at random.
+    async fn kill(&mut self, replica: &mut Replica, held: Option<Held>) {
+        replica.daemon.signal("-KILL");
+        replica.daemon.ended().await;
+        match held {
+            Some(held) if self.rng.random_bool(0.5) => held.cut(),
+            held => drop(held),
+        }
+        let role = &replica.role;
+        let is_closed = format!("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE usename = '{role}')");
+        self.mirror.until(is_closed).await;
+        // Saves the time until other processes notice. Permits of requests in flight keep their time.
+        let time_passes = "UPDATE roster.replicas SET expires_at = now();
+                           UPDATE roster.credentials SET claimed_until = now() WHERE claimed_until IS NOT NULL";
+        self.mirror.execute(time_passes).await;
+    }
+
+    /// Crashes and restarts PostgreSQL. The held statement is lost.
+    async fn crash_the_server(&mut self, replica: &mut Replica, held: Option<Held>) {
+        self.cluster.crash().await;
+        held.into_iter().for_each(Held::cut);
+        self.cluster.start().await;
+        replica.wire.lead_to(self.cluster.url());
+        self.mirror.store = store(self.cluster.url());
     }
 
     /// Makes Harvest fail in every second round.

@@ -9,7 +9,6 @@ use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
 use super::{Environment, FaultLog, Replica};
-use crate::database::store;
 use crate::receiver::{Answer, OK, Receiver, secret};
 use crate::statement_proxy::{Held, When};
 
@@ -114,20 +113,7 @@ impl Campaign {
     }
 
     async fn kill(&mut self, held: Option<Held>) {
-        self.replica.daemon.signal("-KILL");
-        self.replica.daemon.ended().await;
-        match held {
-            Some(held) if self.environment.rng.random_bool(0.5) => held.cut(),
-            held => drop(held),
-        }
-        let is_closed = format!(
-            "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE usename = '{}')",
-            self.replica.role
-        );
-        self.environment.mirror.until(is_closed).await;
-        let time_passes = "UPDATE roster.replicas SET expires_at = now();
-                           UPDATE roster.credentials SET claimed_until = now() WHERE claimed_until IS NOT NULL";
-        self.environment.mirror.execute(time_passes).await;
+        self.environment.kill(&mut self.replica, held).await;
     }
 
     async fn replay(&mut self) {
@@ -154,10 +140,7 @@ impl Campaign {
 
     async fn crash_the_server(&mut self) {
         self.environment.faults.note("server crashed");
-        self.environment.cluster.crash().await;
-        self.environment.cluster.start().await;
-        self.replica.wire.lead_to(self.environment.cluster.url());
-        self.environment.mirror.store = store(self.environment.cluster.url());
+        self.environment.crash_the_server(&mut self.replica, None).await;
     }
 
     /// For longer than `lease.ttl`.
