@@ -9,7 +9,6 @@ use rosterd::store::missing::{Decision, Selection};
 use rosterd::sync::error::CycleError;
 use rosterd::sync::report::CycleReport;
 
-use crate::metrics::scrape;
 use crate::scene::Scene;
 use crate::world::World;
 
@@ -232,9 +231,8 @@ async fn empty_rate_lists_read_over_many_polls_are_held_and_reported() {
     assert!(listed.contains(&rates[7].0.to_string()), "{listed}");
     let status = program.call(&["status"]).await.expect(0).stdout();
     assert!(status.contains("14 deletions of billable_rates are held (guard)"), "{status}");
-    let metrics = scrape(&program).await;
     let account = scene.sim.account_id();
-    assert!(metrics.contains(&format!("rosterd_held_deletions{{account=\"{account}\"}} 14")), "{metrics}");
+    program.until_metrics(&[&format!("rosterd_held_deletions{{account=\"{account}\"}} 14\n")]).await;
     let held_count = "SELECT held_deletions FROM directory.sync_status WHERE resource = 'billable_rates'";
     assert_eq!(scene.number(held_count).await, 14);
 

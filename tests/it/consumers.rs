@@ -162,8 +162,7 @@ async fn old_events_are_removed_in_order_and_a_lagging_consumer_is_logged() {
     scene.sim.create_user("Nora", "Next");
     while daemon.until("cycle.finished").await["events"] != 1 {}
     assert_eq!(scene.number("SELECT seq FROM roster.outbox_head").await, 61, "event numbers do not continue");
-    let metrics = program.probe("/metrics").await.1;
-    assert!(metrics.contains("rosterd_outbox_consumer_lag{consumer=\"payroll\"} 61"), "{metrics}");
+    program.until_metrics(&["rosterd_outbox_consumer_lag{consumer=\"payroll\"} 61\n"]).await;
     let status = program.call(&["status"]).await;
     assert!(
         status.expect(0).stdout().contains("consumer payroll: acknowledged 0, lag 61 events"),

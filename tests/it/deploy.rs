@@ -14,7 +14,6 @@ use tokio::net::TcpStream;
 
 use crate::database::TestDatabase;
 use crate::logging::names;
-use crate::metrics::scrape;
 use crate::program::{Program, free_port};
 use exposition::Exposition;
 use harvest_sim::{Company, Fault, Options, Sim};
@@ -75,7 +74,10 @@ async fn alerts_and_dashboard_query_only_metrics_that_rosterd_exposes() {
     }
     daemon.until("deletions.held").await;
     daemon.until("cycle.finished").await;
-    let exposition = Exposition::parse(&scrape(&program).await);
+    let of_tables = ["held_deletions", "webhook_state", "outbox_consumer_lag", "writes_open", "mirror_rows"]
+        .map(|name| format!("\nrosterd_{name}{{"));
+    let metrics = program.until_metrics(&of_tables.each_ref().map(String::as_str)).await;
+    let exposition = Exposition::parse(&metrics);
 
     let (alerts, panels) =
         (alerts(&read("deploy/alerts.yaml")), panels(&read("deploy/grafana-dashboard.json")));

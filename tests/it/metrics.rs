@@ -48,9 +48,8 @@ async fn metrics_page_has_the_documented_names_labels_and_values() {
         sim.account_id()
     );
     sqlx::raw_sql(AssertSqlSafe(writes)).execute(&mut connection).await.unwrap();
-    let metrics = scrape(&program).await;
     let account = format!("account=\"{}\"", sim.account_id());
-    for line in [
+    let lines = [
         "rosterd_build_info{version=",
         "rosterd_harvest_throttled_total 0",
         "rosterd_log_lines_dropped_total 0",
@@ -69,9 +68,9 @@ async fn metrics_page_has_the_documented_names_labels_and_values() {
         &format!("rosterd_writes_open{{{account},state=\"waiting\"}} 3"),
         &format!("rosterd_writes_open{{{account},state=\"held\"}} 2"),
         &format!("rosterd_writes_open{{{account},state=\"in_doubt\"}} 1"),
-    ] {
-        assert!(metrics.contains(&format!("\n{line}")), "no {line} in\n{metrics}");
-    }
+    ];
+    let lines = lines.map(|line| format!("\n{line}"));
+    let metrics = program.until_metrics(&lines.each_ref().map(String::as_str)).await;
     assert!(held_deletions(&metrics) >= 20, "{metrics}");
     // Each metric has a help text.
     for line in metrics.lines().filter(|line| line.starts_with("# TYPE ")) {

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::Duration;
 
+use rosterd::store::{ConnectOptions, Store};
+use secrecy::SecretString;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
@@ -127,4 +130,22 @@ async fn no_question_or_daemon_statement_scans_a_large_table_and_each_index_is_u
     let is_needed = |index: &str| used.contains(index) || IN_FUNCTIONS.contains(&index);
     let unused: Vec<_> = indexes.iter().filter(|index| !is_needed(index)).collect();
     assert!(unused.is_empty(), "no question and no statement of the daemon uses {unused:?}");
+}
+
+#[tokio::test]
+async fn no_statement_is_compiled_by_the_server() {
+    let database = TestDatabase::new().await;
+    for prepared_statements in [true, false] {
+        let options = ConnectOptions {
+            max_connections: 4,
+            prepared_statements,
+            statement_timeout: Duration::from_secs(30),
+        };
+        let store = Store::new(&SecretString::from(database.url()), &options).unwrap();
+        for pool in [store.pool(), store.reserved()] {
+            let jit: String = sqlx::query_scalar("SHOW jit").fetch_one(pool).await.unwrap();
+            assert_eq!(jit, "off", "with prepared statements: {prepared_statements}");
+        }
+        store.close().await;
+    }
 }

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harvest_sim::Sim;
 use serde_json::Value;
@@ -78,6 +78,20 @@ impl Program {
         stream.read_to_string(&mut answer).await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    /// `/metrics` as soon as it contains all of these. Its values of the database can be two seconds old.
+    pub async fn until_metrics(&self, expected: &[&str]) -> String {
+        let give_up = Instant::now() + STUCK;
+        loop {
+            let (status, metrics) = self.probe("/metrics").await;
+            assert_eq!(status, 200, "{metrics}");
+            match expected.iter().find(|it| !metrics.contains(**it)) {
+                None => return metrics,
+                Some(absent) => assert!(Instant::now() < give_up, "{absent} is not in {metrics}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     pub fn set(&mut self, key: &str, value: &str) -> &mut Self {

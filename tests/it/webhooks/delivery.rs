@@ -35,18 +35,15 @@ async fn new_endpoint_gets_later_events_once_and_in_order() {
     // Idle: no statement writes anything.
     let wal = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint";
     assert!(hooks.scene.number(wal).await > 0);
-    let (status, metrics) = program.probe("/metrics").await;
-    assert_eq!(status, 200);
-    for line in [
+    let lines = [
         r#"rosterd_webhook_deliveries_total{webhook="bot",outcome="delivered"} 5"#,
         r#"rosterd_webhook_state{webhook="bot",state="on"} 1"#,
         r#"rosterd_webhook_state{webhook="bot",state="gone"} 0"#,
         r#"rosterd_webhook_oldest_seconds{webhook="bot"} 0"#,
         r#"rosterd_webhook_set_aside{webhook="bot"} 0"#,
         r#"rosterd_webhook_delivery_seconds_count{webhook="bot"} 5"#,
-    ] {
-        assert!(metrics.contains(line), "{line}\n{metrics}");
-    }
+    ];
+    program.until_metrics(&lines).await;
     daemon.signal("-TERM");
     assert_eq!(daemon.ended().await, Some(0));
 }

@@ -79,14 +79,14 @@ async fn refused_event_waits_by_default_and_is_passed_over_if_the_endpoint_says_
     assert_eq!(receiver.accepted(), [first + 1]);
     // Eight refusals within half an hour.
     let earlier = "UPDATE roster.webhooks SET refusals = 20, refused_since = now() - interval '31 minutes'";
-    hooks.scene.until("SELECT refusals = 1 FROM roster.webhooks").await;
+    hooks.scene.until("SELECT refusals > 0 FROM roster.webhooks").await;
     hooks.scene.execute(earlier).await;
     program.call(&["webhooks", "retry", "bot"]).await.expect(0);
     assert_eq!(daemon.until("webhook.set_aside").await["seq"], first + 2);
     receiver.until_accepted(2).await;
     assert_eq!(receiver.accepted(), [first + 1, first + 3]);
     assert_eq!(listed(&program).await["set_aside"], serde_json::json!([first + 2]));
-    assert!(program.probe("/metrics").await.1.contains("rosterd_webhook_set_aside{webhook=\"bot\"} 1"));
+    program.until_metrics(&["rosterd_webhook_set_aside{webhook=\"bot\"} 1\n"]).await;
     receiver.clear_rules();
     let replay = program.call(&["webhooks", "replay", "bot", "--event", &(first + 2).to_string()]).await;
     replay.expect(0);
@@ -100,11 +100,11 @@ async fn event_that_is_refused_without_set_aside_waits() {
     receiver.answer(Answer::Status(422, ""));
     hooks.edit(2);
     daemon.until("webhook.failing").await;
-    hooks.scene.until("SELECT refusals = 1 FROM roster.webhooks").await;
+    hooks.scene.until("SELECT refusals > 0 FROM roster.webhooks").await;
     let earlier = "UPDATE roster.webhooks SET refusals = 20, refused_since = now() - interval '31 minutes'";
     hooks.scene.execute(earlier).await;
     program.call(&["webhooks", "retry", "bot"]).await.expect(0);
-    hooks.scene.until("SELECT refusals = 21 FROM roster.webhooks").await;
+    hooks.scene.until("SELECT refusals > 20 FROM roster.webhooks").await;
     assert_eq!(receiver.accepted(), [0; 0]);
     assert_eq!(hooks.scene.number("SELECT count(*) FROM roster.webhook_skips").await, 0);
 }
