@@ -41,6 +41,10 @@ fmt:
 prepare:
     .ci/sqlx prepare
 
+# Render the documentation into target/book (cargo install mdbook --locked)
+book:
+    .ci/book
+
 # Open psql on rosterd's database
 db *arguments:
     cargo run -- psql -- "$@"

@@ -1,9 +1,11 @@
-//! The access review of `docs/CONSUMING.md`: its queries find the differences, and its examples have the queries'
+//! `docs/ACCESS_REVIEWS.md`: its queries find the differences, and its examples have the queries'
 //! columns.
 
 use sqlx::{AssertSqlSafe, Column, Connection, Executor, PgConnection, Row, SqlSafeStr};
 
-use crate::consuming_guide::{Block, GUIDE, MirrorWithRoles, blocks};
+use crate::consuming_guide::{Block, MirrorWithRoles, blocks_of};
+
+const GUIDE: &str = include_str!("../../docs/ACCESS_REVIEWS.md");
 
 /// The example after a statement, if there is one.
 fn example_of(block: &Block) -> Option<&'static str> {
@@ -24,7 +26,7 @@ where
 #[tokio::test]
 async fn access_review_queries_find_differences_and_match_their_examples() {
     let mirror = MirrorWithRoles::new().await;
-    let statements = blocks("sql");
+    let statements = blocks_of(GUIDE, "sql");
     let statement = |word: &str| statements.iter().find(|block| block.is(word)).unwrap().text;
     let expected =
         statements.iter().find(|block| block.text.contains("CREATE TABLE review.expected")).unwrap();

@@ -1,20 +1,26 @@
-//! `docs/CONSUMING.md`: its statements run under the roles that it names, and its programs follow events. Its examples
-//! use existing columns, and it describes every view and function of readers and consumers.
+//! The statements of the guides run under the roles that they name. The examples of `docs/CONSUMING.md` use existing columns,
+//! and it describes every view and function of readers and consumers.
 
 use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use harvest_sim::{Company, Options, Sim};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use tokio::time::{Instant, sleep};
 use url::Url;
 
 use crate::cluster::Cluster;
-use crate::program::{Program, STUCK};
+use crate::program::Program;
 
-pub const GUIDE: &str = include_str!("../../docs/CONSUMING.md");
+const GUIDE: &str = include_str!("../../docs/CONSUMING.md");
+/// Guides whose statements run under their role.
+const GUIDES: [&str; 5] = [
+    GUIDE,
+    include_str!("../../docs/ACCESS_REVIEWS.md"),
+    include_str!("../../docs/DASHBOARDS.md"),
+    include_str!("../../docs/MOVING.md"),
+    include_str!("../../docs/TROUBLESHOOTING.md"),
+];
 const ROLES: &str = include_str!("../../deploy/roles.sql");
 /// A login for each role, and a schema of the reader.
 const LOGINS: &str = "CREATE ROLE reader LOGIN PASSWORD 'secret' IN ROLE roster_reader;
@@ -35,8 +41,9 @@ impl Block {
     }
 }
 
+/// The code blocks of all guides.
 pub fn blocks(language: &str) -> Vec<Block> {
-    blocks_of(GUIDE, language)
+    GUIDES.iter().flat_map(|guide| blocks_of(guide, language)).collect()
 }
 
 pub fn blocks_of(guide: &'static str, language: &str) -> Vec<Block> {
@@ -114,9 +121,10 @@ impl MirrorWithRoles {
 async fn guide_statements_run_under_their_role() {
     let mirror = MirrorWithRoles::new().await;
     let statements = blocks("sql");
-    assert!(statements.len() > 15);
+    assert!(statements.len() > 40);
     for block in &statements {
         let role = block.words[0];
+        assert!(block.text.lines().count() < 30, "{}", block.text);
         mirror.run(role, block.text).await.unwrap_or_else(|error| panic!("{role}: {error}\n{}", block.text));
         if role == "consumer" {
             let refused = mirror.run("reader", block.text).await.unwrap_err();
@@ -187,7 +195,8 @@ async fn guide_names_every_view_and_function_of_readers_and_consumers() {
         examples += 1;
     }
     assert_eq!(examples, names.iter().filter(|name| !name.contains('(')).count(), "one row per view");
-    let event: serde_json::Map<String, Value> = serde_json::from_str(blocks("json")[0].text).unwrap();
+    let event: serde_json::Map<String, Value> =
+        serde_json::from_str(blocks_of(GUIDE, "json")[0].text).unwrap();
     let event_columns: Vec<_> =
         columns.iter().filter_map(|column| column.strip_prefix("directory.events.")).collect();
     assert_eq!(
@@ -229,96 +238,4 @@ pub fn python(name: &str, modules: &str, packages: &[&str]) -> Option<String> {
         let _ = run(&venv_python, &[&["-m", "pip", "install", "--quiet"], packages].concat());
     }
     has_modules(&venv_python).then_some(venv_python)
-}
-
-#[tokio::test]
-async fn python_recipe_follows_events_across_kills_and_a_new_stream() {
-    let find = || python("guide", "psycopg", &["psycopg[binary]>=3.2"]);
-    let Some(python) = tokio::task::spawn_blocking(find).await.unwrap() else {
-        let message = "SKIPPED: the Python recipe of the guide needs python3 with psycopg 3\n";
-        std::io::Write::write_all(&mut std::io::stderr(), message.as_bytes()).unwrap();
-        return;
-    };
-    // Several pages of each list, so that the kill hits the daemon during its first read.
-    let mirror = MirrorWithRoles::of(Company::seeded(5, 2_000, 8_000)).await;
-    let outputs = tempfile::tempdir().unwrap();
-    let start = |name: &str| {
-        let out = std::fs::File::create(outputs.path().join(name)).unwrap();
-        let mut command = Command::new(&python);
-        command.args(["-c", blocks("python")[0].text]).env("DATABASE_URL", mirror.url("reader"));
-        Follower(command.stdin(Stdio::null()).stdout(out).spawn().unwrap())
-    };
-    let wait_until_acknowledged = async |follower: &mut Follower| {
-        let give_up = Instant::now() + STUCK;
-        let lag = "SELECT behind::text FROM directory.consumers WHERE name = 'access-review'";
-        while !mirror.lines(lag).await.contains("0") {
-            assert!(follower.0.try_wait().unwrap().is_none(), "the recipe ended");
-            assert!(Instant::now() < give_up, "the recipe does not acknowledge all events");
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let events_of = |name: &str| -> Vec<String> {
-        let lines = std::fs::read_to_string(outputs.path().join(name)).unwrap();
-        lines.lines().filter_map(|line| Some(line.strip_prefix("event ")?.to_owned())).collect()
-    };
-    let mut follower = start("first");
-    let mut daemon = mirror.program.start();
-    let give_up = Instant::now() + STUCK;
-    while mirror.lines("SELECT seq::text FROM roster.outbox_head").await.contains("0") {
-        assert!(Instant::now() < give_up, "no events");
-        sleep(Duration::from_millis(20)).await;
-    }
-    daemon.signal("-KILL");
-    daemon.ended().await;
-    mirror.program.call(&["sync", "--full"]).await.expect(0);
-    wait_until_acknowledged(&mut follower).await;
-    mirror.change_and_sync().await;
-    wait_until_acknowledged(&mut follower).await;
-    drop(follower);
-    mirror.sim.create_user("Ona", "Onward");
-    mirror.program.call(&["sync"]).await.expect(0);
-    let mut follower = start("second");
-    wait_until_acknowledged(&mut follower).await;
-    let events = "SELECT concat_ws(' ', seq, type, aggregateid, version) FROM directory.events ORDER BY seq";
-    let mut connection = PgConnection::connect(mirror.cluster.url()).await.unwrap();
-    let events: Vec<String> = sqlx::query_scalar(events).fetch_all(&mut connection).await.unwrap();
-    assert!(events.len() > 10_000);
-    assert!([events_of("first"), events_of("second")].concat() == events, "not each event once and in order");
-
-    mirror.program.call(&["outbox", "new-stream", "--yes"]).await.expect(0);
-    mirror.sim.create_user("Pia", "Past");
-    mirror.program.call(&["sync", "--full"]).await.expect(0);
-    wait_until_acknowledged(&mut follower).await;
-    let output = std::fs::read_to_string(outputs.path().join("second")).unwrap();
-    let loaded: BTreeSet<_> =
-        output.lines().filter_map(|line| Some(line.strip_prefix("load ")?.to_owned())).collect();
-    let mirrored = mirror.lines("SELECT concat_ws(' ', account_id, id, version) FROM directory.users").await;
-    assert!(!loaded.is_empty() && loaded.is_subset(&mirrored), "the recipe did not reload from a snapshot");
-}
-
-#[tokio::test]
-async fn typescript_recipe_sends_statements_that_a_reader_may_run() {
-    let mirror = MirrorWithRoles::new().await;
-    let text = blocks("ts")[0].text;
-    let statements: Vec<_> =
-        text.split("db.query(\"").skip(1).map(|rest| rest.split_once('"').unwrap().0).collect();
-    assert_eq!(statements.len(), 3);
-    for statement in statements {
-        let tried = if statement.starts_with("LISTEN") {
-            statement.to_owned()
-        } else {
-            format!("PREPARE recipe AS {statement}")
-        };
-        mirror.run("reader", &tried).await.unwrap();
-    }
-}
-
-#[test]
-fn guide_recipes_are_short_and_the_rust_recipe_is_the_compiled_example() {
-    assert_eq!(blocks("rust")[0].text.trim_end(), include_str!("../../examples/follow_outbox.rs").trim_end());
-    for language in ["python", "ts", "rust", "sql"] {
-        for block in blocks(language) {
-            assert!(block.text.lines().count() < 30, "{language}:\n{}", block.text);
-        }
-    }
 }

@@ -8,7 +8,6 @@ use crate::consuming_guide::{MirrorWithRoles, blocks_of};
 
 const README: &str = include_str!("../../README.md");
 const CI: &str = include_str!("../../.ci/run");
-const COMMANDS: &str = include_str!("../../docs/COMMANDS.md");
 
 /// The lines of all console blocks, also of indented ones.
 fn console_lines() -> Vec<&'static str> {
@@ -22,13 +21,6 @@ fn console_lines() -> Vec<&'static str> {
         }
     }
     lines
-}
-
-/// The commands of rosterd in code spans, up to the first placeholder.
-fn commands_in_spans(text: &'static str) -> BTreeSet<Vec<&'static str>> {
-    let spans = text.split('`').skip(1).step_by(2).filter_map(|span| span.strip_prefix("rosterd "));
-    let is_literal = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
-    spans.map(|span| span.split(' ').take_while(is_literal).collect()).collect()
 }
 
 #[tokio::test]
@@ -70,17 +62,6 @@ async fn readme_commands_run() {
         }
     }
     assert_eq!(seen, BTreeSet::from(["cargo", "docker", "export", "rosterd"]));
-}
-
-#[tokio::test]
-async fn readme_and_command_page_name_only_existing_commands() {
-    let mirror = MirrorWithRoles::new().await;
-    let (readme, page) = (commands_in_spans(README), commands_in_spans(COMMANDS));
-    assert!(page.len() > 12, "{page:?}");
-    for words in readme.union(&page) {
-        let arguments: Vec<_> = words.iter().copied().chain(["--help"]).collect();
-        mirror.program.call(&arguments).await.expect(0);
-    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The metrics of a scrape of `/metrics`: names, labels and the values of each label.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 
 use super::queries::Query;
 
@@ -33,6 +34,30 @@ impl Exposition {
         self.0
             .keys()
             .map(move |name| suffix(name).map_or(name.as_str(), |suffix| name.trim_end_matches(suffix)))
+    }
+
+    /// A table of the metrics of this scrape, with the alerts that use each.
+    pub fn table(&self, scrape: &str, alerts: &[Query]) -> String {
+        let mut table = "| metric | type | labels | meaning | alerts |\n|---|---|---|---|---|\n".to_owned();
+        let kinds: BTreeMap<_, _> =
+            scrape.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+        let helps: BTreeMap<_, _> =
+            scrape.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' ')).collect();
+        for name in self.names().collect::<BTreeSet<_>>() {
+            let series = [name.to_owned(), format!("{name}_bucket")];
+            let labels: BTreeSet<_> =
+                series.iter().filter_map(|it| self.0.get(it)).flat_map(BTreeMap::keys).collect();
+            let labels: Vec<_> =
+                labels.iter().filter(|label| **label != "le").map(|label| format!("`{label}`")).collect();
+            let uses = |query: &&Query| query.metrics().any(|used| used.starts_with(name));
+            let alerts = alerts.iter().filter(uses).map(|alert| alert.source.as_str());
+            let alerts: BTreeSet<_> =
+                alerts.map(|it| format!("[{it}](../deploy/RUNBOOK.md#{})", it.to_lowercase())).collect();
+            let alerts = alerts.into_iter().collect::<Vec<_>>().join(", ");
+            let (kind, labels, help) = (kinds[name], labels.join(", "), helps[name]);
+            writeln!(table, "| `{name}` | {kind} | {labels} | {help} | {alerts} |").unwrap();
+        }
+        table
     }
 
     /// Expects every metric and label of the query in this scrape; with `values`, every compared label value too.
