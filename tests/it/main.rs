@@ -12,6 +12,7 @@ mod absent_rates;
 mod access_review;
 mod accounts;
 mod another_company;
+mod backup_guide;
 mod bad_records;
 mod budgets;
 mod check;
