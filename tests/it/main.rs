@@ -15,6 +15,7 @@ mod another_company;
 mod backup_guide;
 mod bad_records;
 mod budgets;
+mod changelog;
 mod check;
 mod command;
 mod confirmation;
