@@ -68,7 +68,11 @@ impl Run<'_> {
                 self.store_role(*role, &finished).await
             }
             // The mirror deletes a role only after a 404 to a request by id; and an unknown user is a 404 too.
-            Ok(WriteAnswer::Deleted | WriteAnswer::Unreadable(_)) => self.settle_role(Duration::ZERO).await,
+            Ok(WriteAnswer::Deleted) => self.settle_role(Duration::ZERO).await,
+            Ok(WriteAnswer::Unreadable(status)) => {
+                let note = "rosterd cannot read Harvest's answer; the next poll reads the role".to_owned();
+                self.finish(WriteOutcome::Done, None, Some(status.as_u16()), Some(note)).await
+            }
             Ok(WriteAnswer::NotFound) => match self.harvest_role().await? {
                 None if self.write.kind == WriteKind::RoleDelete => {
                     self.store_deletion(WriteOutcome::Done).await

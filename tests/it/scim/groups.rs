@@ -275,6 +275,9 @@ async fn group_requests_are_refused_as_the_settings_and_the_members_require() {
     daemon.signal("-TERM");
     daemon.ended().await;
 
+    let checked = directory.program.call(&["check"]).await.stdout();
+    assert!(checked.contains("directories can only read groups"), "{checked}");
+
     // "dry" plans, and without the setting there are no groups.
     directory
         .program
