@@ -20,7 +20,7 @@
 --                     changes nothing
 -- roster_provisioner  requests writes to Harvest, reads their results and withdraws them, through three functions; reads
 --                     no table
--- roster_scim         `rosterd scim`: reads one view of users and calls the functions of SCIM; reads no table
+-- roster_scim         `rosterd scim`: reads a view of users and one of groups, and calls the functions of SCIM; reads no table
 --
 -- A connector that reads the log (docs/CONNECTORS.md) is a consumer with REPLICATION, which is not inherited from a
 -- role:
@@ -94,12 +94,14 @@ BEGIN
           FROM pg_proc JOIN pg_namespace AS space ON space.oid = pronamespace
          WHERE nspname = 'roster' AND proname IN ('write_ask', 'write_outcome', 'write_withdraw')
         UNION ALL
-        SELECT 'GRANT SELECT ON roster.scim_users TO roster_scim' WHERE to_regclass('roster.scim_users') IS NOT NULL
+        SELECT format('GRANT SELECT ON %s TO roster_scim', to_regclass(name))
+          FROM unnest('{roster.scim_users, roster.scim_groups}'::text[]) AS name WHERE to_regclass(name) IS NOT NULL
         UNION ALL
         SELECT format('GRANT EXECUTE ON ROUTINE %s TO roster_scim', pg_proc.oid::regprocedure)
           FROM pg_proc JOIN pg_namespace AS space ON space.oid = pronamespace
          WHERE nspname = 'roster' AND proname IN ('write_outcome', 'scim_account', 'scim_ask', 'scim_withdraw', 'scim_answered',
-                                                  'scim_unanswered', 'scim_link_set')
+                                                  'scim_unanswered', 'scim_link_set', 'scim_ask_role', 'scim_group_link_set',
+                                                  'scim_roles_are_read', 'scim_written_role')
         UNION ALL
         -- Auditors may query past states.
         SELECT format('GRANT EXECUTE ON ROUTINE %s TO roster_auditor', pg_proc.oid::regprocedure)

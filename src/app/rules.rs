@@ -87,6 +87,7 @@ impl App {
             skew_buffer: delta(self.settings.sync.skew_buffer),
             full_interval: delta(self.settings.sync.full_interval),
             count_probe: self.settings.sync.count_probe,
+            with_roles: self.settings.scim.with_roles,
             guard: DeletionGuard {
                 fraction: self.settings.sync.deletion_guard.fraction,
                 at_least: self.settings.sync.deletion_guard.at_least,

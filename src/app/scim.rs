@@ -90,6 +90,7 @@ impl App {
                 ScimDelete::Refuse => OnDelete::Refuse,
             },
             mode: self.write_rules().mode,
+            with_roles: scim.with_roles,
             patience: write.patience,
         };
         Ok((options, tokens))

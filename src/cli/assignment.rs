@@ -145,8 +145,14 @@ pub(super) async fn assignment(settings: Settings, command: Command) -> Result<(
             }
             _ => format!("would delete user {user}'s assignment to project {project} permanently"),
         };
-        let write =
-            Write { kind, user: Some(user), project: Some(project), assignment, fields: fields.clone() };
+        let write = Write {
+            kind,
+            user: Some(user),
+            project: Some(project),
+            assignment,
+            role: None,
+            fields: fields.clone(),
+        };
         carry_out(app, options, write, what, &stop).await
     }));
     signals::within_drain_limit(&stop, work, || Err(CycleError::Stopped.into())).await

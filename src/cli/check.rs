@@ -245,7 +245,8 @@ fn check_scim(app: &App, checks: &mut Checks) {
         Ok(options) => options,
         Err(failure) => return checks.fail("scim", &failure),
     };
-    let detail = format!("{} for {} on {listen}", count(tokens.len(), "token"), options.public_url);
+    let groups = if options.with_roles { ", with job roles as groups" } else { "" };
+    let detail = format!("{} for {} on {listen}{groups}", count(tokens.len(), "token"), options.public_url);
     let known: Vec<i64> = app.settings.accounts().iter().map(|account| account.id).collect();
     let unknown: Vec<_> = tokens.accounts().into_iter().filter(|id| !known.contains(id)).collect();
     if let Some(id) = unknown.first() {
@@ -255,6 +256,10 @@ fn check_scim(app: &App, checks: &mut Checks) {
         return checks.warn("scim", advice);
     }
     match options.mode {
+        WriteMode::On if options.with_roles && !app.settings.write.allow.contains("roles") => {
+            let advice = "write.allow does not have \"roles\", so directories can only read groups";
+            checks.warn("scim", format!("{detail}; {advice}"));
+        }
         WriteMode::On => checks.ok("scim", detail),
         WriteMode::Dry => {
             checks.warn("scim", format!("{detail}; write.mode is \"dry\", so changes are refused with 403"));

@@ -31,7 +31,7 @@ use crate::roster::{
 /// One account at Harvest. Clones share the state.
 #[derive(Clone)]
 pub struct Client {
-    api: Api,
+    pub(super) api: Api,
 }
 
 /// The token's owner, from `/v2/users/me`.

@@ -15,6 +15,8 @@ pub mod oauth;
 pub(crate) mod pages;
 mod prefetch;
 pub mod rate_limit;
+mod role_wire;
+pub(crate) mod roles;
 mod route;
 pub mod transport;
 pub mod wire;

@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
+use serde_json::Value as Json;
 use tokio::time::Instant;
 
 use super::api::{Api, is_gone, parse, request_with};
 use super::error::HarvestError;
 use super::json::escape_invalid_utf8;
+use super::role_wire;
 use super::transport::{ApiResponse, WriteAccess, WriteRequest};
 use super::wire::{self, Decode};
 use crate::roster::write::{Write, WriteKind};
-use crate::roster::{Fetched, Record};
+use crate::roster::{Fetched, Record, Role, SourceRequest};
 
 /// A write is sent within this time after the journal says so, or not at all: once its result counts as certain, it must
 /// not arrive any more.
@@ -32,9 +34,9 @@ pub struct Writer {
 }
 
 /// What Harvest did.
-pub enum WriteAnswer<R> {
+pub enum WriteAnswer<T> {
     /// The record as it is now.
-    Stored(Box<Fetched<R>>, StatusCode),
+    Stored(Box<T>, StatusCode),
     /// Harvest did it, and its answer holds no record that rosterd can read.
     Unreadable(StatusCode),
     /// Harvest deleted the record.
@@ -80,7 +82,34 @@ impl Writer {
         &self,
         write: &Write,
         marked: Instant,
-    ) -> Result<WriteAnswer<R>, WriteError> {
+    ) -> Result<WriteAnswer<Fetched<R>>, WriteError> {
+        let read = |body: &[u8], what: &str, request: SourceRequest| {
+            let record = wire::read(parse(body, what).ok()?, self.api.with_pay_data(), &request);
+            record.ok()
+        };
+        self.exchange(write, write.body(), marked, read).await
+    }
+
+    /// Sends a write of a job role with this body.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn send_role(
+        &self,
+        write: &Write,
+        body: Option<Json>,
+        marked: Instant,
+    ) -> Result<WriteAnswer<Role>, WriteError> {
+        self.exchange(write, body, marked, |body, _, _| role_wire::read(body)).await
+    }
+
+    async fn exchange<T>(
+        &self,
+        write: &Write,
+        body: Option<Json>,
+        marked: Instant,
+        read: impl FnOnce(&[u8], &str, SourceRequest) -> Option<T>,
+    ) -> Result<WriteAnswer<T>, WriteError> {
         let Some(what) = write.path() else {
             let message = "an id is missing in the journal".to_owned();
             return Ok(WriteAnswer::Refused { status: StatusCode::BAD_REQUEST, message });
@@ -90,7 +119,7 @@ impl Writer {
             method: method.clone(),
             url: url.clone(),
             what: &what,
-            body: write.body(),
+            body,
             deadline: marked + MAX_SEND_DELAY,
         };
         let response = self.api.transport().write(&self.access, request).await.map_err(|error| {
@@ -102,20 +131,11 @@ impl Writer {
             StatusCode::UNAUTHORIZED => Err(WriteError::NotSent(self.api.refusal(&response, &what))),
             status if status.is_success() && write.kind.is_deletion() => Ok(WriteAnswer::Deleted),
             status if status.is_success() && response.is_json() => {
-                let read = || -> Result<Fetched<R>, HarvestError> {
-                    let body = escape_invalid_utf8(&response.body);
-                    let request = request_with(&method, &url, 1, response.sent);
-                    wire::read(parse(&body, &what)?, self.api.with_pay_data(), &request).map_err(
-                        |unreadable| HarvestError::Protocol {
-                            what: what.clone(),
-                            problem: unreadable.reason,
-                        },
-                    )
-                };
-                Ok(match read() {
-                    Ok(fetched) => WriteAnswer::Stored(Box::new(fetched), status),
-                    Err(_) => WriteAnswer::Unreadable(status),
-                })
+                let body = escape_invalid_utf8(&response.body);
+                let record = read(&body, &what, request_with(&method, &url, 1, response.sent));
+                Ok(record.map_or(WriteAnswer::Unreadable(status), |record| {
+                    WriteAnswer::Stored(Box::new(record), status)
+                }))
             }
             status if REFUSALS.contains(&status.as_u16()) && response.is_json() => {
                 Ok(WriteAnswer::Refused { status, message: message(&response) })
@@ -128,7 +148,7 @@ impl Writer {
 
 fn method(kind: WriteKind) -> Method {
     match kind {
-        WriteKind::UserCreate | WriteKind::AssignmentAdd => Method::POST,
+        kind if kind.is_creation() => Method::POST,
         kind if kind.is_deletion() => Method::DELETE,
         _ => Method::PATCH,
     }

@@ -9,6 +9,8 @@ mod change;
 mod create;
 mod discovery;
 mod dispatch;
+mod group_change;
+mod groups;
 mod outcome;
 mod read;
 mod route;

@@ -42,10 +42,11 @@ impl WriteSender {
                 let run = Run { sender: self, fence, open, write, stop };
                 Box::pin(async {
                     match (open.sent_ago, write.kind.resource()) {
-                        (None, Resource::Users) => run.execute::<User>().await,
-                        (None, _) => run.execute::<Assignment>().await,
-                        (Some(ago), Resource::Users) => run.settle::<User>(ago).await,
-                        (Some(ago), _) => run.settle::<Assignment>(ago).await,
+                        (ago, None) => run.role_step(ago).await,
+                        (None, Some(Resource::Users)) => run.execute::<User>().await,
+                        (None, Some(_)) => run.execute::<Assignment>().await,
+                        (Some(ago), Some(Resource::Users)) => run.settle::<User>(ago).await,
+                        (Some(ago), Some(_)) => run.settle::<Assignment>(ago).await,
                     }
                 })
                 .await
@@ -92,7 +93,7 @@ impl WriteSender {
 }
 
 /// What the transaction before the request decided.
-enum Decision {
+pub(super) enum Decision {
     Send {
         /// Whether the mirror says that it changes something.
         is_effective: bool,
@@ -131,7 +132,7 @@ impl Run<'_> {
     }
 
     /// Before the journal says that the write is sent: then it must be sent soon.
-    async fn wait_for_capacity(&self) -> Result<(), CycleError> {
+    pub(super) async fn wait_for_capacity(&self) -> Result<(), CycleError> {
         let capacity = async {
             self.sender.client.wait_for_capacity(Priority::Write, 1).await;
             Ok(())
@@ -227,17 +228,20 @@ impl Run<'_> {
             Ok(WriteAnswer::Refused { status, message }) => {
                 self.finish(WriteOutcome::Refused, None, Some(status.as_u16()), Some(message)).await
             }
-            Err(error) => {
-                let (is_unknown, error) = (matches!(error, WriteError::Unknown(_)), chain(error.error()));
-                self.log_unanswered(&error, is_unknown);
-                if is_unknown {
-                    self.sender.store.note_write(self.open.id, &error).await?;
-                    return Ok(Next::After(Duration::from_secs(1)));
-                }
-                self.mark_unsent(Some(&error)).await?;
-                Ok(Next::After(RETRY_PAUSE))
-            }
+            Err(error) => self.unanswered(&error).await,
         }
+    }
+
+    /// Harvest may have carried out the write, or certainly has not.
+    pub(super) async fn unanswered(&self, error: &WriteError) -> Result<Next, CycleError> {
+        let (is_unknown, error) = (matches!(error, WriteError::Unknown(_)), chain(error.error()));
+        self.log_unanswered(&error, is_unknown);
+        if is_unknown {
+            self.sender.store.note_write(self.open.id, &error).await?;
+            return Ok(Next::After(Duration::from_secs(1)));
+        }
+        self.mark_unsent(Some(&error)).await?;
+        Ok(Next::After(RETRY_PAUSE))
     }
 
     /// Harvest certainly has not carried it out: it may be sent again.
@@ -338,7 +342,7 @@ impl Run<'_> {
         Ok(Next::Finished)
     }
 
-    async fn finish_in(
+    pub(super) async fn finish_in(
         &self,
         mut tx: AccountTx,
         outcome: WriteOutcome,

@@ -1,6 +1,7 @@
 //! Log lines and metrics of writes: ids and names of fields, never values.
 
 use super::execute::Run;
+use crate::roster::write::WriteKind;
 use crate::store::writes::FinishedWrite;
 use crate::telemetry::instruments;
 
@@ -15,8 +16,9 @@ impl Run<'_> {
             write_id = %self.open.id,
             kind,
             outcome,
-            user_id = self.write.user.or(finished.record),
+            user_id = self.write.user.or(finished.record.filter(|_| self.write.kind == WriteKind::UserCreate)),
             assignment_id = self.write.assignment,
+            role_id = self.write.role.or(finished.record.filter(|_| self.write.kind == WriteKind::RoleCreate)),
             fields = self.write.fields.names().join(","),
             actor = self.open.actor,
             status = finished.status,

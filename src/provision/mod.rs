@@ -7,6 +7,7 @@ mod checks;
 mod execute;
 mod log;
 mod look;
+mod role;
 mod sender;
 mod settle;
 

@@ -19,7 +19,7 @@ use crate::sync::mirror::{DeletionResults, Mirror};
 const MIN_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(20);
 /// A write that Harvest never shows is sent no more often than this.
-const MAX_ATTEMPTS: i32 = 3;
+pub(super) const MAX_ATTEMPTS: i32 = 3;
 
 /// What Harvest shows.
 enum Shown<R> {
@@ -108,6 +108,6 @@ impl Run<'_> {
     }
 }
 
-fn look_again(ago: Duration) -> Next {
+pub(super) fn look_again(ago: Duration) -> Next {
     Next::After(ago.clamp(MIN_PAUSE, MAX_PAUSE))
 }

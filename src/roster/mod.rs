@@ -12,8 +12,10 @@ pub mod model;
 pub mod order;
 pub mod permits;
 pub mod reconcile;
+pub mod role;
 pub mod watermark;
 pub mod write;
+mod write_kind;
 pub mod write_policy;
 
 #[cfg(test)]
@@ -29,3 +31,4 @@ pub use model::{
     ADMINISTRATOR, AccountId, Assignment, BillableRate, Company, CostRate, Project, Record, Resource, User,
 };
 pub use order::{Order, Seq, SourceRequest};
+pub use role::Role;

@@ -1,150 +1,23 @@
 //! Writes to Harvest as values: what an asker wants, and what each kind of write sends.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::str::FromStr;
 
 use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json, json};
 
 use super::field::{Field, Value};
 use super::model::{Record, Resource};
+pub use super::write_kind::WriteKind;
+use super::write_kind::{FieldType, NAME};
 
-/// What a write does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum WriteKind {
-    /// `POST /v2/users`. Harvest sends an invitation.
-    UserCreate,
-    /// `PATCH /v2/users/{id}`
-    UserUpdate,
-    /// `PATCH /v2/users/{id}` with `is_active: false`, alone.
-    UserDeactivate,
-    /// `PATCH /v2/users/{id}` with `is_active: true`, alone.
-    UserReactivate,
-    /// `DELETE /v2/users/{id}`
-    UserDelete,
-    /// `POST /v2/projects/{id}/user_assignments`
-    AssignmentAdd,
-    /// `PATCH /v2/projects/{id}/user_assignments/{id}`
-    AssignmentUpdate,
-    /// The same with `is_active: false`.
-    AssignmentArchive,
-    /// `DELETE /v2/projects/{id}/user_assignments/{id}`
-    AssignmentRemove,
-}
-
-/// The type of a field that may be written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum FieldType {
-    Text,
-    Flag,
-    Money,
-    Texts,
-}
-
-const USER_FIELDS: [(&str, FieldType); 5] = [
-    ("first_name", FieldType::Text),
-    ("last_name", FieldType::Text),
-    ("email", FieldType::Text),
-    ("telephone", FieldType::Text),
-    ("access_roles", FieldType::Texts),
-];
-const ASSIGNMENT_FIELDS: [(&str, FieldType); 4] = [
-    ("is_project_manager", FieldType::Flag),
-    ("use_default_rates", FieldType::Flag),
-    ("hourly_rate", FieldType::Money),
-    ("budget", FieldType::Money),
-];
 /// Fields that a new user must have.
 const REQUIRED: [&str; 3] = ["first_name", "last_name", "email"];
+/// Ids in one field.
+const MAX_IDS: usize = 1000;
 /// Longer texts are refused.
 const MAX_CHARACTERS: usize = 255;
 const MAX_ACCESS_ROLES: usize = 20;
-
-impl WriteKind {
-    /// All kinds.
-    pub const ALL: [Self; 9] = [
-        Self::UserCreate,
-        Self::UserUpdate,
-        Self::UserDeactivate,
-        Self::UserReactivate,
-        Self::UserDelete,
-        Self::AssignmentAdd,
-        Self::AssignmentUpdate,
-        Self::AssignmentArchive,
-        Self::AssignmentRemove,
-    ];
-
-    /// The name in `roster.writes`, logs and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::UserCreate => "user_create",
-            Self::UserUpdate => "user_update",
-            Self::UserDeactivate => "user_deactivate",
-            Self::UserReactivate => "user_reactivate",
-            Self::UserDelete => "user_delete",
-            Self::AssignmentAdd => "assignment_add",
-            Self::AssignmentUpdate => "assignment_update",
-            Self::AssignmentArchive => "assignment_archive",
-            Self::AssignmentRemove => "assignment_remove",
-        }
-    }
-
-    /// The list of the record.
-    pub fn resource(self) -> Resource {
-        match self {
-            Self::UserCreate
-            | Self::UserUpdate
-            | Self::UserDeactivate
-            | Self::UserReactivate
-            | Self::UserDelete => Resource::Users,
-            Self::AssignmentAdd
-            | Self::AssignmentUpdate
-            | Self::AssignmentArchive
-            | Self::AssignmentRemove => Resource::Assignments,
-        }
-    }
-
-    /// Whether a person loses access, which the guard counts.
-    pub fn is_loss(self) -> bool {
-        matches!(self, Self::UserDeactivate | Self::UserDelete)
-    }
-
-    /// Whether a second request would make a second record.
-    pub fn is_creation(self) -> bool {
-        matches!(self, Self::UserCreate | Self::AssignmentAdd)
-    }
-
-    /// Whether Harvest deletes the record.
-    pub fn is_deletion(self) -> bool {
-        matches!(self, Self::UserDelete | Self::AssignmentRemove)
-    }
-
-    fn fields(self) -> &'static [(&'static str, FieldType)] {
-        match self {
-            Self::UserCreate | Self::UserUpdate => &USER_FIELDS,
-            Self::AssignmentAdd | Self::AssignmentUpdate => &ASSIGNMENT_FIELDS,
-            _ => &[],
-        }
-    }
-
-    /// What the kind itself sets.
-    fn sets_active(self) -> Option<bool> {
-        match self {
-            Self::UserDeactivate | Self::AssignmentArchive => Some(false),
-            Self::UserReactivate => Some(true),
-            _ => None,
-        }
-    }
-}
-
-impl FromStr for WriteKind {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let known = Self::ALL.into_iter().find(|kind| kind.name() == name);
-        known.ok_or_else(|| format!("there is no kind of write with the name {name:?}"))
-    }
-}
 
 /// The fields to write, by Harvest's names. They are valid for their kind of write.
 #[derive(Clone, Default, PartialEq)]
@@ -167,8 +40,9 @@ impl WriteFields {
             check(*field_type, value).map_err(|problem| format!("{name} {problem}"))?;
         }
         let is_empty = |name: &str| fields.get(name).is_none_or(|value| value.as_str() == Some(""));
-        let needed = REQUIRED.iter().find(|name| match kind {
-            WriteKind::UserCreate => is_empty(name),
+        let needed = REQUIRED.iter().chain(&[NAME]).find(|name| match kind {
+            WriteKind::UserCreate if **name != NAME => is_empty(name),
+            WriteKind::RoleCreate if **name == NAME => is_empty(name),
             // Harvest refuses an empty one.
             _ => fields.contains_key(**name) && is_empty(name),
         });
@@ -178,7 +52,9 @@ impl WriteFields {
         if fields.get("email").is_some_and(|email| !email.as_str().is_some_and(is_address)) {
             return Err("email is not an e-mail address".to_owned());
         }
-        if fields.is_empty() && matches!(kind, WriteKind::UserUpdate | WriteKind::AssignmentUpdate) {
+        let is_update =
+            matches!(kind, WriteKind::UserUpdate | WriteKind::AssignmentUpdate | WriteKind::RoleUpdate);
+        if fields.is_empty() && is_update {
             return Err("there is no field to change".to_owned());
         }
         Ok(Self(fields))
@@ -209,6 +85,11 @@ impl WriteFields {
     /// A list of texts.
     pub fn texts(&self, name: &str) -> Option<Vec<&str>> {
         self.0.get(name)?.as_array().map(|items| items.iter().filter_map(Json::as_str).collect())
+    }
+
+    /// A list of ids.
+    pub fn ids(&self, name: &str) -> Option<BTreeSet<i64>> {
+        self.0.get(name)?.as_array().map(|items| items.iter().filter_map(Json::as_i64).collect())
     }
 
     /// As the journal keeps them.
@@ -252,6 +133,8 @@ pub struct Write {
     pub project: Option<i64>,
     /// The assignment, unless it is to be added.
     pub assignment: Option<i64>,
+    /// The job role, unless it is to be created.
+    pub role: Option<i64>,
     /// The fields.
     pub fields: WriteFields,
 }
@@ -259,10 +142,15 @@ pub struct Write {
 impl Write {
     /// A write that concerns a user.
     pub fn of_user(kind: WriteKind, user: Option<i64>, fields: WriteFields) -> Self {
-        Self { kind, user, project: None, assignment: None, fields }
+        Self { kind, user, project: None, assignment: None, role: None, fields }
     }
 
-    /// The body of the request; `None` if it has none.
+    /// A write that concerns a job role.
+    pub fn of_role(kind: WriteKind, role: Option<i64>, fields: WriteFields) -> Self {
+        Self { role, ..Self::of_user(kind, None, fields) }
+    }
+
+    /// The body of the request; `None` if it has none. See `role::body` for roles.
     pub fn body(&self) -> Option<Json> {
         let mut body = self.fields.0.clone();
         if let Some(active) = self.kind.sets_active() {
@@ -281,7 +169,9 @@ impl Write {
         Some(match self.kind {
             WriteKind::UserCreate => "users".to_owned(),
             WriteKind::AssignmentAdd => format!("projects/{}/user_assignments", self.project?),
-            kind if kind.resource() == Resource::Users => format!("users/{}", self.user?),
+            WriteKind::RoleCreate => "roles".to_owned(),
+            WriteKind::RoleUpdate | WriteKind::RoleDelete => format!("roles/{}", self.role?),
+            kind if kind.resource() == Some(Resource::Users) => format!("users/{}", self.user?),
             _ => format!("projects/{}/user_assignments/{}", self.project?, self.assignment?),
         })
     }
@@ -289,8 +179,9 @@ impl Write {
     /// The id of the record; `None` for a record to create.
     pub fn record(&self) -> Option<i64> {
         match self.kind.resource() {
-            Resource::Users => self.user,
-            _ => self.assignment,
+            Some(Resource::Users) => self.user,
+            Some(_) => self.assignment,
+            None => self.role,
         }
     }
 
@@ -316,6 +207,11 @@ fn check(field_type: FieldType, value: &mut Json) -> Result<(), &'static str> {
         (FieldType::Texts, Json::Array(items)) if items.len() <= MAX_ACCESS_ROLES => items
             .iter()
             .try_for_each(|item| item.as_str().map_or(Err("must be a list of texts"), is_storable)),
+        (FieldType::Ids, Json::Array(items)) if items.len() <= MAX_IDS => {
+            let is_id = |item: &Json| item.as_i64().is_some_and(|id| id > 0);
+            items.iter().all(is_id).then_some(()).ok_or("must be a list of ids")
+        }
+        (FieldType::Ids, _) => Err("must be a list of at most 1000 ids"),
         (FieldType::Text, _) => Err("must be text"),
         (FieldType::Flag, _) => Err("must be true or false"),
         (FieldType::Money, _) => Err("must be a number or null"),

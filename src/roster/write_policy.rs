@@ -20,8 +20,18 @@ pub enum WriteMode {
 }
 
 /// Something that `write.allow` can name.
-pub const PERMISSIONS: [&str; 9] =
-    ["create", "update", "deactivate", "reactivate", "assign", "unassign", "delete", "access_roles", "rates"];
+pub const PERMISSIONS: [&str; 10] = [
+    "create",
+    "update",
+    "deactivate",
+    "reactivate",
+    "assign",
+    "unassign",
+    "delete",
+    "access_roles",
+    "rates",
+    "roles",
+];
 
 /// The access role of a user who was created without one.
 pub const MEMBER: &str = "member";
@@ -119,7 +129,11 @@ fn needed(write: &Write) -> Vec<&'static str> {
         WriteKind::AssignmentAdd | WriteKind::AssignmentUpdate => "assign",
         WriteKind::AssignmentArchive | WriteKind::AssignmentRemove => "unassign",
         WriteKind::UserDelete => "delete",
+        WriteKind::RoleCreate | WriteKind::RoleUpdate | WriteKind::RoleDelete => "roles",
     }];
+    if write.kind == WriteKind::RoleDelete {
+        needed.push("delete");
+    }
     // The roles of an existing user are a privilege that is lost or gained; those of a new member are the default.
     let is_new_member = |roles: Vec<&str>| write.kind == WriteKind::UserCreate && roles == [MEMBER];
     if write.fields.texts("access_roles").is_some_and(|roles| !is_new_member(roles)) {
@@ -170,6 +184,17 @@ mod tests {
         assert!(refused(&update(json!({"access_roles": ["administrator"]})), "\"access_roles\""));
         let delete = write(WriteKind::UserDelete, 5, json!({}));
         assert!(refused(&rules.decide(&delete, &facts(None, 0)), "\"delete\""));
+        let role = |kind, allow: &[&str]| {
+            let write = Write::of_role(kind, Some(7), WriteFields::default());
+            super::tests::rules(allow).decide(&write, &facts(None, 50))
+        };
+        assert!(refused(&role(WriteKind::RoleUpdate, &["update", "delete"]), "\"roles\""));
+        assert!(refused(&role(WriteKind::RoleDelete, &["roles"]), "\"delete\""));
+        assert_eq!(
+            role(WriteKind::RoleDelete, &["roles", "delete"]),
+            Verdict::Allow,
+            "the guard counts no roles"
+        );
         let off = WriteRules { mode: WriteMode::Off, ..rules.clone() };
         assert!(refused(
             &off.decide(&write(WriteKind::UserDeactivate, 5, json!({})), &facts(None, 0)),

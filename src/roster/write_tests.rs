@@ -56,8 +56,14 @@ fn deactivation_is_sent_alone_and_an_assignment_always_says_who_manages() -> Res
     let write = Write::of_user(WriteKind::UserDeactivate, Some(7), WriteFields::default());
     assert_eq!((write.path(), write.body()), (Some("users/7".to_owned()), Some(json!({"is_active": false}))));
     let fields = fields(WriteKind::AssignmentAdd, json!({"hourly_rate": 12.5}))?;
-    let write =
-        Write { kind: WriteKind::AssignmentAdd, user: Some(7), project: Some(9), assignment: None, fields };
+    let write = Write {
+        kind: WriteKind::AssignmentAdd,
+        user: Some(7),
+        project: Some(9),
+        assignment: None,
+        role: None,
+        fields,
+    };
     assert_eq!(write.body(), Some(json!({"user_id": 7, "hourly_rate": 12.5, "is_project_manager": false})));
     assert_eq!(write.path().as_deref(), Some("projects/9/user_assignments"));
     Ok(())

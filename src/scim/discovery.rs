@@ -3,11 +3,13 @@
 
 use serde_json::{Value as Json, json};
 
-use super::path::USER_SCHEMA;
+use super::path::{GROUP_SCHEMA, USER_SCHEMA};
 use super::query::MAX_COUNT;
-use super::schema::{Attribute, USER};
+use super::schema::{Attribute, GROUP, USER};
 
 const CORE: &str = "urn:ietf:params:scim:schemas:core:2.0";
+const USER_DESCRIPTION: &str = "A user of the Harvest account";
+const GROUP_DESCRIPTION: &str = "A job role of the Harvest account";
 
 /// The document of `/ServiceProviderConfig`. `base` is the URL of the account's endpoint, as of the other documents.
 pub fn service_provider_config(base: &str) -> Json {
@@ -30,28 +32,39 @@ pub fn service_provider_config(base: &str) -> Json {
 }
 
 /// The documents of `/ResourceTypes`.
-pub fn resource_types(base: &str) -> Vec<Json> {
-    vec![json!({
-        "schemas": [format!("{CORE}:ResourceType")],
-        "id": "User",
-        "name": "User",
-        "endpoint": "/Users",
-        "description": "A user of the Harvest account",
-        "schema": USER_SCHEMA,
-        "meta": {"resourceType": "ResourceType", "location": format!("{base}/ResourceTypes/User")},
-    })]
+pub fn resource_types(base: &str, with_groups: bool) -> Vec<Json> {
+    let document = |name: &str, description: &str, schema: &str| {
+        json!({
+            "schemas": [format!("{CORE}:ResourceType")],
+            "id": name,
+            "name": name,
+            "endpoint": format!("/{name}s"),
+            "description": description,
+            "schema": schema,
+            "meta": {"resourceType": "ResourceType", "location": format!("{base}/ResourceTypes/{name}")},
+        })
+    };
+    let mut documents = vec![document("User", USER_DESCRIPTION, USER_SCHEMA)];
+    documents.extend(with_groups.then(|| document("Group", GROUP_DESCRIPTION, GROUP_SCHEMA)));
+    documents
 }
 
 /// The documents of `/Schemas`.
-pub fn schemas(base: &str) -> Vec<Json> {
-    vec![json!({
-        "schemas": [format!("{CORE}:Schema")],
-        "id": USER_SCHEMA,
-        "name": "User",
-        "description": "A user of the Harvest account",
-        "attributes": USER.iter().map(Attribute::definition).collect::<Vec<_>>(),
-        "meta": {"resourceType": "Schema", "location": format!("{base}/Schemas/{USER_SCHEMA}")},
-    })]
+pub fn schemas(base: &str, with_groups: bool) -> Vec<Json> {
+    let document = |name: &str, description: &str, schema: &str, attributes: &[Attribute]| {
+        let attributes = attributes.iter().filter(|attribute| with_groups || !attribute.is_groups());
+        json!({
+            "schemas": [format!("{CORE}:Schema")],
+            "id": schema,
+            "name": name,
+            "description": description,
+            "attributes": attributes.map(Attribute::definition).collect::<Vec<_>>(),
+            "meta": {"resourceType": "Schema", "location": format!("{base}/Schemas/{schema}")},
+        })
+    };
+    let mut documents = vec![document("User", USER_DESCRIPTION, USER_SCHEMA, USER)];
+    documents.extend(with_groups.then(|| document("Group", GROUP_DESCRIPTION, GROUP_SCHEMA, GROUP)));
+    documents
 }
 
 #[cfg(test)]
@@ -63,9 +76,24 @@ mod tests {
         let base = "https://scim.example.com/scim/v2/7";
         let documents = json!({
             "ServiceProviderConfig": service_provider_config(base),
-            "ResourceTypes": resource_types(base),
-            "Schemas": schemas(base),
+            "ResourceTypes": resource_types(base, false),
+            "Schemas": schemas(base, false),
         });
+        insta::assert_json_snapshot!(documents);
+    }
+
+    #[test]
+    fn group_is_in_the_discovery_documents_only_with_groups() {
+        let base = "https://scim.example.com/scim/v2/7";
+        let [types, schemas] = [resource_types(base, true), schemas(base, true)];
+        assert_eq!((types.len(), schemas.len()), (2, 2));
+        let groups = |schema: &Json| {
+            let attributes = schema["attributes"].as_array().expect("attributes");
+            attributes.iter().find(|attribute| attribute["name"] == "groups").cloned()
+        };
+        assert_eq!(groups(&super::schemas(base, false)[0]), None);
+        let documents =
+            json!({"ResourceType": types[1], "Schema": schemas[1], "groups": groups(&schemas[0])});
         insta::assert_json_snapshot!(documents);
     }
 }

@@ -154,7 +154,7 @@ impl IntentBuilder {
                 Choice::Nothing => self.clear(target, verb)?,
                 Choice::Text(text) => self.set_text(target, text)?,
             },
-            _ => match value::text(target, value)? {
+            _ => match value::text(target.path(), value)? {
                 Some(text) => self.set_text(target, text)?,
                 None => self.clear(target, verb)?,
             },

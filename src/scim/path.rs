@@ -5,6 +5,8 @@ use super::filter;
 
 /// The schema of users.
 pub const USER_SCHEMA: &str = "urn:ietf:params:scim:schemas:core:2.0:User";
+/// The schema of groups.
+pub const GROUP_SCHEMA: &str = "urn:ietf:params:scim:schemas:core:2.0:Group";
 
 const MAX_CHARACTERS: usize = 2000;
 /// Longer names of attributes are in no log and no message.
@@ -43,12 +45,47 @@ pub enum Target {
     Unknown(String),
 }
 
-/// The name without the schema of users, in lower case. `None` if it has another schema.
+/// The name without the schema of users or groups, in lower case. `None` if it has another schema.
 pub fn without_schema(name: &str) -> Option<String> {
     let name = name.to_ascii_lowercase();
-    match name.strip_prefix(&USER_SCHEMA.to_ascii_lowercase()) {
+    let rest = |schema: &str| name.strip_prefix(&schema.to_ascii_lowercase());
+    match rest(USER_SCHEMA).or_else(|| rest(GROUP_SCHEMA)) {
         Some(rest) => rest.strip_prefix(':').map(ToOwned::to_owned),
         None => (!name.starts_with("urn:")).then_some(name),
+    }
+}
+
+/// A path that cannot be parsed.
+pub(super) fn invalid_path(detail: &str) -> ScimError {
+    ScimError::bad_request("invalidPath", detail)
+}
+
+/// The parts of a path.
+pub(super) struct Parts<'p> {
+    /// The attribute, with or without schema and sub-attribute.
+    pub name: &'p str,
+    /// The filter in brackets.
+    pub selector: Option<&'p str>,
+    /// The sub-attribute after the brackets, with its dot. May be empty.
+    pub sub: &'p str,
+}
+
+impl<'p> Parts<'p> {
+    pub fn of(path: &'p str) -> Result<Self, ScimError> {
+        let path = path.trim();
+        if path.chars().count() > MAX_CHARACTERS {
+            return Err(invalid_path("the path is longer than 2,000 characters"));
+        }
+        let parts = match path.split_once('[') {
+            None => Some(Self { name: path, selector: None, sub: "" }),
+            Some((name, rest)) => filter::closing_bracket(rest).map(|end| {
+                let (selector, sub) = (Some(&rest[..end]), &rest[end + 1..]);
+                Self { name, selector, sub }
+            }),
+        };
+        parts
+            .filter(|parts| is_name(parts.name) && is_sub_attribute(parts.sub))
+            .ok_or_else(|| invalid_path("the path is not attribute, attribute.sub or attribute[filter].sub"))
     }
 }
 
@@ -63,28 +100,13 @@ pub(super) fn is_name(text: &str) -> bool {
 impl Target {
     /// Parses a path.
     pub fn parse(path: &str) -> Result<Self, ScimError> {
-        let invalid = |detail: &str| Err(ScimError::bad_request("invalidPath", detail));
-        let path = path.trim();
-        if path.chars().count() > MAX_CHARACTERS {
-            return invalid("the path is longer than 2,000 characters");
-        }
-        if path.eq_ignore_ascii_case(USER_SCHEMA) {
+        if path.trim().eq_ignore_ascii_case(USER_SCHEMA) {
             return Ok(Self::User);
         }
-        let (name, selected) = match path.split_once('[') {
-            Some((name, rest)) => {
-                (name, filter::closing_bracket(rest).map(|end| (&rest[..end], &rest[end + 1..])))
-            }
-            None => (path, Some(("", ""))),
-        };
-        let Some((selector, sub)) = selected.filter(|(_, sub)| is_name(name) && is_sub_attribute(sub)) else {
-            return invalid("the path is not attribute, attribute.sub or attribute[filter].sub");
-        };
+        let Parts { name, selector, sub } = Parts::of(path)?;
         let unknown = Self::Unknown(name.chars().take(MAX_NAME).collect::<String>().to_ascii_lowercase());
         let plain = without_schema(name).and_then(|name| Self::plain(&name));
-        if name.len() == path.len() {
-            return Ok(plain.unwrap_or(unknown));
-        }
+        let Some(selector) = selector else { return Ok(plain.unwrap_or(unknown)) };
         let element = match plain {
             Some(Self::Emails) => Self::Email,
             Some(Self::Phones) => Self::Phone,
@@ -93,7 +115,7 @@ impl Target {
         match filter::selects_work(selector) {
             Ok(true) if sub.is_empty() || sub.eq_ignore_ascii_case(".value") => Ok(element),
             Ok(_) => Ok(unknown),
-            Err(error) => invalid(&error.detail),
+            Err(error) => Err(invalid_path(&error.detail)),
         }
     }
 

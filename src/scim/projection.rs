@@ -41,6 +41,12 @@ impl Projection {
         Self::new(value("attributes").split(','), value("excludedAttributes").split(','))
     }
 
+    /// Whether an attribute or a part of it may be wanted. The name is in lower case.
+    pub fn wants(&self, name: &str) -> bool {
+        let is_it = |named: &String| named.split('.').next() == Some(name);
+        !self.without.contains(name) && self.only.as_ref().is_none_or(|only| only.iter().any(is_it))
+    }
+
     /// Removes the attributes of a resource that are not wanted.
     pub(super) fn apply(&self, resource: &mut Json) {
         let Json::Object(members) = resource else { return };

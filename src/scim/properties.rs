@@ -245,7 +245,9 @@ proptest! {
     #[test]
     fn parsing_any_text_does_not_panic(text in any::<String>(), bytes in prop::collection::vec(any::<u8>(), 0..64)) {
         let _ = UserQuery::parse(&text);
-        let _ = ListQuery::from_query_string(&text);
+        let _ = ListQuery::<UserQuery>::from_query_string(&text);
+        let _ = text.parse::<GroupQuery>();
+        let _ = GroupIntent::from_patch(json!({"schemas": [text], "Operations": [{"op": "add", "path": text, "value": text}]}).to_string().as_bytes());
         let operation = json!([{"op": "add", "path": text, "value": text}]);
         let _ = UserIntent::from_patch(json!({"schemas": [text], "Operations": operation}).to_string().as_bytes());
         let _ = UserIntent::from_patch(&bytes);

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::num::IntErrorKind;
+use std::str::FromStr;
 
 use serde_json::{Value as Json, json};
 
 use super::body;
 use super::error::ScimError;
 use super::projection::Projection;
-use super::user_query::UserQuery;
 
 /// The number of resources in a response at most.
 pub const MAX_COUNT: u64 = 200;
@@ -16,19 +16,19 @@ const DEFAULT_COUNT: u64 = 100;
 
 /// The parameters of a list.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ListQuery {
-    /// Which users.
-    pub filter: Option<UserQuery>,
-    /// The position of the first user, from 1. Fits into a `bigint`.
+pub struct ListQuery<Q> {
+    /// Which resources.
+    pub filter: Option<Q>,
+    /// The position of the first one, from 1. Fits into a `bigint`.
     pub start_index: u64,
-    /// The number of users at most, up to 200; 0 if only the total is wanted.
+    /// The number of resources at most, up to 200; 0 if only the total is wanted.
     pub count: u64,
     /// Which attributes.
     pub projection: Projection,
 }
 
-impl ListQuery {
-    /// The parameters of `GET /Users`. Sorting and unknown parameters are ignored.
+impl<Q: FromStr<Err = ScimError>> ListQuery<Q> {
+    /// The parameters of a `GET`. Sorting and unknown parameters are ignored.
     pub fn from_query_string(query: &str) -> Result<Self, ScimError> {
         let mut parameters = BTreeMap::new();
         for pair in query.split('&') {
@@ -44,14 +44,14 @@ impl ListQuery {
         let text = |name: &str| parameters.get(name).map(String::as_str);
         let names = |name: &str| text(name).unwrap_or_default().split(',');
         Ok(Self {
-            filter: text("filter").map(UserQuery::parse).transpose()?,
+            filter: text("filter").map(str::parse).transpose()?,
             start_index: start_index(text("startindex"))?,
             count: count(text("count"))?,
             projection: Projection::new(names("attributes"), names("excludedattributes")),
         })
     }
 
-    /// The body of `POST /Users/.search`.
+    /// The body of a `.search`.
     pub fn from_search_body(body: &[u8]) -> Result<Self, ScimError> {
         let object = body::parse(body)?;
         let text = |name: &str| match object.get(name) {
@@ -69,7 +69,7 @@ impl ListQuery {
             Some(_) => Err(ScimError::invalid_value(format!("{name} is not a list of names"))),
         };
         Ok(Self {
-            filter: text("filter")?.map(|filter| UserQuery::parse(&filter)).transpose()?,
+            filter: text("filter")?.map(|filter| filter.parse()).transpose()?,
             start_index: start_index(text("startindex")?.as_deref())?,
             count: count(text("count")?.as_deref())?,
             projection: Projection::new(names("attributes")?, names("excludedattributes")?),
@@ -114,6 +114,9 @@ pub fn list_response(total: u64, start_index: u64, resources: Vec<Json>) -> Json
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scim::UserQuery;
+
+    type ListQuery = super::ListQuery<UserQuery>;
 
     #[track_caller]
     fn parsed(query: &str) -> ListQuery {

@@ -1,6 +1,8 @@
-//! The attributes of a user, as `/Schemas` publishes them. A test compares them with what `UserRow::render` returns.
+//! The attributes of users and groups, as `/Schemas` publishes them. Tests compare them with rendered resources.
 
 use serde_json::{Value as Json, json};
+
+use super::group::USER_TYPE;
 
 /// The type of the only e-mail address and telephone number that rosterd has.
 pub const WORK: &str = "work";
@@ -13,18 +15,38 @@ pub struct Attribute {
     is_required: bool,
     is_multi_valued: bool,
     is_unique: bool,
+    mutability: &'static str,
 }
 
 enum Kind {
     Text,
-    /// The text `work`.
-    Work,
+    /// Always this text.
+    Fixed(&'static str),
+    /// The URL of a resource of this type.
+    Reference(&'static str),
     Boolean,
     Complex(&'static [Attribute]),
 }
 
 const fn attribute(name: &'static str, kind: Kind, description: &'static str) -> Attribute {
-    Attribute { name, kind, description, is_required: false, is_multi_valued: false, is_unique: false }
+    let mutability = "readWrite";
+    Attribute {
+        name,
+        kind,
+        description,
+        is_required: false,
+        is_multi_valued: false,
+        is_unique: false,
+        mutability,
+    }
+}
+
+const fn read_only(attribute: Attribute) -> Attribute {
+    Attribute { mutability: "readOnly", ..attribute }
+}
+
+const fn immutable(attribute: Attribute) -> Attribute {
+    Attribute { mutability: "immutable", ..attribute }
 }
 
 const fn required(attribute: Attribute) -> Attribute {
@@ -55,7 +77,29 @@ pub static USER: &[Attribute] = &[
     ),
     required(multi_valued(attribute("emails", Kind::Complex(EMAIL), "The e-mail address at Harvest."))),
     multi_valued(attribute("phoneNumbers", Kind::Complex(PHONE), "The telephone number at Harvest.")),
+    GROUPS,
     attribute("active", Kind::Boolean, "False if the user is archived at Harvest."),
+];
+/// Of users, if SCIM has groups.
+pub const GROUPS: Attribute =
+    read_only(multi_valued(attribute("groups", Kind::Complex(USER_GROUP), "The job roles at Harvest.")));
+static USER_GROUP: &[Attribute] = &[
+    read_only(attribute("value", Kind::Text, "The id of the group.")),
+    read_only(attribute("$ref", Kind::Reference("Group"), "The URL of the group.")),
+    read_only(attribute("display", Kind::Text, "The name of the job role.")),
+];
+/// The attributes of groups, without those of each resource.
+pub static GROUP: &[Attribute] = &[
+    Attribute {
+        is_unique: true,
+        ..required(attribute("displayName", Kind::Text, "The name of the job role at Harvest."))
+    },
+    multi_valued(attribute("members", Kind::Complex(MEMBER), "The users who have the job role.")),
+];
+static MEMBER: &[Attribute] = &[
+    immutable(attribute("value", Kind::Text, "The id of the user.")),
+    immutable(attribute("$ref", Kind::Reference(USER_TYPE), "The URL of the user.")),
+    immutable(attribute("type", Kind::Fixed(USER_TYPE), "Always User.")),
 ];
 static NAME: &[Attribute] = &[
     required(attribute("givenName", Kind::Text, "First name.")),
@@ -63,26 +107,32 @@ static NAME: &[Attribute] = &[
 ];
 static EMAIL: &[Attribute] = &[
     required(attribute("value", Kind::Text, "The address.")),
-    attribute("type", Kind::Work, "Always work."),
+    attribute("type", Kind::Fixed(WORK), "Always work."),
     attribute("primary", Kind::Boolean, "Always true."),
 ];
 static PHONE: &[Attribute] =
-    &[attribute("value", Kind::Text, "The number."), attribute("type", Kind::Work, "Always work.")];
+    &[attribute("value", Kind::Text, "The number."), attribute("type", Kind::Fixed(WORK), "Always work.")];
 
 impl Attribute {
+    /// Whether it is [`GROUPS`].
+    pub fn is_groups(&self) -> bool {
+        self.name == GROUPS.name
+    }
+
     /// The definition in `/Schemas`.
     pub fn definition(&self) -> Json {
         let mut definition = json!({
             "name": self.name,
             "type": match self.kind {
-                Kind::Text | Kind::Work => "string",
+                Kind::Text | Kind::Fixed(_) => "string",
+                Kind::Reference(_) => "reference",
                 Kind::Boolean => "boolean",
                 Kind::Complex(_) => "complex",
             },
             "multiValued": self.is_multi_valued,
             "description": self.description,
             "required": self.is_required,
-            "mutability": "readWrite",
+            "mutability": self.mutability,
             "returned": "default",
         });
         if !matches!(self.kind, Kind::Boolean) {
@@ -90,9 +140,13 @@ impl Attribute {
         }
         match self.kind {
             Kind::Text => definition["caseExact"] = json!(false),
-            Kind::Work => {
+            Kind::Fixed(text) => {
                 definition["caseExact"] = json!(false);
-                definition["canonicalValues"] = json!([WORK]);
+                definition["canonicalValues"] = json!([text]);
+            }
+            Kind::Reference(resource_type) => {
+                definition["caseExact"] = json!(true);
+                definition["referenceTypes"] = json!([resource_type]);
             }
             Kind::Complex(sub) => {
                 definition["subAttributes"] = sub.iter().map(Self::definition).collect();

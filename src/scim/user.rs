@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value as Json, json};
 
+use super::group::UserGroup;
+use super::meta::Meta;
 use super::path::USER_SCHEMA;
 use super::projection::Projection;
 use super::schema::WORK;
@@ -53,8 +55,8 @@ impl fmt::Debug for UserRow {
 }
 
 impl UserRow {
-    /// The resource. `base` is the URL of the account's endpoint, without a slash at its end.
-    pub fn render(&self, base: &str, projection: &Projection) -> Json {
+    /// The resource. `groups`: empty without SCIM groups. `base` is the URL of the account's endpoint, without a slash at its end.
+    pub fn render(&self, groups: &[UserGroup], base: &str, projection: &Projection) -> Json {
         let mut user = Map::new();
         let mut put =
             |name: &str, value: Option<Json>| value.map(|value| user.insert(name.to_owned(), value));
@@ -68,24 +70,21 @@ impl UserRow {
         put("emails", Some(json!([{"value": self.email, "type": WORK, "primary": true}])));
         let telephone = self.telephone.as_ref().filter(|telephone| !telephone.is_empty());
         put("phoneNumbers", telephone.map(|telephone| json!([{"value": telephone, "type": WORK}])));
+        let groups: Vec<Json> = groups.iter().map(|group| group.render(base)).collect();
+        put("groups", (!groups.is_empty()).then_some(Json::Array(groups)));
         put("active", Some(json!(self.is_active)));
-        put("meta", Some(self.meta(base)));
+        put("meta", Some(self.meta().render("User", &self.location(base))));
         let mut user = Json::Object(user);
         projection.apply(&mut user);
         user
     }
 
-    fn meta(&self, base: &str) -> Json {
-        let mut meta =
-            json!({"resourceType": "User", "location": self.location(base), "version": self.etag()});
-        let times =
-            [("created", self.created_at), ("lastModified", self.updated_at.max(self.link_updated_at))];
-        for (name, time) in times {
-            if let Some(time) = time {
-                meta[name] = json!(time.to_rfc3339_opts(SecondsFormat::AutoSi, true));
-            }
+    fn meta(&self) -> Meta {
+        Meta {
+            created: self.created_at,
+            last_modified: self.updated_at.max(self.link_updated_at),
+            version: self.etag(),
         }
-        meta
     }
 
     /// The entity tag, which is also `meta.version`.

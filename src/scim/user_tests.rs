@@ -21,7 +21,7 @@ fn ada() -> UserRow {
 
 #[test]
 fn user_is_rendered_with_all_attributes() {
-    let user = ada().render("https://scim.example.com/scim/v2/7", &Projection::default());
+    let user = ada().render(&[], "https://scim.example.com/scim/v2/7", &Projection::default());
     insta::assert_json_snapshot!(user);
 }
 
@@ -37,19 +37,21 @@ fn link_replaces_user_name_and_display_name_and_counts_for_version_and_time() {
         link_updated_at,
         ..ada()
     };
-    let user = row.render("", &Projection::default());
+    let user = row.render(&[], "", &Projection::default());
     assert_eq!((&user["userName"], &user["displayName"]), (&json!("al"), &json!("Countess")));
     assert_eq!(user["meta"]["version"], "W/\"12-3\"");
     assert_eq!(user["meta"]["lastModified"], "2026-02-25T06:14:21Z");
     assert!(user.get("externalId").is_none() && user.get("phoneNumbers").is_none());
-    let removed = UserRow { display_name: Some(String::new()), ..row }.render("", &Projection::default());
+    let removed =
+        UserRow { display_name: Some(String::new()), ..row }.render(&[], "", &Projection::default());
     assert!(removed.get("displayName").is_none());
 }
 
 #[test]
 fn schema_lists_exactly_the_attributes_of_a_rendered_user() {
-    let schema = schemas("").remove(0);
-    let user = ada().render("", &Projection::default());
+    let schema = schemas("", true).remove(0);
+    let groups = [UserGroup { id: 7, name: "Design".to_owned() }];
+    let user = ada().render(&groups, "", &Projection::default());
     let names = |list: &Json| -> Vec<String> {
         let list = list.as_array().expect("attributes").iter();
         list.map(|attribute| attribute["name"].as_str().expect("a name").to_owned()).collect()

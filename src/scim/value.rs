@@ -22,17 +22,17 @@ fn scalar(mut value: &Json) -> &Json {
 }
 
 /// A text without surrounding white space. `None` for null.
-pub fn text(target: &Target, value: &Json) -> Result<Option<String>, ScimError> {
+pub fn text(path: &str, value: &Json) -> Result<Option<String>, ScimError> {
     match scalar(value) {
         Json::Null => Ok(None),
-        Json::String(text) => storable(target, text).map(Some),
-        _ => Err(ScimError::invalid_value(format!("{} is not a string", target.path()))),
+        Json::String(text) => storable(path, text).map(Some),
+        _ => Err(ScimError::invalid_value(format!("{path} is not a string"))),
     }
 }
 
-fn storable(target: &Target, text: &str) -> Result<String, ScimError> {
+fn storable(path: &str, text: &str) -> Result<String, ScimError> {
     let text = text.trim();
-    is_storable(text).map_err(|problem| ScimError::invalid_value(format!("{} {problem}", target.path())))?;
+    is_storable(text).map_err(|problem| ScimError::invalid_value(format!("{path} {problem}")))?;
     Ok(text.to_owned())
 }
 
@@ -99,6 +99,6 @@ fn entry(target: &Target, item: &Json) -> Result<Entry, ScimError> {
         }
         item => (item, "", false),
     };
-    let text = text(target, value)?.unwrap_or_default();
+    let text = text(target.path(), value)?.unwrap_or_default();
     Ok(Entry { text, kind: kind.trim().to_ascii_lowercase(), is_primary })
 }

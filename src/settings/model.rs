@@ -181,6 +181,8 @@ pub(crate) struct Scim {
     pub public_url: Option<Url>,
     pub tokens_file: Option<PathBuf>,
     pub delete: ScimDelete,
+    /// Whether SCIM shows job roles as groups: `scim.groups`.
+    pub with_roles: bool,
 }
 
 /// What a DELETE by SCIM does.

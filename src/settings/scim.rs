@@ -34,6 +34,7 @@ pub(super) fn scim(reader: &mut Reader, env: &BTreeMap<String, String>) -> Scim 
         public_url: reader.text(PUBLIC_URL, public_url).flatten(),
         tokens_file: reader.text(TOKENS_FILE, tokens_file).flatten(),
         delete: reader.choice("scim.delete", choices),
+        with_roles: reader.choice("scim.groups", [("", false), ("roles", true)]),
     };
     require_tls(reader, &scim);
     scim

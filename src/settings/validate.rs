@@ -18,8 +18,18 @@ use super::parse::{base_url, is_loopback, listen};
 use super::{database, reader::Reader, scim, secrets};
 
 /// What `write.allow` can name; the same as `roster::write_policy::PERMISSIONS`, which a test compares.
-pub(crate) const PERMISSIONS: [&str; 9] =
-    ["create", "update", "deactivate", "reactivate", "assign", "unassign", "delete", "access_roles", "rates"];
+pub(crate) const PERMISSIONS: [&str; 10] = [
+    "create",
+    "update",
+    "deactivate",
+    "reactivate",
+    "assign",
+    "unassign",
+    "delete",
+    "access_roles",
+    "rates",
+    "roles",
+];
 
 const SECOND: Duration = Duration::from_secs(1);
 const MAX_PATIENCE: Duration = Duration::from_secs(55);

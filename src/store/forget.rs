@@ -178,6 +178,7 @@ impl Store {
                     cycles AS (DELETE FROM roster.cycles WHERE account_id = $1),
                     writes AS (DELETE FROM roster.writes WHERE account_id = $1 RETURNING 1),
                     links AS (DELETE FROM roster.scim_links WHERE account_id = $1),
+                    roles AS (DELETE FROM roster.roles WHERE account_id = $1),
                     requests AS (DELETE FROM roster.requests WHERE account_id = $1),
                     credentials AS (DELETE FROM roster.credentials WHERE account_id = $1),
                     accounts AS (DELETE FROM roster.accounts WHERE account_id = $1)

@@ -1,4 +1,4 @@
-//! Users as directories see them by SCIM, and what a SCIM process asks of the database. It uses one view and a few
+//! Users as directories see them by SCIM, and what a SCIM process asks of the database. It uses two views and a few
 //! functions, so that it can run with the rights of `roster_scim`.
 
 use futures::TryStreamExt;
@@ -13,10 +13,14 @@ use crate::roster::write::Write;
 use crate::scim::UserRow;
 
 /// The functions that SCIM calls.
-const FUNCTIONS: [&str; 7] = [
+const FUNCTIONS: [&str; 11] = [
     "scim_account",
     "scim_ask",
+    "scim_ask_role",
+    "scim_group_link_set",
     "scim_link_set",
+    "scim_roles_are_read",
+    "scim_written_role",
     "scim_answered",
     "scim_unanswered",
     "scim_withdraw",
@@ -47,6 +51,8 @@ pub enum ScimKey<'a> {
     ExternalId(&'a str),
     /// An e-mail address or a `userName`, in any case.
     Name(&'a str),
+    /// Some ids.
+    Ids(&'a [i64]),
 }
 
 /// What decides whether an account can be served.
@@ -93,6 +99,11 @@ impl Store {
         Ok(match key {
             ScimKey::Id(id) => {
                 users!("WHERE account_id = $1 AND id = $2", account.0, id).fetch_all(&self.pool).await?
+            }
+            ScimKey::Ids(ids) => {
+                users!("WHERE account_id = $1 AND id = ANY ($2) ORDER BY id", account.0, ids)
+                    .fetch_all(&self.pool)
+                    .await?
             }
             ScimKey::ExternalId(external_id) => {
                 users!("WHERE account_id = $1 AND external_id = $2 ORDER BY id", account.0, external_id)
@@ -188,16 +199,30 @@ impl Store {
 
     /// Requests a write in the name of a token, or joins the open one that asks for the same.
     pub async fn scim_ask(&self, account: AccountId, token: &str, write: &Write) -> Result<Uuid, AskError> {
-        let asked = sqlx::query_scalar!(
-            r#"SELECT roster.scim_ask($1, $2, $3, $4, $5) AS "id!""#,
-            account.0,
-            token,
-            write.kind.name(),
-            write.user,
-            write.fields.to_json(),
-        )
-        .fetch_one(&self.pool)
-        .await;
+        let (kind, wanted) = (write.kind.name(), write.fields.to_json());
+        let asked = if write.kind.resource().is_none() {
+            sqlx::query_scalar!(
+                r#"SELECT roster.scim_ask_role($1, $2, $3, $4, $5) AS "id!""#,
+                account.0,
+                token,
+                kind,
+                write.role,
+                wanted,
+            )
+            .fetch_one(&self.pool)
+            .await
+        } else {
+            sqlx::query_scalar!(
+                r#"SELECT roster.scim_ask($1, $2, $3, $4, $5) AS "id!""#,
+                account.0,
+                token,
+                kind,
+                write.user,
+                wanted,
+            )
+            .fetch_one(&self.pool)
+            .await
+        };
         asked.map_err(|error| match error.as_database_error().and_then(DatabaseError::code).as_deref() {
             Some("53400") => AskError::TooMany,
             Some("23505") => AskError::Conflict,
@@ -262,7 +287,7 @@ impl Store {
         Ok(false)
     }
 
-    /// The functions and the view of SCIM that this database user may not use, or that do not exist.
+    /// The functions and views of SCIM that this database user may not use, or that do not exist.
     pub async fn scim_missing(&self) -> Result<Vec<String>, StoreError> {
         let names: Vec<String> = FUNCTIONS.map(str::to_owned).into();
         let missing = sqlx::query_scalar!(
@@ -271,9 +296,9 @@ impl Store {
                                    WHERE nspname = 'roster' AND proname = name AND has_schema_privilege(space.oid, 'USAGE')
                                      AND has_function_privilege(pg_proc.oid, 'EXECUTE'))
                 UNION ALL
-               SELECT 'roster.scim_users'
+               SELECT 'roster.' || name FROM unnest('{scim_groups,scim_users}'::text[]) AS name
                 WHERE NOT EXISTS (SELECT FROM pg_class JOIN pg_namespace AS space ON space.oid = relnamespace
-                                   WHERE nspname = 'roster' AND relname = 'scim_users'
+                                   WHERE nspname = 'roster' AND relname = name
                                      AND has_schema_privilege(space.oid, 'USAGE')
                                      AND has_table_privilege(pg_class.oid, 'SELECT'))"#,
             &names

@@ -68,7 +68,10 @@ impl OpenWrite {
     /// Writes with the same key are sent one after the other.
     pub fn key(&self) -> String {
         match &self.write {
-            Ok(write) => write.email_key().or(write.user.map(|user| user.to_string())).unwrap_or_default(),
+            Ok(write) => {
+                // Writes of roles have neither, and are sent one after the other.
+                write.email_key().or(write.user.map(|user| user.to_string())).unwrap_or_default()
+            }
             Err(_) => self.id.to_string(),
         }
     }
@@ -99,6 +102,7 @@ pub struct JournalEntry {
     pub user_id: Option<i64>,
     pub project_id: Option<i64>,
     pub assignment_id: Option<i64>,
+    pub role_id: Option<i64>,
     pub fields: Vec<String>,
     pub actor: String,
     /// `waiting`, `held`, `in_doubt`, or the outcome.
@@ -151,14 +155,14 @@ impl Store {
     pub async fn open_writes(&self, account: AccountId) -> Result<Vec<OpenWrite>, StoreError> {
         let rows = sqlx::query!(
             // As text: one value that serde_json cannot read must not stop all writes. Users who lose access come first.
-            r#"SELECT id, kind, user_id, project_id, assignment_id, wanted::text AS "wanted!", actor,
+            r#"SELECT id, kind, user_id, project_id, assignment_id, role_id, wanted::text AS "wanted!", actor,
                       accepted_at IS NOT NULL AS "is_accepted!", attempts,
                       asked_at < clock_timestamp() - interval '1 day' AS "is_old!",
                       extract(epoch FROM clock_timestamp() - sent_at)::float8 AS sent_ago
-                 FROM (SELECT DISTINCT ON (coalesce(user_id::text, email_key)) *
+                 FROM (SELECT DISTINCT ON (coalesce(user_id::text, email_key, '')) *
                          FROM roster.writes
                         WHERE account_id = $1 AND done_at IS NULL AND (held_at IS NULL OR accepted_at IS NOT NULL)
-                        ORDER BY coalesce(user_id::text, email_key), asked_at, id) AS first
+                        ORDER BY coalesce(user_id::text, email_key, ''), asked_at, id) AS first
                 ORDER BY kind NOT IN ('user_deactivate', 'user_delete'), asked_at, id LIMIT $2"#,
             account.0,
             MAX_OPEN,
@@ -173,6 +177,7 @@ impl Store {
                     user: row.user_id,
                     project: row.project_id,
                     assignment: row.assignment_id,
+                    role: row.role_id,
                     fields: serde_json::from_str(&row.wanted)
                         .map_err(|_| {
                             "the fields are nested too deep, or hold a number that is too large".to_owned()
@@ -206,7 +211,7 @@ impl Store {
     pub async fn list_writes(&self, selection: &WriteSelection) -> Result<Vec<JournalEntry>, StoreError> {
         let rows = sqlx::query_as!(
             JournalEntry,
-            r#"SELECT id, account_id, kind, user_id, project_id, assignment_id, fields, actor,
+            r#"SELECT id, account_id, kind, user_id, project_id, assignment_id, role_id, fields, actor,
                       coalesce(outcome, CASE WHEN held_at IS NOT NULL AND accepted_at IS NULL THEN 'held'
                                              WHEN sent_at IS NOT NULL THEN 'in_doubt' ELSE 'waiting' END) AS "state!",
                       asked_at, sent_at, done_at, accepted_by, status, error
@@ -311,7 +316,8 @@ impl AccountTx {
             "UPDATE roster.writes
                 SET done_at = clock_timestamp(), outcome = $2, status = $3, error = $4, wanted = NULL, email_key = NULL,
                     user_id = CASE kind WHEN 'user_create' THEN $5 ELSE user_id END,
-                    assignment_id = CASE kind WHEN 'assignment_add' THEN $5 ELSE assignment_id END
+                    assignment_id = CASE kind WHEN 'assignment_add' THEN $5 ELSE assignment_id END,
+                    role_id = CASE kind WHEN 'role_create' THEN $5 ELSE role_id END
               WHERE id = $1 AND done_at IS NULL",
             finished.id,
             finished.outcome.name(),

@@ -25,6 +25,8 @@ pub struct SyncRules {
     pub count_probe: bool,
     /// How many deletions at once are held for review.
     pub guard: DeletionGuard,
+    /// Whether job roles are read, for SCIM groups.
+    pub with_roles: bool,
     /// Whether no other account uses the same budget of requests.
     pub alone: bool,
 }

@@ -9,15 +9,18 @@ mod tombstones;
 pub mod verify;
 mod writer;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
 use super::report::CycleReport;
 use crate::harvest::pages::ListPage;
 use crate::harvest::{Decode, UnreadableRecord};
-use crate::roster::{AbsentRecord, Action, Fetched, HoldReason, IdSet, Observation, Resource, SourceRequest};
+use crate::roster::{
+    AbsentRecord, Action, Fetched, HoldReason, IdSet, Observation, Resource, Role, SourceRequest,
+};
 use crate::store::rates::AbsentRates;
+use crate::store::roles::KnownRoles;
 use crate::store::row_counts::RowCounts;
 use crate::store::state::{AccountState, AccountUpdate, WatermarkUpdate};
 use crate::store::{MirrorTable, StoreError};
@@ -110,6 +113,15 @@ impl DeletionResults {
     }
 }
 
+/// What a complete list of job roles changes.
+#[derive(Debug, Default)]
+pub struct RolesRead {
+    /// Roles that differ from the mirror.
+    pub changed: Vec<Role>,
+    /// Roles whose deletion is confirmed.
+    pub gone: Vec<i64>,
+}
+
 /// Stores, prints or compares what a cycle read. Counts go into the report.
 pub trait Mirror: Sync {
     /// The state of the account.
@@ -186,6 +198,20 @@ pub trait Mirror: Sync {
         _unexplained: Option<(u64, u64)>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
         async { Ok(()) }
+    }
+
+    /// The job roles of the mirror. `None` if the mirror has none.
+    fn known_roles(&self) -> impl Future<Output = Result<Option<KnownRoles>, StoreError>> + Send {
+        async { Ok(None) }
+    }
+
+    /// Stores a complete list of job roles, and returns the users to read again.
+    fn store_roles(
+        &self,
+        _read: &RolesRead,
+        _asked_at: DateTime<Utc>,
+    ) -> impl Future<Output = Result<BTreeSet<i64>, StoreError>> + Send {
+        async { Ok(BTreeSet::new()) }
     }
 
     /// Stores the result of the cycle.

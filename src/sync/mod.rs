@@ -20,4 +20,5 @@ mod count_check;
 mod deletions;
 mod lookups;
 pub(crate) mod read_list;
+pub(crate) mod roles;
 mod run;

@@ -12,7 +12,7 @@ use super::deletions::{self, TokenAccess};
 use super::error::{CycleError, FullReadReason};
 use super::mirror::Mirror;
 use super::report::{CycleMode, CycleReport};
-use super::{company, lookups, read_list};
+use super::{company, lookups, read_list, roles};
 use crate::harvest::client::TokenOwner;
 use crate::roster::{Assignment, Resource, User};
 use crate::store::state::{AccountState, AccountUpdate, Owner};
@@ -48,7 +48,8 @@ impl<M: Mirror> Cycle<'_, M> {
         if matches!(read, Err(CycleError::LostAdministrator { .. } | CycleError::OtherCompany { .. })) {
             end.next_full_at = Some(report.started_at);
         }
-        read
+        read?;
+        if self.rules.with_roles { roles::read(self, report).await } else { Ok(()) }
     }
 
     async fn read_due_lists(

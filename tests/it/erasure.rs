@@ -53,7 +53,7 @@ const COLUMNS_WITH_VALUES: [(&str, &str, &str); 10] = [
 ];
 
 /// Text columns that never hold a value of a user, with the reason.
-const COLUMNS_WITHOUT_VALUES: [(&str, &str); 14] = [
+const COLUMNS_WITHOUT_VALUES: [(&str, &str); 15] = [
     (
         "constants of rosterd",
         "roster.cycles.mode roster.cycles.outcome roster.held_deletions.decision roster.held_deletions.reason \
@@ -64,8 +64,9 @@ const COLUMNS_WITHOUT_VALUES: [(&str, &str); 14] = [
          roster.webhooks.state roster.webhook_skips.type roster.writes.outcome rosterd_internal.migrations.description",
     ),
     ("names of fields", "roster.writes.fields"),
+    ("names of job roles, which outlive the users who have them", "roster.roles.name"),
     ("the address of a user to create; tests/it/forget.rs tests its erasure", "roster.writes.email_key"),
-    ("ids, or a hash", "roster.outbox.aggregateid roster.rejected_records.fingerprint"),
+    ("ids, or a hash", "roster.outbox.aggregateid roster.rejected_records.fingerprint roster.roles.user_ids"),
     (
         "error texts that name ids and fields only, as tests/it/log_privacy.rs checks",
         "roster.accounts.last_error roster.cycles.error roster.rejected_records.error roster.requests.answer",

@@ -1,7 +1,9 @@
 //! Properties of the functions that parse requests of directories. The fuzz targets in `fuzz/` use the same functions.
 
 use rosterd::roster::Field;
-use rosterd::scim::{ListQuery, ScimError, UserIntent, UserQuery, UserRow};
+use rosterd::scim::{
+    GroupIntent, GroupQuery, GroupRow, ListQuery, ScimError, UserIntent, UserQuery, UserRow,
+};
 use serde_json::{Value as Json, json};
 
 #[track_caller]
@@ -15,9 +17,16 @@ fn expect_refusal(error: &ScimError) {
 /// A filter, also as a query string.
 pub fn filter(text: &[u8]) {
     let text = String::from_utf8_lossy(text);
-    match ListQuery::from_query_string(&text) {
+    match ListQuery::<UserQuery>::from_query_string(&text) {
         Ok(list) => {
             assert!(list.count <= 200 && list.start_index >= 1 && i64::try_from(list.start_index).is_ok());
+        }
+        Err(error) => expect_refusal(&error),
+    }
+    match text.parse::<GroupQuery>() {
+        Ok(query) => {
+            assert!(query != GroupQuery::default(), "the filter matches every group");
+            assert!(!query.is_impossible || !query.matches(&GroupRow::default()));
         }
         Err(error) => expect_refusal(&error),
     }
@@ -66,6 +75,25 @@ pub fn patch(body: &[u8]) {
     for intent in [UserIntent::from_patch(body), UserIntent::from_put(body), UserIntent::from_post(body)] {
         match intent {
             Ok(intent) => expect_valid(&intent),
+            Err(error) => expect_refusal(&error),
+        }
+    }
+    group_patch(body);
+}
+
+/// The same bodies for a group.
+fn group_patch(body: &[u8]) {
+    for intent in [GroupIntent::from_patch(body), GroupIntent::from_body(body)] {
+        let change = intent.and_then(|intent| {
+            assert!(intent.ignored.len() <= 50 && intent.members.wanted().len() <= 1000);
+            let row = GroupRow { id: 7, ..GroupRow::default() };
+            intent.change(&row).map(|write| (write, intent.creation()))
+        });
+        match change {
+            Ok((write, creation)) => {
+                assert!(write.is_none_or(|write| write.role == Some(7)));
+                creation.err().iter().for_each(expect_refusal);
+            }
             Err(error) => expect_refusal(&error),
         }
     }

@@ -79,6 +79,7 @@ impl World {
         let client = client(&sim, true, clock.clone());
         let fence = take_over(&store, &sim).await;
         let rules = SyncRules {
+            with_roles: false,
             skew_buffer: TimeDelta::seconds(60),
             full_interval: TimeDelta::hours(1),
             count_probe: true,

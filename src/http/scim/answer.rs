@@ -11,7 +11,7 @@ use futures::StreamExt;
 use futures::stream;
 use serde_json::Value as Json;
 
-use crate::scim::{Projection, ScimError, UserRow};
+use crate::scim::{GroupRow, Projection, ScimError, UserGroup, UserRow};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -33,14 +33,19 @@ impl Answer {
     }
 
     /// A user, with the entity tag.
-    pub fn user(user: &UserRow, base: &str, projection: &Projection) -> Self {
-        Self::ok(user.render(base, projection)).with(ETAG, user.etag())
+    pub fn user(user: &UserRow, groups: &[UserGroup], base: &str, projection: &Projection) -> Self {
+        Self::ok(user.render(groups, base, projection)).with(ETAG, user.etag())
     }
 
-    /// The same for a new user.
-    pub fn created(user: &UserRow, base: &str, projection: &Projection) -> Self {
-        let answer = Self::user(user, base, projection).with(LOCATION, user.location(base));
-        Self { status: StatusCode::CREATED, ..answer }
+    /// A group, with the entity tag.
+    pub fn group(group: &GroupRow, base: &str, projection: &Projection) -> Self {
+        Self::ok(group.render(base, projection)).with(ETAG, group.etag())
+    }
+
+    /// The same for a new resource.
+    #[must_use]
+    pub fn created(self, location: String) -> Self {
+        Self { status: StatusCode::CREATED, ..self.with(LOCATION, location) }
     }
 
     /// The same response for every failure of authentication.

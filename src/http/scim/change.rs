@@ -17,9 +17,10 @@ impl Call {
     pub async fn change(&mut self, id: &str, intent: UserIntent) -> Result<Answer, ScimError> {
         self.service.notice_ignored(&self.token, &intent.ignored);
         let user = self.user(id).await?;
-        self.require_match(&user)?;
+        self.require_match(&user.etag())?;
         self.apply(&user, &intent.changes(&user)?, None).await?;
-        Ok(Answer::user(&self.read_again(user.id).await?, &self.base, &self.projection))
+        let user = self.read_again(user.id).await?;
+        self.answer_with(&user).await
     }
 
     /// Carries out changes in their order; the links come last. `is_removed` hides or shows the user.
@@ -109,7 +110,7 @@ impl Call {
     /// DELETE. A second one finds no user.
     pub async fn delete(&mut self, id: &str) -> Result<Answer, ScimError> {
         let user = self.user(id).await?;
-        self.require_match(&user)?;
+        self.require_match(&user.etag())?;
         let write = |kind| Write::of_user(kind, Some(user.id), WriteFields::default());
         match self.service.options.on_delete {
             OnDelete::Refuse => return Err(ScimError::new(403, "scim.delete is \"refuse\"")),

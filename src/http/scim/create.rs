@@ -26,7 +26,8 @@ impl Call {
             }
             None => self.create_new(intent.creation()?).await?,
         };
-        Ok(Answer::created(&self.read_again(id).await?, &self.base, &self.projection))
+        let user = self.read_again(id).await?;
+        Ok(self.answer_with(&user).await?.created(user.location(&self.base)))
     }
 
     /// The user who has one of the names. A user whom SCIM shows counts more than a hidden one.

@@ -7,13 +7,18 @@ use super::route::Route;
 use crate::scim::{ScimError, list_response, resource_types, schemas, service_provider_config};
 
 /// The document of a discovery route; `None` for other routes.
-pub(super) fn answer(route: Route<'_>, query: &str, base: &str) -> Option<Result<Answer, ScimError>> {
+pub(super) fn answer(
+    route: Route<'_>,
+    query: &str,
+    base: &str,
+    with_groups: bool,
+) -> Option<Result<Answer, ScimError>> {
     let (documents, name) = match route {
         Route::ServiceProviderConfig => {
             return Some(refuse_filter(query).map(|()| Answer::ok(service_provider_config(base))));
         }
-        Route::ResourceTypes(name) => (resource_types(base), name),
-        Route::Schemas(name) => (schemas(base), name),
+        Route::ResourceTypes(name) => (resource_types(base, with_groups), name),
+        Route::Schemas(name) => (schemas(base, with_groups), name),
         _ => return None,
     };
     Some(refuse_filter(query).and_then(|()| one_or_all(documents, name)))

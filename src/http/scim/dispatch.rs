@@ -17,7 +17,7 @@ use super::discovery;
 use super::route::{Route, split};
 use super::service::Service;
 use super::wait::EXCESS_RETRY_SECONDS;
-use crate::scim::{ListQuery, Projection, ScimError, UserIntent};
+use crate::scim::{GroupIntent, ListQuery, Projection, ScimError, UserIntent};
 use crate::telemetry::{chain, instruments};
 
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -30,6 +30,7 @@ pub(super) async fn respond(service: Arc<Service>, peer: IpAddr, request: Reques
     let (parts, body) = request.into_parts();
     let (account, path) = split(parts.uri.path());
     let route = Route::of(path);
+    let route = if service.options.with_roles { route } else { route.without_groups() };
     let mut call = None;
     let answer = if let Some(token) = service.authenticate(account, &parts.headers) {
         let base = format!("{}/scim/v2/{}", service.options.public_url, token.account);
@@ -82,38 +83,78 @@ impl Call {
             return Ok(Answer::not_allowed(route.allowed()));
         }
         let query = parts.uri.query().unwrap_or_default();
-        if let Some(answer) = discovery::answer(route, query, &self.base) {
+        let with_groups = self.service.options.with_roles;
+        if let Some(answer) = discovery::answer(route, query, &self.base, with_groups) {
             return answer;
         }
-        match (route, &parts.method) {
-            (Route::NotImplemented, _) => {
-                return Err(ScimError::new(501, "rosterd does not implement this resource"));
-            }
-            (
-                Route::Users | Route::User(_),
-                &(Method::POST | Method::PUT | Method::PATCH | Method::DELETE),
-            ) => {
-                self.require_write()?;
-            }
-            (Route::Users | Route::Search | Route::User(_), _) => {}
-            _ => return Err(ScimError::new(404, "there is no such resource")),
+        if route == Route::NotImplemented {
+            return Err(ScimError::new(501, "rosterd does not implement this resource"));
+        }
+        if !route.is_resource() {
+            return Err(no_resource());
+        }
+        if route.changes(&parts.method) {
+            self.require_write()?;
         }
         // The body first, so that a client does not send it in vain.
         let body = if parts.method == Method::DELETE { Bytes::new() } else { read_body(parts, body).await? };
         self.require_first_read().await?;
-        match (route, &parts.method) {
-            (Route::Users, &Method::POST) => Box::pin(self.create(UserIntent::from_post(&body)?)).await,
+        if route.without_groups() == route {
+            return self.answer_of_users(route, &parts.method, query, &body).await;
+        }
+        self.require_roles().await?;
+        self.answer_of_groups(route, &parts.method, query, &body).await
+    }
+
+    async fn answer_of_users(
+        &mut self,
+        route: Route<'_>,
+        method: &Method,
+        query: &str,
+        body: &[u8],
+    ) -> Result<Answer, ScimError> {
+        match (route, method) {
+            (Route::Users, &Method::POST) => Box::pin(self.create(UserIntent::from_post(body)?)).await,
             (Route::Users, _) => self.list(&ListQuery::from_query_string(query)?).await,
-            (Route::Search, _) => self.list(&ListQuery::from_search_body(&body)?).await,
-            (Route::User(id), &Method::PUT) => Box::pin(self.change(id, UserIntent::from_put(&body)?)).await,
+            (Route::Search, _) => self.list(&ListQuery::from_search_body(body)?).await,
+            (Route::User(id), &Method::PUT) => Box::pin(self.change(id, UserIntent::from_put(body)?)).await,
             (Route::User(id), &Method::PATCH) => {
-                Box::pin(self.change(id, UserIntent::from_patch(&body)?)).await
+                Box::pin(self.change(id, UserIntent::from_patch(body)?)).await
             }
             (Route::User(id), &Method::DELETE) => Box::pin(self.delete(id)).await,
             (Route::User(id), _) => self.get(id).await,
-            _ => Err(ScimError::new(404, "there is no such resource")),
+            _ => Err(no_resource()),
         }
     }
+
+    async fn answer_of_groups(
+        &mut self,
+        route: Route<'_>,
+        method: &Method,
+        query: &str,
+        body: &[u8],
+    ) -> Result<Answer, ScimError> {
+        match (route, method) {
+            (Route::Groups, &Method::POST) => {
+                Box::pin(self.create_group(GroupIntent::from_body(body)?)).await
+            }
+            (Route::Groups, _) => self.list_groups(&ListQuery::from_query_string(query)?).await,
+            (Route::GroupSearch, _) => self.list_groups(&ListQuery::from_search_body(body)?).await,
+            (Route::Group(id), &Method::PUT) => {
+                Box::pin(self.change_group(id, GroupIntent::from_body(body)?)).await
+            }
+            (Route::Group(id), &Method::PATCH) => {
+                Box::pin(self.change_group(id, GroupIntent::from_patch(body)?)).await
+            }
+            (Route::Group(id), &Method::DELETE) => Box::pin(self.delete_group(id)).await,
+            (Route::Group(id), _) => self.get_group(id).await,
+            _ => Err(no_resource()),
+        }
+    }
+}
+
+fn no_resource() -> ScimError {
+    ScimError::new(404, "there is no such resource")
 }
 
 /// The body, without a byte order mark.

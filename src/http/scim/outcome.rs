@@ -1,6 +1,8 @@
 //! From the end of a write to an error response.
 
 use super::calls::{RETRY_SECONDS, not_found};
+use super::groups::no_group;
+use crate::roster::role::UNKNOWN_MEMBER;
 use crate::roster::write::{Write, WriteKind};
 use crate::scim::ScimError;
 use crate::store::scim::ScimOutcome;
@@ -35,10 +37,13 @@ pub(super) fn refusal(write: &Write, outcome: &ScimOutcome) -> ScimError {
 }
 
 fn refused(write: &Write, outcome: &ScimOutcome, error: &str) -> ScimError {
-    let is_creation = write.kind == WriteKind::UserCreate;
+    let (is_creation, is_role) = (write.kind == WriteKind::UserCreate, write.kind.resource().is_none());
     match (outcome.status, outcome.user_id) {
         // The look before the creation found the user.
         (None, Some(_)) if is_creation => ScimError::uniqueness(error),
+        (None, _) if is_role && is_taken(error) => ScimError::uniqueness(error),
+        (Some(NOT_FOUND), _) if error == UNKNOWN_MEMBER => ScimError::invalid_value(error),
+        (Some(NOT_FOUND), _) if is_role => no_group(),
         (Some(NOT_FOUND), _) if !is_creation => not_found(),
         (None, _) => ScimError::new(403, error),
         (Some(_), _) if is_taken(error) => ScimError::uniqueness(error),
@@ -46,7 +51,7 @@ fn refused(write: &Write, outcome: &ScimOutcome, error: &str) -> ScimError {
     }
 }
 
-/// Whether Harvest's message says that another user has the e-mail address.
+/// Whether a message says that another user has the e-mail address, or another role the name.
 fn is_taken(message: &str) -> bool {
     message.to_lowercase().contains("taken")
 }

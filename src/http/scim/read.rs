@@ -7,55 +7,78 @@ use super::answer::Answer;
 use super::calls::{Call, unavailable};
 use crate::scim::{ListQuery, ScimError, UserQuery, UserRow, list_response};
 use crate::store::scim::ScimKey;
+use crate::store::scim_groups::GroupKey;
 
 impl Call {
     /// `GET /Users/{id}`.
     pub async fn get(&self, id: &str) -> Result<Answer, ScimError> {
         let user = self.user(id).await?;
-        if self.names_version(&IF_NONE_MATCH, &user) == Some(true) {
+        if self.names_version(&IF_NONE_MATCH, &user.etag()) == Some(true) {
             return Ok(Answer::empty(StatusCode::NOT_MODIFIED).with(ETAG, user.etag()));
         }
-        Ok(Answer::user(&user, &self.base, &self.projection))
+        self.answer_with(&user).await
     }
 
     /// The header `If-Match`, compared with the row just read. It does not see an edit in Harvest that the mirror lacks.
-    pub fn require_match(&self, user: &UserRow) -> Result<(), ScimError> {
-        if self.names_version(&IF_MATCH, user) == Some(false) {
-            return Err(ScimError::new(412, "the user has another version; read the user again"));
+    pub fn require_match(&self, etag: &str) -> Result<(), ScimError> {
+        if self.names_version(&IF_MATCH, etag) == Some(false) {
+            return Err(ScimError::new(412, "the resource has another version; read it again"));
         }
         Ok(())
     }
 
-    /// Whether a header with entity tags has the user's. Tags are compared weakly. `None` without the header.
-    fn names_version(&self, header: &HeaderName, user: &UserRow) -> Option<bool> {
+    /// Whether a header with entity tags has this one. Tags are compared weakly. `None` without the header.
+    pub fn names_version(&self, header: &HeaderName, etag: &str) -> Option<bool> {
         let mut values = self.headers.get_all(header).into_iter().peekable();
         values.peek()?;
-        let etag = user.etag();
         let strong = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
-        let is_it = |tag: &str| tag.trim() == "*" || strong(tag) == strong(&etag);
+        let is_it = |tag: &str| tag.trim() == "*" || strong(tag) == strong(etag);
         Some(values.filter_map(|value| value.to_str().ok()).any(|value| value.split(',').any(is_it)))
     }
 
+    /// The user, with the groups.
+    pub async fn answer_with(&self, user: &UserRow) -> Result<Answer, ScimError> {
+        let groups = self.groups_of([user.id], &self.projection).await?.remove(&user.id).unwrap_or_default();
+        Ok(Answer::user(user, &groups, &self.base, &self.projection))
+    }
+
     /// A list of users.
-    pub async fn list(&self, query: &ListQuery) -> Result<Answer, ScimError> {
+    pub async fn list(&self, query: &ListQuery<UserQuery>) -> Result<Answer, ScimError> {
         let (total, users) = match &query.filter {
             None => self.page(query).await?,
             Some(filter) if filter.is_impossible => (0, Vec::new()),
-            Some(filter) => match key(filter) {
-                Some(key) => {
-                    let users = self.users(key).await?;
-                    let users: Vec<_> =
-                        users.into_iter().filter(|user| !user.is_hidden && filter.matches(user)).collect();
-                    (users.len() as u64, part(users, query))
-                }
-                None => self.matching(filter, query).await?,
-            },
+            Some(filter) => self.filtered(filter, query).await?,
         };
-        let users = users.iter().map(|user| user.render(&self.base, &query.projection)).collect();
-        Ok(Answer::ok(list_response(total, query.start_index, users)))
+        let groups = self.groups_of(users.iter().map(|user| user.id), &query.projection).await?;
+        let groups = |user: &UserRow| groups.get(&user.id).map(Vec::as_slice).unwrap_or_default();
+        let users = users.iter().map(|user| user.render(groups(user), &self.base, &query.projection));
+        Ok(Answer::ok(list_response(total, query.start_index, users.collect())))
     }
 
-    async fn page(&self, query: &ListQuery) -> Result<(u64, Vec<UserRow>), ScimError> {
+    async fn filtered(
+        &self,
+        filter: &UserQuery,
+        query: &ListQuery<UserQuery>,
+    ) -> Result<(u64, Vec<UserRow>), ScimError> {
+        let members = match filter.group {
+            Some(_) if !self.service.options.with_roles => {
+                return Err(ScimError::invalid_filter("there are no groups (scim.groups)"));
+            }
+            Some(group) => {
+                Some(self.groups(GroupKey::Id(group), true).await?.pop().unwrap_or_default().members)
+            }
+            None => None,
+        };
+        let Some(key) = key(filter).or(members.as_deref().map(ScimKey::Ids)) else {
+            return self.matching(filter, query).await;
+        };
+        let mut users = self.users(key).await?;
+        users.retain(|user| !user.is_hidden && filter.matches(user));
+        users.retain(|user| members.as_ref().is_none_or(|members| members.contains(&user.id)));
+        Ok((users.len() as u64, part(users, query.start_index, query.count)))
+    }
+
+    async fn page(&self, query: &ListQuery<UserQuery>) -> Result<(u64, Vec<UserRow>), ScimError> {
         let offset = i64::try_from(query.start_index.saturating_sub(1)).unwrap_or(i64::MAX);
         let limit = i64::try_from(query.count).unwrap_or(i64::MAX);
         self.service.store.scim_page(self.account(), offset, limit).await.map_err(unavailable)
@@ -64,7 +87,7 @@ impl Call {
     async fn matching(
         &self,
         filter: &UserQuery,
-        query: &ListQuery,
+        query: &ListQuery<UserQuery>,
     ) -> Result<(u64, Vec<UserRow>), ScimError> {
         let (offset, limit) = (query.start_index.saturating_sub(1), query.count);
         let matching = self.service.store.scim_matching(
@@ -85,7 +108,8 @@ fn key(filter: &UserQuery) -> Option<ScimKey<'_>> {
     id.map(ScimKey::Id).or(external_id.as_deref().map(ScimKey::ExternalId)).or(name.map(ScimKey::Name))
 }
 
-fn part(users: Vec<UserRow>, query: &ListQuery) -> Vec<UserRow> {
+/// The part of a list from the position `start_index`, at most `count`.
+pub(super) fn part<T>(list: Vec<T>, start_index: u64, count: u64) -> Vec<T> {
     let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    users.into_iter().skip(number(query.start_index.saturating_sub(1))).take(number(query.count)).collect()
+    list.into_iter().skip(number(start_index.saturating_sub(1))).take(number(count)).collect()
 }

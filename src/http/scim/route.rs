@@ -13,6 +13,9 @@ pub(super) enum Route<'p> {
     Users,
     Search,
     User(&'p str),
+    Groups,
+    GroupSearch,
+    Group(&'p str),
     /// `/Me`, `/Bulk` and the search over all resources.
     NotImplemented,
     Unknown,
@@ -41,9 +44,32 @@ impl<'p> Route<'p> {
             ("users", None) => Self::Users,
             ("users", Some(".search")) => Self::Search,
             ("users", Some(id)) => Self::User(id),
+            ("groups", None) => Self::Groups,
+            ("groups", Some(".search")) => Self::GroupSearch,
+            ("groups", Some(id)) => Self::Group(id),
             ("me" | "bulk" | ".search", None) => Self::NotImplemented,
             _ => Self::Unknown,
         }
+    }
+
+    /// The route if there are no groups.
+    pub fn without_groups(self) -> Self {
+        match self {
+            Self::Groups | Self::GroupSearch | Self::Group(_) => Self::Unknown,
+            other => other,
+        }
+    }
+
+    /// Whether it concerns users or groups.
+    pub fn is_resource(self) -> bool {
+        let is_group = self != self.without_groups();
+        is_group || matches!(self, Self::Users | Self::Search | Self::User(_))
+    }
+
+    /// Whether a request changes something.
+    pub fn changes(self, method: &Method) -> bool {
+        let is_search = matches!(self, Self::Search | Self::GroupSearch);
+        !is_search && [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method)
     }
 
     /// The name in metrics and logs, without ids.
@@ -55,6 +81,9 @@ impl<'p> Route<'p> {
             Self::Users => "Users",
             Self::Search => "Users/.search",
             Self::User(_) => "Users/{id}",
+            Self::Groups => "Groups",
+            Self::GroupSearch => "Groups/.search",
+            Self::Group(_) => "Groups/{id}",
             Self::NotImplemented | Self::Unknown => "other",
         }
     }
@@ -63,9 +92,9 @@ impl<'p> Route<'p> {
     pub fn allowed(self) -> &'static str {
         match self {
             Self::ServiceProviderConfig | Self::ResourceTypes(_) | Self::Schemas(_) => "GET, HEAD",
-            Self::Users => "GET, HEAD, POST",
-            Self::Search => "POST",
-            Self::User(_) => "GET, HEAD, PUT, PATCH, DELETE",
+            Self::Users | Self::Groups => "GET, HEAD, POST",
+            Self::Search | Self::GroupSearch => "POST",
+            Self::User(_) | Self::Group(_) => "GET, HEAD, PUT, PATCH, DELETE",
             Self::NotImplemented | Self::Unknown => "",
         }
     }
@@ -95,11 +124,15 @@ mod tests {
             ("Users/12/groups", Route::Unknown),
             ("Me", Route::NotImplemented),
             (".search", Route::NotImplemented),
-            ("Groups", Route::Unknown),
+            ("Groups", Route::Groups),
+            ("groups/.search", Route::GroupSearch),
+            ("Groups/7", Route::Group("7")),
+            ("Groups/7/members", Route::Unknown),
             ("", Route::Unknown),
         ] {
             assert_eq!(Route::of(path), route, "{path}");
         }
+        assert_eq!(Route::Group("7").without_groups(), Route::Unknown);
         assert!(Route::Users.allows(&Method::HEAD) && !Route::Users.allows(&Method::PATCH));
     }
 }

@@ -48,6 +48,8 @@ pub(crate) struct ScimOptions {
     pub tokens_file: PathBuf,
     pub on_delete: OnDelete,
     pub mode: WriteMode,
+    /// Whether job roles are groups.
+    pub with_roles: bool,
     /// How long a request waits for its writes.
     pub patience: Duration,
 }

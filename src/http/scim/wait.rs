@@ -24,7 +24,7 @@ const CREATION_RETRY_SECONDS: u32 = 60;
 const THROTTLED_RETRY_SECONDS: (u32, u32) = (5, 300);
 
 impl Call {
-    /// Requests a write and waits for its end. Returns the user's id, if Harvest has carried out the write or had it so.
+    /// Requests a write and waits for its end. Returns the id of the user or role, if Harvest has carried out the write or had it so.
     pub async fn carry_out(&mut self, write: &Write) -> Result<Option<i64>, ScimError> {
         // Before the request, so that no notification is missed.
         let written = self.service.written.subscribe();
@@ -43,23 +43,31 @@ impl Call {
         };
         self.writes.push(id);
         if let Some(outcome) = self.ended(id, written).await? {
-            return self.result(id, write, &outcome);
+            return self.result(id, write, &outcome).await;
         }
         // Withdrawn, or sent meanwhile: then it may have ended too.
         let is_withdrawn =
             self.service.store.scim_withdraw(id, &self.token.name).await.map_err(unavailable)?;
         let outcome = self.service.store.scim_outcome(id).await.map_err(unavailable)?;
         if !is_withdrawn && (outcome.outcome.is_some() || outcome.held) {
-            return self.result(id, write, &outcome);
+            return self.result(id, write, &outcome).await;
         }
         Err(self.late(write, &outcome).await)
     }
 
-    fn result(&mut self, id: Uuid, write: &Write, outcome: &ScimOutcome) -> Result<Option<i64>, ScimError> {
+    async fn result(
+        &mut self,
+        id: Uuid,
+        write: &Write,
+        outcome: &ScimOutcome,
+    ) -> Result<Option<i64>, ScimError> {
         match outcome.outcome.as_deref() {
             Some("done" | "unchanged") => {
                 if matches!(write.kind, WriteKind::UserCreate | WriteKind::UserReactivate) {
                     self.answered = Some(id);
+                }
+                if write.kind.resource().is_none() {
+                    return self.service.store.scim_written_role(id).await.map_err(unavailable);
                 }
                 Ok(outcome.user_id)
             }
@@ -94,7 +102,7 @@ impl Call {
         let pause = account.as_ref().map_or(0, |account| account.pause_seconds);
         let (least, most) = THROTTLED_RETRY_SECONDS;
         let retry_after = match (outcome.sent, pause) {
-            (true, _) if write.kind == WriteKind::UserCreate => CREATION_RETRY_SECONDS,
+            (true, _) if write.kind.is_creation() => CREATION_RETRY_SECONDS,
             (_, 0) => RETRY_SECONDS,
             (_, pause) => pause.clamp(least, most),
         };

@@ -47,6 +47,7 @@ fn text_that_is_not_allowed_is_refused_with_its_source_and_advice() {
         ("harvest.user_agent_contact", "näme", "give one line of plain ASCII"),
         ("write.patience", "56s", "give at most \"55s\", because directories give up after 60s"),
         ("scim.delete", "archive", "give \"deactivate\" or \"delete\" or \"refuse\""),
+        ("scim.groups", "projects", "give \"\" or \"roles\""),
         ("scim.public_url", "scim.test", "give a URL such as \"https://scim.example.com\""),
         (
             "scim.public_url",

@@ -1,15 +1,16 @@
 //! Stores pages and results in PostgreSQL, each in one fenced transaction.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 
 use super::writer::PostgresMirror;
-use super::{DeletionResults, LastPage, ListContents, Mirror, PageRead};
+use super::{DeletionResults, LastPage, ListContents, Mirror, PageRead, RolesRead};
 use crate::harvest::Decode;
 use crate::roster::{AbsentRecord, Resource};
 use crate::store::rates::AbsentRates;
 use crate::store::rejected::RejectedRecord;
+use crate::store::roles::KnownRoles;
 use crate::store::row_counts::RowCounts;
 use crate::store::state::{AccountState, AccountUpdate};
 use crate::store::{MirrorTable, StoreError};
@@ -140,6 +141,23 @@ impl Mirror for PostgresMirror<'_> {
         unexplained: Option<(u64, u64)>,
     ) -> Result<(), StoreError> {
         self.store.set_unexplained(&self.fence, resource, unexplained).await
+    }
+
+    async fn known_roles(&self) -> Result<Option<KnownRoles>, StoreError> {
+        self.store.known_roles(self.fence.account).await.map(Some)
+    }
+
+    async fn store_roles(
+        &self,
+        read: &RolesRead,
+        asked_at: DateTime<Utc>,
+    ) -> Result<BTreeSet<i64>, StoreError> {
+        let mut tx = self.store.begin(&self.fence).await?;
+        let mut affected = tx.store_roles(&read.changed, Some(asked_at)).await?;
+        affected.extend(tx.delete_roles(&read.gone, Some(asked_at)).await?);
+        tx.set_roles_read().await?;
+        tx.commit().await?;
+        Ok(affected)
     }
 
     /// Writes nothing if nothing happened or the database is unavailable.

@@ -5,6 +5,8 @@ mod access;
 mod conformance;
 mod directories;
 mod filters;
+mod group_faults;
+mod groups;
 mod life_cycle;
 mod limits;
 mod lost_answers;

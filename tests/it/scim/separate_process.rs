@@ -30,7 +30,10 @@ async fn scim_alone_needs_no_harvest_token_and_only_the_rights_of_its_role() {
         )
         .await;
     let mut program = Program::new(&directory.scene.sim, &url_of(&cluster, "daemon"));
-    program.set("ROSTERD__WRITE__MODE", "on").set("ROSTERD__WRITE__ALLOW", super::ALL);
+    program
+        .set("ROSTERD__WRITE__MODE", "on")
+        .set("ROSTERD__WRITE__ALLOW", &format!("{}, roles", super::ALL))
+        .set("ROSTERD__SCIM__GROUPS", "roles");
     program.call(&["sync"]).await.expect(0);
     let mut holder = program.start();
     holder.until("lease.acquired").await;
@@ -43,7 +46,7 @@ async fn scim_alone_needs_no_harvest_token_and_only_the_rights_of_its_role() {
         .set("HARVEST_ACCESS_TOKEN_FILE", "/nonexistent/harvest-token");
     let refused = directory.program.call(&["scim"]).await;
     assert!(refused.expect(78).sentence().contains("roster_scim"), "{}", refused.sentence());
-    directory.program.set("DATABASE_URL", &url_of(&cluster, "front"));
+    directory.program.set("DATABASE_URL", &url_of(&cluster, "front")).set("ROSTERD__SCIM__GROUPS", "roles");
     let mut front = directory.program.start_command(&["scim"]);
     front.until("scim.started").await;
 
@@ -57,7 +60,14 @@ async fn scim_alone_needs_no_harvest_token_and_only_the_rights_of_its_role() {
     directory.get("/Users?filter=externalId%20eq%20%22ext-Nora%22").await.expect(200);
     directory.delete(&id).await.expect(204);
     directory.send("POST", "/Users", user("Nora", "New")).await.expect(201);
-    assert_eq!(directory.sent().len(), 5);
+    let group =
+        json!({"schemas": ["x"], "displayName": "Design", "externalId": "g", "members": [{"value": id}]});
+    let group = directory.send("POST", "/Groups", group).await.expect(201);
+    let path = format!("/Groups/{}", group.id());
+    let remove = super::patch("members", json!([]));
+    assert!(directory.send("PATCH", &path, remove).await.expect(200).body.get("members").is_none());
+    directory.get("/Groups?filter=members.value%20eq%20%227%22").await.expect(200);
+    assert_eq!(directory.sent().len(), 7);
     directory.program.call(&["health"]).await.expect(0);
     assert_eq!(directory.program.probe("/readyz").await.0, 404);
     let (status, metrics) = directory.program.probe("/metrics").await;

@@ -258,6 +258,7 @@ impl Run {
 
     fn rules(&self) -> SyncRules {
         SyncRules {
+            with_roles: false,
             skew_buffer: TimeDelta::seconds(60),
             full_interval: if self.full_reads { TimeDelta::hours(1) } else { TimeDelta::days(1000) },
             count_probe: self.full_reads,

@@ -4,6 +4,7 @@
 //! [`Sim::with_visibility_delay`]. The functions panic if a record does not exist.
 
 mod rates;
+mod roles;
 
 use serde_json::Value;
 

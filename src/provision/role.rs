@@ -1,0 +1,200 @@
+//! Writes of job roles. Harvest replaces the whole list of a role's users, so rosterd reads the role, changes the list, sends
+//! it, and stores the answer. Writes of roles are sent one after the other.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::execute::{Decision, Run};
+use super::sender::Next;
+use super::settle::{MAX_ATTEMPTS, look_again};
+use crate::harvest::rate_limit::Priority;
+use crate::harvest::write::{MAX_SEND_DELAY, WriteAnswer};
+use crate::roster::Role;
+use crate::roster::role::{UNKNOWN_MEMBER, body};
+use crate::roster::write::WriteKind;
+use crate::roster::write_policy::{Verdict, WriteFacts, WriteMode};
+use crate::store::StoreError;
+use crate::store::writes::{FinishedWrite, WriteOutcome};
+use crate::sync::cycle::{CycleMemory, unless_stopped};
+use crate::sync::error::CycleError;
+use crate::sync::roles::read_users;
+use crate::telemetry::chain;
+
+impl Run<'_> {
+    /// Carries out the next step of a role write. `ago`: how long ago it was sent.
+    pub(super) async fn role_step(&self, ago: Option<Duration>) -> Result<Next, CycleError> {
+        match ago {
+            Some(ago) => self.settle_role(ago).await,
+            None => self.execute_role().await,
+        }
+    }
+
+    async fn execute_role(&self) -> Result<Next, CycleError> {
+        if let Decision::Over = self.decide_role(false).await? {
+            return Ok(Next::Finished);
+        }
+        let known = self.harvest_role().await?;
+        match (self.write.kind, &known) {
+            (WriteKind::RoleCreate, Some(role)) => {
+                // The directory looks for the role next, and finds it.
+                let error = format!("the name is taken by role {}", role.id);
+                let finished = self.finished(WriteOutcome::Refused, None, None, Some(error));
+                return self.store_role(role.clone(), &finished).await;
+            }
+            (WriteKind::RoleUpdate, None) => {
+                let error = "Harvest does not have the role".to_owned();
+                return self.finish(WriteOutcome::Refused, None, Some(404), Some(error)).await;
+            }
+            (WriteKind::RoleDelete, None) => return self.store_deletion(WriteOutcome::Unchanged).await,
+            _ => {}
+        }
+        let body = body(self.write.kind, &self.write.fields, known.as_ref());
+        if let (WriteKind::RoleUpdate, None, Some(role)) = (self.write.kind, &body, known) {
+            let finished = self.finished(WriteOutcome::Unchanged, None, None, None);
+            return self.store_role(role, &finished).await;
+        }
+        self.wait_for_capacity().await?;
+        let marked = Instant::now();
+        let (Decision::Send { .. }, Some(writer)) = (self.decide_role(true).await?, &self.sender.writer)
+        else {
+            return Ok(Next::Finished);
+        };
+        match writer.send_role(self.write, body, marked).await {
+            Ok(WriteAnswer::Stored(role, status)) => {
+                let finished = self.finished(WriteOutcome::Done, Some(role.id), Some(status.as_u16()), None);
+                self.store_role(*role, &finished).await
+            }
+            // The mirror deletes a role only after a 404 to a request by id; and an unknown user is a 404 too.
+            Ok(WriteAnswer::Deleted) => self.settle_role(Duration::ZERO).await,
+            Ok(WriteAnswer::Unreadable(status)) => {
+                let note = "rosterd cannot read Harvest's answer; the next poll reads the role".to_owned();
+                self.finish(WriteOutcome::Done, None, Some(status.as_u16()), Some(note)).await
+            }
+            Ok(WriteAnswer::NotFound) => match self.harvest_role().await? {
+                None if self.write.kind == WriteKind::RoleDelete => {
+                    self.store_deletion(WriteOutcome::Done).await
+                }
+                None if self.write.kind == WriteKind::RoleUpdate => {
+                    let error = "Harvest does not have the role".to_owned();
+                    self.finish(WriteOutcome::Refused, None, Some(404), Some(error)).await
+                }
+                _ => {
+                    let error = Some(UNKNOWN_MEMBER.to_owned());
+                    self.finish(WriteOutcome::Refused, None, Some(404), error).await
+                }
+            },
+            Ok(WriteAnswer::Refused { status, message }) => {
+                self.finish(WriteOutcome::Refused, None, Some(status.as_u16()), Some(message)).await
+            }
+            Err(error) => self.unanswered(&error).await,
+        }
+    }
+
+    /// Decides as for other writes. With `and_mark`, the write counts as sent from then on.
+    async fn decide_role(&self, and_mark: bool) -> Result<Decision, StoreError> {
+        let mut tx = self.sender.store.begin(&self.fence).await?;
+        if self.open.is_old {
+            let error = "it was requested more than a day ago; request it again".to_owned();
+            return self.finish_in(tx, WriteOutcome::Refused, None, None, Some(error)).await;
+        }
+        // A role gives no access: no user loses any by it, and the guard does not count it.
+        let facts = WriteFacts {
+            user: None,
+            owners: [None, None],
+            active_users: 0,
+            recent_losses: 0,
+            is_deliberate: self.open.is_deliberate,
+        };
+        if let Verdict::Refuse(reason) = self.sender.rules.decide(self.write, &facts) {
+            return self.finish_in(tx, WriteOutcome::Refused, None, None, Some(reason)).await;
+        }
+        if self.sender.rules.mode != WriteMode::On || self.sender.writer.is_none() {
+            return self.finish_in(tx, WriteOutcome::Planned, None, None, None).await;
+        }
+        if !and_mark {
+            return Ok(Decision::Send { is_effective: true });
+        }
+        let is_open = tx.mark_write_sent(self.open.id).await?;
+        tx.commit().await?;
+        Ok(if is_open { Decision::Send { is_effective: true } } else { Decision::Over })
+    }
+
+    /// The role as Harvest has it: by its id, or the one with the name of the role to create.
+    async fn harvest_role(&self) -> Result<Option<Role>, CycleError> {
+        let client = &self.sender.client;
+        if let Some(id) = self.write.role {
+            return unless_stopped(self.stop, client.role(id, Priority::Write)).await;
+        }
+        let roles = unless_stopped(self.stop, client.roles(Priority::Write)).await?;
+        let name = self.write.fields.text("name").unwrap_or_default().to_lowercase();
+        Ok(roles.readable.into_iter().find(|role| role.name.trim().to_lowercase() == name))
+    }
+
+    /// Looks at Harvest for the result of a write that was sent this long ago.
+    async fn settle_role(&self, ago: Duration) -> Result<Next, CycleError> {
+        let skew = self.sender.sync.skew_buffer.to_std().unwrap_or_default();
+        let is_certain = ago >= MAX_SEND_DELAY + self.sender.client.grace() + skew;
+        let shown = self.harvest_role().await?;
+        match (self.write.kind, shown) {
+            (WriteKind::RoleDelete, None) => self.store_deletion(WriteOutcome::Done).await,
+            (WriteKind::RoleUpdate, None) => {
+                let error = "Harvest does not have the role any more".to_owned();
+                self.finish(WriteOutcome::Refused, None, Some(404), Some(error)).await
+            }
+            // If an administrator created it in these seconds, it is the answer all the same.
+            (WriteKind::RoleCreate | WriteKind::RoleUpdate, Some(role))
+                if self.write.kind.is_creation()
+                    || body(self.write.kind, &self.write.fields, Some(&role)).is_none() =>
+            {
+                let finished = self.finished(WriteOutcome::Done, Some(role.id), None, None);
+                self.store_role(role, &finished).await
+            }
+            (kind, _) if is_certain && (kind.is_creation() || self.open.attempts >= MAX_ATTEMPTS) => {
+                let error = "Harvest did not confirm the write, and does not show it; request it again";
+                self.finish(WriteOutcome::Lost, None, None, Some(error.to_owned())).await
+            }
+            // The next step reads the role again, and computes the list of users from what it has then.
+            _ if is_certain => {
+                self.mark_unsent(None).await?;
+                Ok(Next::After(Duration::ZERO))
+            }
+            _ => Ok(look_again(ago)),
+        }
+    }
+
+    /// Stores a role and the end of the write with one transaction, then reads the users whose roles have changed.
+    async fn store_role(&self, role: Role, finished: &FinishedWrite) -> Result<Next, CycleError> {
+        let mut tx = self.sender.store.begin(&self.fence).await?;
+        let affected = tx.store_roles(&[role], None).await?;
+        tx.finish_write(finished).await?;
+        tx.commit().await?;
+        self.log_finished(finished);
+        self.read_affected(affected).await
+    }
+
+    /// Stores a deletion that a 404 confirmed, and the end of the write.
+    async fn store_deletion(&self, outcome: WriteOutcome) -> Result<Next, CycleError> {
+        let finished = self.finished(outcome, None, None, None);
+        let ids: Vec<i64> = self.write.role.into_iter().collect();
+        let mut tx = self.sender.store.begin(&self.fence).await?;
+        let affected = tx.delete_roles(&ids, None).await?;
+        tx.finish_write(&finished).await?;
+        tx.commit().await?;
+        self.log_finished(&finished);
+        self.read_affected(affected).await
+    }
+
+    async fn read_affected(&self, ids: BTreeSet<i64>) -> Result<Next, CycleError> {
+        // Also if the process stops, which then waits for some seconds.
+        let (mirror, mut memory, cancel) =
+            (self.mirror(None), CycleMemory::default(), CancellationToken::new());
+        let (cycle, mut report) = (self.cycle(&mirror, &mut memory, &cancel), self.report());
+        if let Err(error) = read_users(&cycle, ids, Priority::Write, &mut report).await {
+            tracing::debug!(write_id = %self.open.id, error = %chain(&error), "the next full read reads the users");
+        }
+        Ok(Next::Finished)
+    }
+}

@@ -1,0 +1,220 @@
+//! What a request wants of a group: the values that it names, and nothing else.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::body::{self, Object};
+use super::error::ScimError;
+use super::group::{GroupRow, USER_TYPE};
+use super::group_path::GroupTarget;
+use super::intent::Verb;
+use super::operation::Operation;
+use super::value;
+use crate::roster::Field;
+use crate::roster::role::MemberChange;
+use crate::roster::write::{Write, WriteFields, WriteKind};
+
+/// A request can have any number of unknown attributes.
+const MAX_IGNORED: usize = 50;
+const MAX_MEMBERS: usize = 1000;
+
+/// What a request wants of a group.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GroupIntent {
+    /// `displayName`. Never null.
+    pub name: Field<String>,
+    /// `externalId`.
+    pub external_id: Field<String>,
+    /// `members`.
+    pub members: MemberChange,
+    /// Names of attributes, in lower case, that the request has and rosterd ignores.
+    pub ignored: BTreeSet<String>,
+    /// How many members the request names.
+    named: usize,
+}
+
+impl GroupIntent {
+    /// The body of `POST /Groups` and of `PUT /Groups/{id}`. What it does not have stays as it is.
+    pub fn from_body(body: &[u8]) -> Result<Self, ScimError> {
+        let mut intent = Self::default();
+        intent.set_all(&body::parse(body)?, Verb::Put)?;
+        Ok(intent)
+    }
+
+    /// The body of `PATCH /Groups/{id}`. The operations are read in order.
+    pub fn from_patch(body: &[u8]) -> Result<Self, ScimError> {
+        let mut intent = Self::default();
+        for operation in Operation::list(&body::parse(body)?)? {
+            intent.operate(&operation?)?;
+        }
+        Ok(intent)
+    }
+
+    /// The write of `POST /Groups`.
+    pub fn creation(&self) -> Result<Write, ScimError> {
+        let name = self.name.value().ok_or_else(|| ScimError::invalid_value("displayName is missing"))?;
+        let mut fields = Map::from_iter([("name".to_owned(), json!(name))]);
+        let members = self.members.wanted();
+        if !members.is_empty() {
+            fields.insert("user_ids".to_owned(), json!(members));
+        }
+        write(WriteKind::RoleCreate, None, fields)
+    }
+
+    /// The write of PUT and PATCH; `None` if the role is as wanted.
+    pub fn change(&self, row: &GroupRow) -> Result<Option<Write>, ScimError> {
+        let mut fields = Map::new();
+        if let Some(name) = self.name.value().filter(|name| **name != row.name) {
+            fields.insert("name".to_owned(), json!(name));
+        }
+        if self.members.apply(&row.user_ids) != row.user_ids {
+            self.members.to_fields(&mut fields);
+        }
+        (!fields.is_empty()).then(|| write(WriteKind::RoleUpdate, Some(row.id), fields)).transpose()
+    }
+
+    /// The change of `externalId`; [`Field::Absent`] if it is as wanted.
+    pub fn link_change(&self, row: &GroupRow) -> Field<String> {
+        match &self.external_id {
+            Field::Value(id) if row.external_id.as_ref() == Some(id) => Field::Absent,
+            Field::Null if row.external_id.is_none() => Field::Absent,
+            wanted => wanted.clone(),
+        }
+    }
+
+    fn operate(&mut self, operation: &Operation<'_>) -> Result<(), ScimError> {
+        let target = operation.path()?.map(GroupTarget::parse).transpose()?;
+        match (operation.verb, target, operation.value) {
+            (Verb::Remove, None, _) => Err(Operation::without_path()),
+            (Verb::Remove, Some(target), value) => self.remove(target, value),
+            (_, _, None) => Err(ScimError::invalid_value("an operation has no value")),
+            (verb, Some(target), Some(value)) => self.set(target, value, verb),
+            (verb, None, Some(Json::Object(members))) => self.set_all(members, verb),
+            (_, None, Some(_)) => Err(Operation::without_object()),
+        }
+    }
+
+    fn set_all(&mut self, object: &Object, verb: Verb) -> Result<(), ScimError> {
+        for (path, value) in object {
+            match GroupTarget::parse(path) {
+                Ok(target) => self.set(target, value, verb)?,
+                Err(_) => self.ignore("(not a path)"),
+            }
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, target: GroupTarget, value: &Json, verb: Verb) -> Result<(), ScimError> {
+        match target {
+            GroupTarget::ReadOnly => {}
+            GroupTarget::Unknown(name) => self.ignore(&name),
+            GroupTarget::Group => match value {
+                Json::Object(members) => self.set_all(members, verb)?,
+                _ => return Err(ScimError::invalid_value("the value of a group is not an object")),
+            },
+            GroupTarget::DisplayName => match value::text(target.path(), value)? {
+                Some(name) if !name.is_empty() => self.name = Field::Value(name),
+                _ => return Err(ScimError::invalid_value("displayName is required and empty")),
+            },
+            GroupTarget::ExternalId => {
+                let id = value::text(target.path(), value)?.filter(|id| !id.is_empty());
+                self.external_id = id.map_or(Field::Null, Field::Value);
+            }
+            GroupTarget::Members if verb == Verb::Add => {
+                let ids = self.ids(value, true)?;
+                self.members.add(&ids);
+            }
+            GroupTarget::Members => {
+                let ids = self.ids(value, true)?;
+                self.members.replace(ids);
+            }
+            GroupTarget::Member(_) => {
+                return Err(ScimError::bad_request("noTarget", "a member has no attribute to change"));
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, target: GroupTarget, value: Option<&Json>) -> Result<(), ScimError> {
+        match (target, value) {
+            (GroupTarget::ReadOnly, _) => {}
+            (GroupTarget::Unknown(name), _) => self.ignore(&name),
+            (GroupTarget::ExternalId, _) => self.external_id = Field::Null,
+            (GroupTarget::Members, None | Some(Json::Null)) => self.members.replace(BTreeSet::new()),
+            // Only these.
+            (GroupTarget::Members, Some(list)) => {
+                let ids = self.ids(list, false)?;
+                self.members.remove(&ids);
+            }
+            (GroupTarget::Member(id), _) => {
+                let ids = self.ids(&Json::String(id), false)?;
+                self.members.remove(&ids);
+            }
+            (target @ (GroupTarget::DisplayName | GroupTarget::Group), _) => {
+                return Err(ScimError::mutability(format!("{} cannot be removed", target.path())));
+            }
+        }
+        Ok(())
+    }
+
+    /// The ids of members: a text, an object with a `value`, or a list of those. `must_be_users`: others are refused;
+    /// otherwise they are left out, because they are no members.
+    fn ids(&mut self, value: &Json, must_be_users: bool) -> Result<BTreeSet<i64>, ScimError> {
+        let items = match value {
+            Json::Null => &[],
+            Json::Array(items) => items.as_slice(),
+            item => std::slice::from_ref(item),
+        };
+        self.named += items.len();
+        if self.named > MAX_MEMBERS {
+            return Err(ScimError::new(413, "the body has more than 1,000 members"));
+        }
+        let mut ids = BTreeSet::new();
+        for item in items {
+            match id(item) {
+                Some(id) => drop(ids.insert(id)),
+                None if must_be_users => {
+                    return Err(ScimError::invalid_value("members has a value that is not the id of a user"));
+                }
+                None => {}
+            }
+        }
+        Ok(ids)
+    }
+
+    fn ignore(&mut self, name: &str) {
+        if self.ignored.len() < MAX_IGNORED {
+            self.ignored.insert(name.to_ascii_lowercase());
+        }
+    }
+}
+
+fn write(kind: WriteKind, role: Option<i64>, fields: Map<String, Json>) -> Result<Write, ScimError> {
+    let fields = WriteFields::parse(kind, Json::Object(fields)).map_err(ScimError::invalid_value)?;
+    Ok(Write::of_role(kind, role, fields))
+}
+
+fn id(item: &Json) -> Option<i64> {
+    let value = match item {
+        Json::Object(members) => {
+            let kind = members.get("type").and_then(Json::as_str).unwrap_or(USER_TYPE);
+            members.get("value").filter(|_| kind.eq_ignore_ascii_case(USER_TYPE))?
+        }
+        item => item,
+    };
+    match value {
+        Json::String(text) => parse_id(text.trim()),
+        Json::Number(number) => number.as_i64().filter(|id| *id > 0),
+        _ => None,
+    }
+}
+
+/// An id as rosterd writes it.
+pub(super) fn parse_id(text: &str) -> Option<i64> {
+    text.parse().ok().filter(|id: &i64| *id > 0 && id.to_string() == text)
+}
+
+#[cfg(test)]
+#[path = "group_intent_tests.rs"]
+mod tests;
