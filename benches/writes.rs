@@ -26,6 +26,7 @@ pub async fn measure() {
         ("HARVEST_ACCOUNT_ID", sim.account_id().to_string()),
         ("HARVEST_ACCESS_TOKEN", sim.token()),
         ("ROSTERD__WRITE__MODE", "on".to_owned()),
+        ("ROSTERD__SYNC__POLL_INTERVAL", "15s".to_owned()),
         ("ROSTERD__HTTP__LISTEN", "127.0.0.1:0".to_owned()),
     ];
     let daemon = Daemon::start(&environment, &server.directory().join("log"));
@@ -69,9 +70,10 @@ pub async fn measure() {
         took.as_secs_f64(),
         sim.max_requests_in_window(WINDOW)
     );
-    let polls: Vec<Instant> =
-        sim.requests().iter().filter(|it| it.path.starts_with("/v2/users?")).map(|it| it.at).collect();
-    println!("polls meanwhile: {}", polls.len());
+    let apart = "SELECT max(apart)::float8 FROM (
+        SELECT extract(epoch FROM started_at - lag(started_at) OVER (ORDER BY started_at)) AS apart FROM roster.cycles) AS polls";
+    let apart: f64 = sqlx::query_scalar(apart).fetch_one(&pool).await.unwrap();
+    println!("polls started at most {apart:.1} s apart");
     daemon.stop();
     pool.close().await;
     server.stop().await;
