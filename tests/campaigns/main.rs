@@ -7,6 +7,8 @@
     reason = "tests and their helpers fail by panicking"
 )]
 
+mod bare_machine;
+mod copy;
 mod endurance;
 mod faults;
 mod image;

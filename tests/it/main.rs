@@ -27,6 +27,7 @@ mod databases;
 mod deletions;
 mod deploy;
 mod directory;
+mod downloaded_postgres;
 mod erasure;
 mod explain;
 mod failover;
