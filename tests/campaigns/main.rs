@@ -12,6 +12,7 @@ mod copy;
 mod endurance;
 mod faults;
 mod image;
+mod packages;
 mod seeds;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "the target `it` uses the rest")]
