@@ -1,8 +1,21 @@
 # shellcheck shell=bash
 # Starts a temporary PostgreSQL with the programs of this machine, for the other scripts of this directory.
 
-# Prints the program directory of the newest server that rosterd supports (15 to 18); fails if there is none.
+# Prints the program directory of the newest server that rosterd supports (15 to 18), or of the one that the demo or the tests
+# downloaded. If there is none, downloads it as they do. Fails if that fails.
 postgres_programs() {
+    installed_postgres_programs && return
+    local dir
+    for dir in target/postgresql/*/bin; do
+        if [ -x "$dir/postgres" ]; then
+            (cd "$dir" && pwd)
+            return
+        fi
+    done
+    command -v cargo >/dev/null && cargo run --quiet --locked --example postgres_programs
+}
+
+installed_postgres_programs() {
     local dir version best='' newest=14
     for dir in "$(pg_config --bindir 2>/dev/null || true)" /usr/lib/postgresql/*/bin /usr/pgsql-*/bin \
         /opt/homebrew/opt/postgresql@*/bin /usr/local/opt/postgresql@*/bin; do
@@ -19,7 +32,7 @@ postgres_programs() {
 postgres_start() {
     local dir=$1 programs
     programs=$(postgres_programs) || {
-        echo "no PostgreSQL server (15 to 18) is installed here: install the package postgresql" >&2
+        echo "no PostgreSQL server (15 to 18) is installed here, and none could be downloaded: install the package postgresql" >&2
         return 1
     }
     # PostgreSQL refuses to run as root.

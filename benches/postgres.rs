@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
+use rosterd::app::development_options;
 use rosterd::store::local::LocalPostgres;
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgPool, PgPoolCopyExt};
@@ -21,7 +22,9 @@ pub struct Server {
 impl Server {
     pub async fn start() -> Self {
         let directory = tempfile::Builder::new().prefix("rosterd-bench-").tempdir().unwrap();
-        let postgres = LocalPostgres::start(&directory.path().join("postgres")).await.unwrap();
+        let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/postgresql");
+        let options = development_options(&directory.path().join("postgres"), programs).unwrap();
+        let postgres = LocalPostgres::start_with(&options).await.unwrap();
         Self { postgres, directory }
     }
 

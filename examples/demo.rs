@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use harvest_sim::{Company, Fault, Options, RetryAfter, Sim, UserId};
-use rosterd::app::{App, Exit};
+use rosterd::app::{App, Failure, development_options};
 use rosterd::settings::Settings;
 use rosterd::store::Pool;
 use rosterd::store::local::LocalPostgres;
@@ -33,11 +33,14 @@ async fn main() -> ExitCode {
     println!("Starting a simulated Harvest (120 users, 900 assignments) and a private PostgreSQL …");
     let sim = Sim::start(Company::seeded(2026, 120, 900), Options::default()).await.unwrap();
     let directory = tempfile::Builder::new().prefix("rosterd-demo-").tempdir().unwrap();
-    let postgres = match LocalPostgres::start(&directory.path().join("postgres")).await {
+    let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/postgresql");
+    let options = development_options(&directory.path().join("postgres"), programs).unwrap();
+    let postgres = match LocalPostgres::start_with(&options).await {
         Ok(postgres) => postgres,
         Err(error) => {
-            eprintln!("{error}");
-            return Exit::Settings.into();
+            let failure = Failure::from(error);
+            eprintln!("{failure}");
+            return failure.exit.into();
         }
     };
     let app = App::open(settings(&sim, &postgres, &directory.path().join("unused")), Duration::from_secs(10))

@@ -15,6 +15,7 @@
 //! - [`store`]: PostgreSQL. It does not use `harvest`.
 //! - [`scim`]: pure functions for directories: schema, filters, PATCH, and the writes that a request asks for.
 //! - [`roster`]: pure functions and types: records, changes, events, the watermark.
+//! - [`download`]: installs an archive from another host.
 //! - [`outbound`]: what requests to all other hosts share.
 //! - [`clock`], [`progress`], [`settings`], [`telemetry`]: used by the modules above; they import none of them.
 
@@ -25,6 +26,7 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod daemon;
+pub mod download;
 pub mod harvest;
 pub mod http;
 pub mod outbound;

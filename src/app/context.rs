@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::failure::Failure;
-use super::wait;
+use super::{local, wait};
 use crate::clock::{Clock, SystemClock};
 use crate::harvest::transport::HttpClient;
 use crate::settings::Settings;
@@ -52,7 +52,7 @@ impl App {
         let (url, local): (SecretString, _) = if let Some(url) = settings.database.url.clone() {
             (url, None)
         } else {
-            let local = LocalPostgres::start(&settings.database.data_dir).await?;
+            let local = LocalPostgres::start_with(&local::options(&settings)).await?;
             for note in local.notes() {
                 tracing::info!("{note}");
             }

@@ -93,7 +93,8 @@ impl From<SettingsError> for Failure {
 
 impl From<LocalError> for Failure {
     fn from(error: LocalError) -> Self {
-        Self::new(Exit::Settings, error)
+        let is_temporary = matches!(&error, LocalError::Download(error) if error.is_temporary());
+        Self::new(if is_temporary { Exit::Unavailable } else { Exit::Settings }, error)
     }
 }
 

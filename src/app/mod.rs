@@ -5,6 +5,7 @@ mod clients;
 mod context;
 mod daemon;
 mod failure;
+mod local;
 mod port;
 mod prepare;
 mod rules;
@@ -16,6 +17,8 @@ mod webhooks;
 pub use context::App;
 pub(crate) use context::DATABASE_WAIT_AT_START;
 pub use failure::{Exit, Failure};
+pub use local::development_options;
+pub(crate) use local::options as local_options;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const REVISION: &str = env!("ROSTERD_REVISION");

@@ -12,7 +12,7 @@ use tokio::signal::unix::SignalKind;
 use url::{Url, form_urlencoded};
 
 use super::{output, signals};
-use crate::app::{Exit, Failure};
+use crate::app::{Exit, Failure, local_options};
 use crate::settings::Settings;
 use crate::store::StoreError;
 use crate::store::local::LocalPostgres;
@@ -29,7 +29,7 @@ pub(super) async fn psql(settings: &Settings, options: Options) -> Result<ExitCo
     if let Some(url) = &settings.database.url {
         return open(Path::new("psql"), url, options).await;
     }
-    let local = LocalPostgres::start(&settings.database.data_dir).await?;
+    let local = LocalPostgres::start_with(&local_options(settings)).await?;
     for note in local.notes() {
         output::message(note);
     }

@@ -36,6 +36,9 @@ pub(crate) struct Database {
     /// `None`: rosterd starts a private local PostgreSQL in `data_dir`. The URL requires TLS where it has to.
     pub url: Option<SecretString>,
     pub data_dir: PathBuf,
+    pub download: bool,
+    pub download_url: Url,
+    pub download_sha256: Option<String>,
     pub max_connections: u32,
     pub prepared_statements: bool,
     pub statement_timeout: Duration,

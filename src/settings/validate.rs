@@ -185,6 +185,9 @@ fn database(reader: &mut Reader, env: &BTreeMap<String, String>) -> Database {
     Database {
         url,
         data_dir: data_dir.unwrap_or_default(),
+        download: reader.boolean("database.download"),
+        download_url: read_url(reader, "database.download_url", "https://mirror.example.com/postgresql"),
+        download_sha256: reader.text("database.download_sha256", database::sha256).flatten(),
         max_connections: reader.integer("database.max_connections", 2..=1000),
         prepared_statements: reader.boolean("database.prepared_statements"),
         statement_timeout: reader.duration("database.statement_timeout", SECOND),
@@ -211,6 +214,7 @@ fn database_url(
 }
 
 fn harvest(reader: &mut Reader) -> Harvest {
+    const EXAMPLE: &str = "https://api.harvestapp.com/v2";
     let contact = |contact: &str| {
         if contact.chars().all(|c| c == ' ' || c.is_ascii_graphic()) {
             Ok(contact.trim().to_owned())
@@ -219,8 +223,8 @@ fn harvest(reader: &mut Reader) -> Harvest {
         }
     };
     Harvest {
-        base_url: url(reader, "harvest.base_url"),
-        identity_url: url(reader, "harvest.identity_url"),
+        base_url: read_url(reader, "harvest.base_url", EXAMPLE),
+        identity_url: read_url(reader, "harvest.identity_url", EXAMPLE),
         user_agent_contact: reader
             .text("harvest.user_agent_contact", contact)
             .filter(|contact| !contact.is_empty())
@@ -231,9 +235,9 @@ fn harvest(reader: &mut Reader) -> Harvest {
     }
 }
 
-/// The base URL of an API. rosterd sends tokens to it and appends paths to it.
-fn url(reader: &mut Reader, key: &'static str) -> Url {
-    let parse = |text: &str| base_url(text, "https://api.harvestapp.com/v2");
+/// A URL to which rosterd appends paths.
+fn read_url(reader: &mut Reader, key: &'static str, example: &str) -> Url {
+    let parse = |text: &str| base_url(text, example);
     reader.text(key, parse).unwrap_or_else(placeholder)
 }
 

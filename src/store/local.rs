@@ -9,6 +9,7 @@
 //!   turn         locked while a process starts or stops the server
 //!   users        locked (shared) by each process that uses the server
 //!   pgpass       the password, in libpq's format
+//!   programs/    downloaded programs of the server, on machines that have none
 //!   server/      created completely under another name, then renamed
 //!     data/      the cluster
 //!     log        the server's log
@@ -19,6 +20,7 @@
 
 mod cluster;
 mod data_dir;
+mod downloads;
 mod error;
 mod lock;
 mod process;
@@ -32,9 +34,11 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 use self::data_dir::DataDir;
+pub use self::downloads::DownloadOptions;
 pub use self::error::LocalError;
 use self::process::RunAs;
 use self::server::{HOST, NAME, PostgresServer};
+use self::server_programs::{SearchPaths, ServerPrograms};
 
 /// The server's options and its directory.
 #[derive(Clone, Debug)]
@@ -45,12 +49,55 @@ pub struct LocalOptions {
     pub durable: bool,
     /// The server's limit of sessions.
     pub max_connections: u16,
+    /// How to download the server's programs if the machine has none; `None`: never.
+    pub download: Option<DownloadOptions>,
+    /// False for tests: the machine's programs are ignored.
+    pub use_installed: bool,
 }
 
 impl LocalOptions {
-    /// A small, durable server in `data_dir`.
+    /// A small, durable server in `data_dir`, of this machine's programs.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self { data_dir: data_dir.into(), durable: true, max_connections: 40 }
+        let (data_dir, download) = (data_dir.into(), None);
+        Self { data_dir, durable: true, max_connections: 40, download, use_installed: true }
+    }
+
+    /// Finds the server's programs, and downloads them if necessary. Creates the directory.
+    async fn prepare(
+        &self,
+        run_as: &RunAs,
+        data_dir: DataDir,
+    ) -> Result<(ServerPrograms, DataDir), LocalError> {
+        let downloads = match &self.download {
+            Some(download) => download.dir(&data_dir, run_as),
+            None => data_dir.programs(),
+        };
+        let paths = if self.use_installed {
+            SearchPaths::of_this_machine(downloads.clone())
+        } else {
+            SearchPaths::downloads_only(downloads.clone())
+        };
+        let found = server_programs::find(&paths, run_as, &data_dir).await;
+        // Without programs and a download, no directory is created.
+        let absent = match found {
+            Ok(programs) => return Ok((programs, data_dir.create(run_as)?)),
+            Err(error) => error,
+        };
+        let Some(download) = &self.download else {
+            return Err(absent.without_download("database.download is false"));
+        };
+        let Some(archive) = download.archive(data_dir.major()?) else {
+            return Err(absent.without_download("rosterd knows no archive for this platform"));
+        };
+        let data_dir = data_dir.create(run_as)?;
+        // It marks the directory as one of rosterd's, if the download fails.
+        lock::open(&data_dir.users())?;
+        let downloads = download.dir(&data_dir, run_as);
+        downloads::install(&archive, &downloads, run_as, download.report).await?;
+        match server_programs::find(&paths, run_as, &data_dir).await {
+            Ok(programs) => Ok((programs, data_dir)),
+            Err(error) => Err(server_programs::failure(&downloads, run_as).await.unwrap_or(error)),
+        }
     }
 }
 
@@ -91,12 +138,7 @@ impl LocalPostgres {
     pub async fn start_with(options: &LocalOptions) -> Result<Self, LocalError> {
         let run_as = RunAs::choose()?;
         let (data_dir, note) = DataDir::choose(&options.data_dir, &run_as)?;
-        // First, so that no directory is created on a machine without the server's programs.
-        let binaries =
-            server_programs::find(&server_programs::SearchPaths::of_this_machine(), &run_as, &data_dir)
-                .await?;
-        let data_dir = data_dir.create(&run_as)?;
-
+        let (binaries, data_dir) = options.prepare(&run_as, data_dir).await?;
         let users = lock::open(&data_dir.users())?;
         let server = PostgresServer {
             binaries,

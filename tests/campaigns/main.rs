@@ -7,9 +7,12 @@
     reason = "tests and their helpers fail by panicking"
 )]
 
+mod bare_machine;
+mod copy;
 mod endurance;
 mod faults;
 mod image;
+mod packages;
 mod seeds;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "the target `it` uses the rest")]

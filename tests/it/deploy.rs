@@ -147,6 +147,10 @@ fn settings_and_variables_named_in_deploy_files_exist() {
         "prometheus.yaml",
         "rosterd.service",
         "kubernetes/deployment.yaml",
+        "kubernetes-overlay/kustomization.yaml",
+        "packages/rosterd.service.conf",
+        "packages/rosterd.toml",
+        "packages/rosterd.env",
         "scim/rosterd-scim.service",
         "scim/compose.yaml",
         "scim/kubernetes.yaml",
@@ -241,7 +245,10 @@ async fn kubernetes_manifests_configure_a_working_daemon() {
     assert_eq!(between(&manifest, "containerPort: ", &['\n']), port);
     assert_eq!(between(&read("deploy/kubernetes/service.yaml"), " port: ", &['\n']), port);
     assert_eq!(between(&read("deploy/prometheus.yaml"), " port: ", &['\n']), port);
-    assert_eq!(between(&kustomization, "newTag: ", &['\n']), [format!("\"{}\"", env!("CARGO_PKG_VERSION"))]);
+    let tag = [format!("\"{}\"", env!("CARGO_PKG_VERSION"))];
+    assert_eq!(between(&kustomization, "newTag: ", &['\n']), tag);
+    let overlay = read("deploy/kubernetes-overlay/kustomization.yaml");
+    assert_eq!(between(&overlay, "newTag: ", &['\n']), tag);
 }
 
 #[tokio::test]

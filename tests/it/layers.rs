@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 /// The top-level modules, and the modules that each of them may import.
-const MAY_IMPORT: [(&str, &str); 12] = [
+const MAY_IMPORT: [(&str, &str); 13] = [
     ("clock outbound progress roster settings telemetry", ""),
     ("harvest", "roster outbound clock progress telemetry"),
-    ("store", "scim roster clock progress telemetry"),
+    ("download", "outbound"),
+    ("store", "download scim roster clock progress telemetry"),
     ("scim", "roster"),
     ("sync", "harvest store roster clock progress telemetry"),
     ("webhooks", "store outbound clock telemetry"),
@@ -18,7 +19,7 @@ const MAY_IMPORT: [(&str, &str); 12] = [
     ("http", "daemon sync store scim roster clock progress telemetry"),
     (
         "app",
-        "http daemon webhooks provision sync harvest store scim roster outbound clock progress telemetry settings",
+        "http daemon webhooks provision sync harvest store download scim roster outbound clock progress telemetry settings",
     ),
     (
         "cli",

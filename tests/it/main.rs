@@ -29,6 +29,7 @@ mod databases;
 mod deletions;
 mod deploy;
 mod directory;
+mod downloaded_postgres;
 mod erasure;
 mod example_consumers;
 mod explain;

@@ -11,6 +11,7 @@ use secrecy::ExposeSecret;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::time::{Instant, sleep};
 
+use crate::database::local_options;
 use crate::program::STUCK;
 
 pub struct Cluster {
@@ -29,7 +30,7 @@ impl Cluster {
     /// Starts the server, on another port than before. It also starts after a crash.
     pub async fn start(&mut self) {
         // The operating system does not crash during a test, so files need not be synchronized to the disk.
-        let options = LocalOptions { durable: false, ..LocalOptions::new(self.data_dir()) };
+        let options = LocalOptions { durable: false, ..local_options(&self.data_dir()) };
         self.running = Some(LocalPostgres::start_with(&options).await.unwrap());
     }
 

@@ -1,7 +1,8 @@
 //! Each test gets its own database, a copy of a template to which the migrations were applied.
 //!
 //! The server is the first of these that is available: the server of `TEST_DATABASE_URL`, whose user must be allowed to
-//! create databases; a container; a private server of this machine's own programs. Each test process has one server,
+//! create databases; a container; a private server of this machine's programs, or of downloaded ones if the machine has
+//! none. Each test process has one server,
 //! which stops with the process, even if it is killed. Tests share only the server's URL: a pool cannot outlive the
 //! runtime that it was created on, and each test has its own runtime.
 
@@ -9,11 +10,14 @@ use std::fs::Permissions;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rosterd::app::development_options;
 use rosterd::store::local::{LocalOptions, LocalPostgres};
 use rosterd::store::{ConnectOptions, Store};
+use rosterd::telemetry::chain;
 use secrecy::ExposeSecret;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use testcontainers::core::{IntoContainerPort, Mount, WaitFor};
@@ -152,6 +156,16 @@ pub fn with_database(url: &str, name: &str) -> String {
     format!("{}/{name}{query}", &base[..end])
 }
 
+/// The directory of the server's programs that a test, the demo or `.ci/postgres.sh` downloaded.
+pub fn programs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/postgresql")
+}
+
+/// A private server, of downloaded programs if this machine has none.
+pub fn local_options(data_dir: &Path) -> LocalOptions {
+    development_options(data_dir, programs()).unwrap()
+}
+
 /// The URL of the server that this test process uses.
 async fn server() -> &'static str {
     static SERVER: OnceCell<Server> = OnceCell::const_new();
@@ -184,7 +198,7 @@ impl Server {
                 server
             }
             Err(reason) => {
-                print(&format!("this machine's own programs (no container: {reason})"));
+                print(&format!("this machine's programs, or downloaded ones (no container: {reason})"));
                 Self::start_local().await
             }
         }
@@ -239,8 +253,10 @@ impl Server {
              rm -rf \"$0\"",
             dir.as_os_str(),
         );
-        let options = LocalOptions { data_dir: dir.join("postgres"), durable: false, max_connections: 200 };
-        let local = LocalPostgres::start_with(&options).await.unwrap_or_else(|error| panic!("{error}"));
+        let options =
+            LocalOptions { durable: false, max_connections: 200, ..local_options(&dir.join("postgres")) };
+        let local =
+            LocalPostgres::start_with(&options).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
         Self {
             url: local.url().expose_secret().to_owned(),
             _owner: Owner::Local(Box::new(local), supervisor),

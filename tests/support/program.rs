@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::database::programs;
 use crate::mirror::expect_only_reads;
 
 /// How long a test waits for anything before it fails. A busy machine takes most of it.
@@ -30,6 +31,13 @@ pub fn free_port() -> u16 {
             return port;
         }
     }
+}
+
+/// `PATH` of this process, with downloaded programs of PostgreSQL, so that no private server downloads them again.
+fn path() -> String {
+    let downloaded = std::fs::read_dir(programs()).into_iter().flatten().flatten();
+    let downloaded = downloaded.map(|entry| entry.path().join("bin").display().to_string());
+    std::iter::once(std::env::var("PATH").unwrap()).chain(downloaded).collect::<Vec<_>>().join(":")
 }
 
 /// The program's settings and its Harvest. Calls inherit nothing from this process except `PATH`.
@@ -50,7 +58,7 @@ impl Program {
         let port = free_port();
         let mut program = Self { environment: BTreeMap::new(), sim: sim.clone() };
         program
-            .set("PATH", &std::env::var("PATH").unwrap())
+            .set("PATH", &path())
             .set("DATABASE_URL", database_url)
             .set("HARVEST_BASE_URL", sim.base_url())
             .set("HARVEST_ACCOUNT_ID", &sim.account_id().to_string())

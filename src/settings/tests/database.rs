@@ -134,3 +134,26 @@ fn database_url_that_is_not_postgresql_is_refused_and_not_shown() {
         "database.url (from DATABASE_URL) has sslmode \"on\"; give require, verify-ca, verify-full or disable",
     );
 }
+
+#[test]
+fn download_needs_a_bare_url_and_the_64_digits_of_a_checksum() {
+    let digits = "0123456789ABCDEF".repeat(4);
+    let toml =
+        format!("database.download_sha256 = {digits:?}\ndatabase.download_url = \"http://mirror.test/pg/\"");
+    let database = load(&toml, &[]).unwrap().database;
+    assert_eq!(database.download_sha256, Some(digits.to_lowercase()));
+    assert_eq!(database.download_url.as_str(), "http://mirror.test/pg");
+    assert!(database.download);
+    assert_refused(
+        "database.download_sha256 = \"sha256:0123\"",
+        &[],
+        "database.download_sha256 is \"sha256:0123\" (from the file roster.toml); \
+         give the 64 hexadecimal digits that sha256sum prints",
+    );
+    assert_refused(
+        "",
+        &[("ROSTERD__DATABASE__DOWNLOAD_URL", "mirror.test/pg")],
+        "database.download_url is \"mirror.test/pg\" (from ROSTERD__DATABASE__DOWNLOAD_URL); \
+         give a URL such as \"https://mirror.example.com/postgresql\"",
+    );
+}

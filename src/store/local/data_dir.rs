@@ -108,6 +108,11 @@ impl DataDir {
         self.dir.join("pgpass")
     }
 
+    /// Downloaded server programs.
+    pub(super) fn programs(&self) -> PathBuf {
+        self.dir.join("programs")
+    }
+
     pub(super) fn server(&self) -> PathBuf {
         self.dir.join("server")
     }
@@ -131,7 +136,7 @@ pub(super) fn create_dir(dir: &Path, mode: u32) -> io::Result<()> {
 }
 
 /// Creates `dir` and its missing parents. If another user runs the server, that user may enter them.
-fn create_reachable(dir: &Path, run_as: &RunAs) -> io::Result<()> {
+pub(super) fn create_reachable(dir: &Path, run_as: &RunAs) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
@@ -141,7 +146,7 @@ fn create_reachable(dir: &Path, run_as: &RunAs) -> io::Result<()> {
     create_dir(dir, if matches!(run_as, RunAs::CurrentUser) { 0o700 } else { 0o755 })
 }
 
-fn nearest_existing(path: &Path) -> &Path {
+pub(super) fn nearest_existing(path: &Path) -> &Path {
     path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"))
 }
 

@@ -3,18 +3,44 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::download::DownloadError;
+
 /// Why the private PostgreSQL server cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
     /// The machine has no supported PostgreSQL server.
     #[error(
-        "no database is configured and no PostgreSQL server of version 15 to 18 was found on this machine ({seen}); install \
-         one (Debian, Ubuntu: `apt install postgresql`; Fedora, RHEL: `dnf install postgresql-server`; macOS: \
-         `brew install postgresql@17`) or set DATABASE_URL to an existing server"
+        "no database is configured and no PostgreSQL server of version 15 to 18 was found on this machine ({seen}), and \
+         {no_download}; install one (Debian, Ubuntu: `apt install postgresql`; Fedora, RHEL: `dnf install \
+         postgresql-server`; macOS: `brew install postgresql@17`) or set DATABASE_URL to an existing server"
     )]
     NoBinaries {
         /// Installed servers of other versions, or "none of any version".
         seen: String,
+        /// Why rosterd downloads none.
+        no_download: &'static str,
+    },
+
+    /// The machine has no supported PostgreSQL server, and none could be downloaded.
+    #[error(
+        "no database is configured, no PostgreSQL server of version 15 to 18 was found on this machine, and rosterd could \
+         not download one; install it (Debian, Ubuntu: `apt install postgresql`; Fedora, RHEL: `dnf install \
+         postgresql-server`; macOS: `brew install postgresql@17`), set database.download_url to a mirror, or set \
+         DATABASE_URL to an existing server"
+    )]
+    Download(#[source] DownloadError),
+
+    /// The downloaded programs do not run.
+    #[error(
+        "the PostgreSQL that rosterd downloaded into {dir} does not run on this machine ({outcome}); install what it needs, \
+         or install PostgreSQL (Debian, Ubuntu: `apt install postgresql`; Fedora, RHEL: `dnf install postgresql-server`; \
+         macOS: `brew install postgresql@17`); remove {dir} to download it again"
+    )]
+    Unusable {
+        /// The directory of downloaded programs.
+        dir: PathBuf,
+        /// What `postgres --version` printed.
+        outcome: String,
     },
 
     /// The cluster needs a server of the major version that created it.
@@ -147,6 +173,14 @@ pub enum LocalError {
 }
 
 impl LocalError {
+    /// The same error with the reason why rosterd downloads no server.
+    pub(super) fn without_download(self, reason: &'static str) -> Self {
+        match self {
+            Self::NoBinaries { seen, .. } => Self::NoBinaries { seen, no_download: reason },
+            other => other,
+        }
+    }
+
     pub(super) fn files(doing: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Files { doing, path: path.to_owned(), source }
     }

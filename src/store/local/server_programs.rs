@@ -1,4 +1,5 @@
-//! Finds the server's programs. Most systems do not have them on the PATH, and each has them elsewhere.
+//! Finds the server's programs. Most systems do not have them on the PATH, and each has them elsewhere. Programs of the
+//! machine precede downloaded ones.
 
 use std::env;
 use std::ffi::OsString;
@@ -49,23 +50,44 @@ impl ServerPrograms {
 /// Where to search.
 pub(super) struct SearchPaths {
     path: OsString,
-    root: PathBuf,
+    /// `None`: the machine's programs are not searched.
+    root: Option<PathBuf>,
+    /// The directory of downloaded programs.
+    downloads: PathBuf,
 }
 
 impl SearchPaths {
-    pub(super) fn of_this_machine() -> Self {
-        Self { path: env::var_os("PATH").unwrap_or_default(), root: "/".into() }
+    pub(super) fn of_this_machine(downloads: PathBuf) -> Self {
+        Self { path: env::var_os("PATH").unwrap_or_default(), root: Some("/".into()), downloads }
+    }
+
+    pub(super) fn downloads_only(downloads: PathBuf) -> Self {
+        Self { path: OsString::new(), root: None, downloads }
     }
 }
 
-/// The newest supported server, or the server of the version that created the cluster in `data_dir`.
+/// The newest supported server, or the server of the version that created the cluster in `data_dir`; a downloaded one
+/// only if the machine has none.
 pub(super) async fn find(
     paths: &SearchPaths,
     run_as: &RunAs,
     data_dir: &DataDir,
 ) -> Result<ServerPrograms, LocalError> {
+    let installed = choose(candidates(paths, run_as).await, run_as, data_dir).await;
+    if installed.is_ok() {
+        return installed;
+    }
+    let downloaded = choose(complete(&expand(&paths.downloads, "*/bin")), run_as, data_dir).await;
+    if downloaded.is_ok() { downloaded } else { installed }
+}
+
+async fn choose(
+    dirs: Vec<PathBuf>,
+    run_as: &RunAs,
+    data_dir: &DataDir,
+) -> Result<ServerPrograms, LocalError> {
     let mut found = Vec::new();
-    for dir in candidates(paths, run_as).await {
+    for dir in dirs {
         if let Some(major) = major(&dir, run_as).await {
             found.push(ServerPrograms { dir, major });
         }
@@ -88,7 +110,7 @@ pub(super) async fn find(
         None => found
             .into_iter()
             .reduce(|best, next| if next.major > best.major { next } else { best })
-            .ok_or(LocalError::NoBinaries { seen }),
+            .ok_or(LocalError::NoBinaries { seen, no_download: "none may be downloaded" }),
     }
 }
 
@@ -107,8 +129,12 @@ async fn candidates(paths: &SearchPaths, run_as: &RunAs) -> Vec<PathBuf> {
             dirs.push(printed.trim().into());
         }
     }
-    dirs.extend(PACKAGE_DIRS.iter().flat_map(|pattern| expand(&paths.root, pattern)));
+    let root = paths.root.iter();
+    dirs.extend(root.flat_map(|root| PACKAGE_DIRS.iter().flat_map(|pattern| expand(root, pattern))));
+    complete(&dirs)
+}
 
+fn complete(dirs: &[PathBuf]) -> Vec<PathBuf> {
     let mut complete: Vec<PathBuf> = Vec::new();
     for dir in dirs.iter().filter_map(|dir| dir.canonicalize().ok()) {
         if !complete.contains(&dir) && REQUIRED.iter().all(|name| dir.join(name).is_file()) {
@@ -138,13 +164,25 @@ fn expand(root: &Path, pattern: &str) -> Vec<PathBuf> {
     })
 }
 
+/// How the first downloaded set fails, if it does not run.
+pub(super) async fn failure(downloads: &Path, run_as: &RunAs) -> Option<LocalError> {
+    let dir = complete(&expand(downloads, "*/bin")).into_iter().next()?;
+    let error = version(&dir, run_as).await.err()?;
+    let outcome = if let LocalError::Program { outcome, .. } = error { outcome } else { error.to_string() };
+    Some(LocalError::Unusable { dir: downloads.to_owned(), outcome })
+}
+
 /// The major version that `postgres` in `dir` prints, such as `postgres (PostgreSQL) 17.2 (Homebrew)`.
 async fn major(dir: &Path, run_as: &RunAs) -> Option<u32> {
-    let mut command = run_as.command(dir.join("postgres"));
-    command.arg("--version");
-    let printed = run(command, VERSION_LIMIT).await.ok()?;
+    let printed = version(dir, run_as).await.ok()?;
     let version = printed.strip_prefix("postgres (PostgreSQL) ")?;
     version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+async fn version(dir: &Path, run_as: &RunAs) -> Result<String, LocalError> {
+    let mut command = run_as.command(dir.join("postgres"));
+    command.arg("--version");
+    run(command, VERSION_LIMIT).await
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ impl Machine {
 
     async fn find(&self, path: &[&str]) -> Result<PathBuf, LocalError> {
         let path = env::join_paths(path.iter().map(|dir| self.path(dir))).unwrap();
-        let paths = SearchPaths { path, root: self.path("") };
+        let paths = SearchPaths { path, root: Some(self.path("")), downloads: self.path("downloads") };
         let (data_dir, _) = DataDir::choose(&self.path("data"), &self.run_as).unwrap();
         Ok(find(&paths, &self.run_as, &data_dir).await?.dir)
     }
@@ -105,4 +105,29 @@ async fn cluster_needs_a_server_of_the_version_that_created_it() {
         text.contains("made by PostgreSQL 15") && text.contains("16 in") && text.contains("17 in"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn downloaded_server_is_used_only_if_the_machine_has_none_for_the_cluster() {
+    let machine = Machine::new();
+    machine.install("downloads/17.1-abc/bin", "17.1");
+    machine.install("downloads/16.1-abc/bin", "16.1");
+    assert_eq!(machine.find(&[]).await.unwrap(), machine.path("downloads/17.1-abc/bin"));
+    machine.install("usr/lib/postgresql/15/bin", "15.1");
+    assert_eq!(machine.find(&[]).await.unwrap(), machine.path("usr/lib/postgresql/15/bin"));
+
+    fs::create_dir_all(machine.path("data/server/data")).unwrap();
+    fs::write(machine.path("data/users"), "").unwrap();
+    fs::write(machine.path("data/server/data/PG_VERSION"), "16\n").unwrap();
+    assert_eq!(machine.find(&[]).await.unwrap(), machine.path("downloads/16.1-abc/bin"));
+}
+
+#[tokio::test]
+async fn downloaded_server_that_does_not_run_is_reported_with_its_output() {
+    let machine = Machine::new();
+    machine.install("downloads/17.1-abc/bin", "17.1");
+    assert!(failure(&machine.path("downloads"), &machine.run_as).await.is_none());
+    machine.script("downloads/17.1-abc/bin/postgres", "echo 'libxml2.so.2: cannot open' >&2; exit 127");
+    let text = failure(&machine.path("downloads"), &machine.run_as).await.unwrap().to_string();
+    assert!(text.contains("libxml2.so.2: cannot open") && text.contains("apt install postgresql"), "{text}");
 }

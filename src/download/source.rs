@@ -1,0 +1,13 @@
+//! Where an archive is.
+
+use reqwest::Url;
+
+/// An archive on another host.
+#[derive(Clone, Debug)]
+pub(crate) struct Archive {
+    /// What the archive contains, for sentences.
+    pub name: String,
+    pub url: Url,
+    /// In hexadecimal digits.
+    pub sha256: String,
+}
