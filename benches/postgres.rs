@@ -24,7 +24,7 @@ impl Server {
         let directory = tempfile::Builder::new().prefix("rosterd-bench-").tempdir().unwrap();
         let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/postgresql");
         let options = development_options(&directory.path().join("postgres"), programs).unwrap();
-        let postgres = LocalPostgres::start_with(&options).await.unwrap();
+        let postgres = LocalPostgres::start(&options).await.unwrap();
         Self { postgres, directory }
     }
 

@@ -35,7 +35,7 @@ async fn main() -> ExitCode {
     let directory = tempfile::Builder::new().prefix("rosterd-demo-").tempdir().unwrap();
     let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/postgresql");
     let options = development_options(&directory.path().join("postgres"), programs).unwrap();
-    let postgres = match LocalPostgres::start_with(&options).await {
+    let postgres = match LocalPostgres::start(&options).await {
         Ok(postgres) => postgres,
         Err(error) => {
             let failure = Failure::from(error);

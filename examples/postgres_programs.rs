@@ -13,7 +13,7 @@ async fn main() -> ExitCode {
     let directory = tempfile::Builder::new().prefix("rosterd-programs-").tempdir().unwrap();
     let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/postgresql");
     let options = development_options(&directory.path().join("postgres"), programs).unwrap();
-    match LocalPostgres::start_with(&options).await {
+    match LocalPostgres::start(&options).await {
         Ok(postgres) => {
             println!("{}", postgres.psql().parent().unwrap().display());
             postgres.stop().await.unwrap();

@@ -52,7 +52,7 @@ impl App {
         let (url, local): (SecretString, _) = if let Some(url) = settings.database.url.clone() {
             (url, None)
         } else {
-            let local = LocalPostgres::start_with(&local::options(&settings)).await?;
+            let local = LocalPostgres::start(&local::options(&settings)).await?;
             for note in local.notes() {
                 tracing::info!("{note}");
             }

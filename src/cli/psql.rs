@@ -29,7 +29,7 @@ pub(super) async fn psql(settings: &Settings, options: Options) -> Result<ExitCo
     if let Some(url) = &settings.database.url {
         return open(Path::new("psql"), url, options).await;
     }
-    let local = LocalPostgres::start_with(&local_options(settings)).await?;
+    let local = LocalPostgres::start(&local_options(settings)).await?;
     for note in local.notes() {
         output::message(note);
     }

@@ -23,6 +23,9 @@ pub(super) fn unpack(file: &Path, into: &Path) -> Result<PathBuf, DownloadError>
     archive.set_preserve_mtime(false);
     for entry in archive.entries().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
+        if entry.header().entry_type().is_pax_global_extensions() {
+            continue;
+        }
         check(&entry)?;
         entry.set_mask(MASK);
         let path = into.join(entry.path().map_err(damaged)?);
@@ -50,7 +53,9 @@ fn check(entry: &Entry<'_, impl Read>) -> Result<(), DownloadError> {
     let path = entry.path().map_err(damaged)?;
     let link = entry.link_name().map_err(damaged)?;
     let is_inside = match (entry.header().entry_type(), &link) {
-        (EntryType::Regular | EntryType::Continuous | EntryType::Directory, _) => stays_inside(&path),
+        (EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse | EntryType::Directory, _) => {
+            stays_inside(&path)
+        }
         (EntryType::Symlink, Some(target)) => {
             let target = path.parent().unwrap_or(Path::new("")).join(target);
             stays_inside(&path) && stays_inside(&target)

@@ -129,13 +129,8 @@ pub struct LocalPostgres {
 }
 
 impl LocalPostgres {
-    /// Starts the server of `data_dir`, or uses it if it is already running.
-    pub async fn start(data_dir: &Path) -> Result<Self, LocalError> {
-        Self::start_with(&LocalOptions::new(data_dir)).await
-    }
-
-    /// As [`start`](Self::start), with all options.
-    pub async fn start_with(options: &LocalOptions) -> Result<Self, LocalError> {
+    /// Starts the server of the data directory, or uses it if it is already running.
+    pub async fn start(options: &LocalOptions) -> Result<Self, LocalError> {
         let run_as = RunAs::choose()?;
         let (data_dir, note) = DataDir::choose(&options.data_dir, &run_as)?;
         let (binaries, data_dir) = options.prepare(&run_as, data_dir).await?;

@@ -46,12 +46,12 @@ impl BareMachine {
     }
 
     async fn start(&self) -> LocalPostgres {
-        LocalPostgres::start_with(&self.options).await.unwrap_or_else(|error| panic!("{}", chain(&error)))
+        LocalPostgres::start(&self.options).await.unwrap_or_else(|error| panic!("{}", chain(&error)))
     }
 
     /// Starts, which must fail with one sentence that has these words, and must leave no file of the download.
     async fn fails(&self, words: &[&str]) -> LocalError {
-        let error = LocalPostgres::start_with(&self.options).await.unwrap_err();
+        let error = LocalPostgres::start(&self.options).await.unwrap_err();
         let text = chain(&error);
         for word in ["apt install postgresql", "database.download_url", "DATABASE_URL"].iter().chain(words) {
             assert!(text.contains(word), "{word:?} is not in {text:?}");
@@ -133,7 +133,7 @@ async fn cut_body_stalled_start_and_refusals_leave_nothing_and_the_next_start_wo
 
     // The start is cancelled after half of the body arrived.
     host.answers(Answer::Stalled(archive.clone()));
-    let start = LocalPostgres::start_with(&machine.options);
+    let start = LocalPostgres::start(&machine.options);
     tokio::select! {
         ended = start => panic!("{ended:?}"),
         () = host.stalled() => {}
@@ -189,7 +189,7 @@ async fn directory_without_the_right_to_write_is_named() {
     fs::set_permissions(&machine.options.data_dir, Permissions::from_mode(0o755)).unwrap();
     fs::write(machine.options.data_dir.join("users"), "").unwrap();
     fs::write(machine.programs(), "").unwrap();
-    let error = LocalPostgres::start_with(&machine.options).await.unwrap_err();
+    let error = LocalPostgres::start(&machine.options).await.unwrap_err();
     let text = chain(&error);
     assert!(text.contains(machine.programs().to_str().unwrap()), "{text}");
     assert!(text.contains("rosterd's user may"), "{text}");
@@ -217,7 +217,7 @@ async fn nothing_is_requested_or_created_if_the_settings_forbid_the_download() {
     let host = Host::start(Answer::Sent(small_archive())).await;
     let mut machine = BareMachine::new(&host.url(), &sha256(&small_archive()));
     machine.options.download = None;
-    let error = LocalPostgres::start_with(&machine.options).await.unwrap_err();
+    let error = LocalPostgres::start(&machine.options).await.unwrap_err();
     let text = error.to_string();
     for word in ["database.download is false", "apt install postgresql", "DATABASE_URL"] {
         assert!(text.contains(word), "{text}");
@@ -234,7 +234,7 @@ async fn downloaded_programs_that_do_not_run_are_kept_and_the_error_shows_their_
     let host = Host::start(Answer::Sent(archive.clone())).await;
     let machine = BareMachine::new(&host.url(), &sha256(&archive));
     for _ in 0..2 {
-        let start = timeout(Duration::from_mins(1), LocalPostgres::start_with(&machine.options));
+        let start = timeout(Duration::from_mins(1), LocalPostgres::start(&machine.options));
         let text = start.await.unwrap().unwrap_err().to_string();
         assert!(text.contains("libxml2.so.2: cannot open") && text.contains("does not run"), "{text}");
     }

@@ -11,6 +11,8 @@ use rosterd::store::local::{LocalError, LocalOptions, LocalPostgres};
 use secrecy::ExposeSecret;
 use sqlx::{Connection, PgConnection};
 
+use crate::database::local_options;
+
 /// If this variable is set, [`helper_process_that_uses_the_server`] uses the server of this data directory.
 const DATA_DIR_VARIABLE: &str = "ROSTERD_TEST_OWN_DATA_DIR";
 
@@ -28,8 +30,8 @@ impl Home {
 
     /// Starts or joins the server. No test cuts the power, so that commits need not wait for the disk.
     async fn start(&self) -> LocalPostgres {
-        let options = LocalOptions { durable: false, ..LocalOptions::new(self.data_dir()) };
-        LocalPostgres::start_with(&options).await.unwrap()
+        let options = LocalOptions { durable: false, ..local_options(&self.data_dir()) };
+        LocalPostgres::start(&options).await.unwrap()
     }
 
     fn pid_file(&self) -> PathBuf {
@@ -39,6 +41,11 @@ impl Home {
     fn pid(&self) -> u32 {
         fs::read_to_string(self.pid_file()).unwrap().lines().next().unwrap().parse().unwrap()
     }
+}
+
+/// Starts the server with the options of production.
+async fn start(data_dir: &Path) -> Result<LocalPostgres, LocalError> {
+    LocalPostgres::start(&local_options(data_dir)).await
 }
 
 async fn connect(local: &LocalPostgres) -> PgConnection {
@@ -69,7 +76,7 @@ fn mode(path: &Path) -> u32 {
 #[tokio::test]
 async fn first_start_creates_a_server_that_only_its_owner_can_read() {
     let home = Home::new();
-    let local = LocalPostgres::start(&home.data_dir()).await.unwrap();
+    let local = start(&home.data_dir()).await.unwrap();
     let mut connection = connect(&local).await;
     let settings: (String, String, String, String) = sqlx::query_as(
         "SELECT current_database()::text, current_setting('server_encoding'),
@@ -132,7 +139,7 @@ async fn two_users_share_one_server_and_the_last_stops_it() {
 async fn killed_server_is_started_again_with_its_data() {
     let home = Home::new();
     // With `durable` the kernel has everything that the server has committed.
-    let local = LocalPostgres::start(&home.data_dir()).await.unwrap();
+    let local = start(&home.data_dir()).await.unwrap();
     insert_word(&local, "committed").await;
     kill_9(home.pid());
     // The first user has not stopped yet. The second start depends only on the directory.
@@ -227,11 +234,11 @@ async fn lost_or_wrong_password_file_is_reported_and_not_overwritten() {
     let pgpass = home.data_dir().join("pgpass");
     let password_line = fs::read_to_string(&pgpass).unwrap();
     fs::remove_file(&pgpass).unwrap();
-    let error = LocalPostgres::start(&home.data_dir()).await.unwrap_err();
+    let error = start(&home.data_dir()).await.unwrap_err();
     assert!(matches!(error, LocalError::PasswordLost { .. }), "{error}");
 
     fs::write(&pgpass, password_line.replace("rosterd:", "rosterd:other")).unwrap();
-    let error = LocalPostgres::start(&home.data_dir()).await.unwrap_err();
+    let error = start(&home.data_dir()).await.unwrap_err();
     assert!(matches!(error, LocalError::PasswordRefused { .. }), "{error}");
     assert!(!home.pid_file().exists(), "a failed start should leave no server running");
 
@@ -270,7 +277,7 @@ async fn failed_start_reports_the_end_of_the_server_log() {
     home.start().await.stop().await.unwrap();
     let conf = home.data_dir().join("server/data/postgresql.conf");
     fs::write(conf, "no_such_setting = 'on'\n").unwrap();
-    let error = LocalPostgres::start(&home.data_dir()).await.unwrap_err();
+    let error = start(&home.data_dir()).await.unwrap_err();
     assert!(matches!(error, LocalError::Start { .. }), "{error}");
     assert!(error.to_string().contains("no_such_setting"), "{error}");
 }
@@ -281,7 +288,7 @@ async fn cancelled_start_leaves_no_server_running() {
     home.start().await.stop().await.unwrap();
     let data_dir = home.data_dir();
     for millis in [1, 20, 60, 120, 200] {
-        drop(tokio::time::timeout(Duration::from_millis(millis), LocalPostgres::start(&data_dir)).await);
+        drop(tokio::time::timeout(Duration::from_millis(millis), start(&data_dir)).await);
     }
     let local = home.start().await;
     connect(&local).await;
@@ -345,7 +352,7 @@ fn spawn_server_user(data_dir: &Path) -> Child {
 #[tokio::test]
 async fn helper_process_that_uses_the_server() {
     let Some(data_dir) = std::env::var_os(DATA_DIR_VARIABLE) else { return };
-    let local = LocalPostgres::start(Path::new(&data_dir)).await.unwrap();
+    let local = start(Path::new(&data_dir)).await.unwrap();
     println!("started");
     std::io::stdin().read_line(&mut String::new()).unwrap();
     local.stop().await.unwrap();

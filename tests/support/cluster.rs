@@ -31,7 +31,7 @@ impl Cluster {
     pub async fn start(&mut self) {
         // The operating system does not crash during a test, so files need not be synchronized to the disk.
         let options = LocalOptions { durable: false, ..local_options(&self.data_dir()) };
-        self.running = Some(LocalPostgres::start_with(&options).await.unwrap());
+        self.running = Some(LocalPostgres::start(&options).await.unwrap());
     }
 
     pub async fn stop(&mut self) {

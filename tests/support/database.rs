@@ -255,8 +255,7 @@ impl Server {
         );
         let options =
             LocalOptions { durable: false, max_connections: 200, ..local_options(&dir.join("postgres")) };
-        let local =
-            LocalPostgres::start_with(&options).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let local = LocalPostgres::start(&options).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
         Self {
             url: local.url().expose_secret().to_owned(),
             _owner: Owner::Local(Box::new(local), supervisor),
