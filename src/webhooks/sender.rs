@@ -61,13 +61,26 @@ impl Sender {
         Ok(Self { remote: client(false)?, local: client(true)?, user_agent, clock })
     }
 
-    /// Sends the message. If the receiver had closed a kept connection, sends it once more.
+    /// Sends the message of an event, or one that belongs to the events.
     pub async fn send(&self, endpoint: &Endpoint, message: &Message) -> Attempt {
+        let attempt = self.attempt(endpoint, message).await;
+        instruments::webhook_delivery(&endpoint.name, outcome_name(&attempt.outcome), attempt.took);
+        attempt
+    }
+
+    /// Sends the message of a notice.
+    pub async fn send_notice(&self, endpoint: &Endpoint, message: &Message) -> Attempt {
+        let attempt = self.attempt(endpoint, message).await;
+        instruments::webhook_notice(&endpoint.name, outcome_name(&attempt.outcome));
+        attempt
+    }
+
+    /// If the receiver had closed a kept connection, sends the message once more.
+    async fn attempt(&self, endpoint: &Endpoint, message: &Message) -> Attempt {
         let mut attempt = self.send_once(endpoint, message).await;
         if is_reset(&attempt.outcome) && attempt.took < STALE_WITHIN {
             attempt = self.send_once(endpoint, message).await;
         }
-        instruments::webhook_delivery(&endpoint.name, outcome_name(&attempt.outcome), attempt.took);
         attempt
     }
 

@@ -53,7 +53,7 @@ const COLUMNS_WITH_VALUES: [(&str, &str, &str); 10] = [
 ];
 
 /// Text columns that never hold a value of a user, with the reason.
-const COLUMNS_WITHOUT_VALUES: [(&str, &str); 14] = [
+const COLUMNS_WITHOUT_VALUES: [(&str, &str); 15] = [
     (
         "constants of rosterd",
         "roster.cycles.mode roster.cycles.outcome roster.held_deletions.decision roster.held_deletions.reason \
@@ -61,7 +61,7 @@ const COLUMNS_WITHOUT_VALUES: [(&str, &str); 14] = [
          roster.rejected_records.resource roster.rejected_records.rosterd_version roster.requests.kind \
          roster.requests.outcome roster.scim_links.resource roster.user_assignment_history.event_type roster.user_assignments.event_type \
          roster.user_history.event_type roster.users.event_type roster.watermarks.resource roster.writes.kind \
-         roster.webhooks.state roster.webhook_skips.type roster.writes.outcome rosterd_internal.migrations.description",
+         roster.webhooks.state roster.webhook_notices.state roster.webhook_skips.type roster.writes.outcome rosterd_internal.migrations.description",
     ),
     ("names of fields", "roster.writes.fields"),
     ("the address of a user to create; tests/it/forget.rs tests its erasure", "roster.writes.email_key"),
@@ -82,7 +82,12 @@ const COLUMNS_WITHOUT_VALUES: [(&str, &str); 14] = [
     ),
     (
         "names of endpoints, and failures from a closed list",
-        "roster.webhooks.name roster.webhooks.failure roster.webhook_skips.name roster.webhook_skips.failure",
+        "roster.webhooks.name roster.webhooks.failure roster.webhook_skips.name roster.webhook_skips.failure \
+         roster.webhook_notices.name roster.webhook_notices.failure",
+    ),
+    (
+        "concerns: ids, counts, and names of lists, consumers and endpoints",
+        "roster.webhook_notices.concern roster.webhook_notices.data",
     ),
     (
         "reasons of operators; the help asks for texts without names",

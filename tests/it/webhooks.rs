@@ -4,6 +4,7 @@ mod commands;
 mod delivery;
 mod failures;
 mod guide;
+mod notices;
 mod privacy;
 mod replicas;
 mod streams;
