@@ -10,6 +10,7 @@ pub(crate) mod message;
 pub(crate) mod notices;
 pub(crate) mod notifier;
 pub(crate) mod outcome;
+pub(crate) mod route;
 pub(crate) mod sender;
 pub(crate) mod signature;
 

@@ -1,6 +1,5 @@
 //! Sends one message to one endpoint.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -140,18 +139,12 @@ fn failure(error: &reqwest::Error) -> &'static str {
     if !error.is_connect() {
         return RESET;
     }
-    let is_tls = |error: &(dyn Error + 'static)| error.is::<rustls::Error>();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if is_tls(error) || wrapped.is_some_and(|error| is_tls(error)) {
-            return "tls";
-        }
-        // hyper-util's error for a failed look-up has no type.
-        if error.to_string().starts_with("dns error") {
-            return "dns";
-        }
-        cause = error.source();
+    if outbound::has_cause(error, &|error| error.is::<rustls::Error>()) {
+        return "tls";
+    }
+    // hyper-util's error for a failed look-up has no type.
+    if outbound::has_cause(error, &|error| error.to_string().starts_with("dns error")) {
+        return "dns";
     }
     "connect"
 }
