@@ -8,6 +8,7 @@ mod idle;
 mod notices;
 mod privacy;
 mod replicas;
+mod schemas;
 mod streams;
 mod tls;
 

@@ -24,7 +24,7 @@ async fn retry_other(program: &Program) {
 
 impl Hooks {
     /// Waits until the concern's row satisfies the condition.
-    async fn until_notice(&self, condition: &str) {
+    pub async fn until_notice(&self, condition: &str) {
         self.scene.until(format!("SELECT count(*) > 0 FROM roster.webhook_notices WHERE {condition}")).await;
     }
 
@@ -36,7 +36,7 @@ impl Hooks {
     }
 
     /// As if two minutes had passed, so that a concern has begun or has ended; wakes the process.
-    async fn pass_two_minutes(&self) {
+    pub async fn pass_two_minutes(&self) {
         self.scene
             .execute(
                 "UPDATE roster.webhook_notices SET began_at = began_at - interval '2 minutes' WHERE state = 'new';
