@@ -5,6 +5,7 @@
 mod accounts;
 mod freshness;
 mod measured;
+mod page;
 mod parts;
 mod peers;
 mod postgres;
@@ -22,7 +23,9 @@ Usage: cargo bench -- WHAT
   parts                         decoding, comparing and storing separately
   accounts [ACCOUNTS SECONDS]   many accounts in one process
   freshness [SECONDS]           time from an edit to its event
-  webhooks                      events per second, and time from a commit to the receipt
+  webhooks [BACKLOG]            events per second, memory for a backlog, and time from a commit to the receipt, also with
+                                32 endpoints of which one hangs
+  page [ACCOUNTS ASSIGNMENTS]   time of the status page, and looks at the database for visitors at once
   writes                        time of one write, and writes per window of Harvest's limit
   scim                          times of SCIM requests to 50,000 users, and a storm of changes";
 
@@ -37,7 +40,8 @@ async fn main() {
         Some("accounts") => accounts::measure(&arguments[1..]).await,
         Some("peers") => peers::measure(&arguments[1..]).await,
         Some("freshness") => freshness::measure(&arguments[1..]).await,
-        Some("webhooks") => webhooks::measure().await,
+        Some("webhooks") => webhooks::measure(&arguments[1..]).await,
+        Some("page") => page::measure(&arguments[1..]).await,
         Some("writes") => writes::measure().await,
         Some("scim") => scim::measure().await,
         _ => println!("{USAGE}"),

@@ -1,10 +1,13 @@
 //! What all requests to other hosts share: a client that neither follows redirects nor repeats requests, the times that
 //! a response names, and a bounded body.
 
+use std::error::Error;
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{ClientBuilder, Response, Url, redirect, retry};
 
@@ -39,6 +42,16 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     })
 }
 
+/// Host and port of the proxy for this URL, without user and password, from the environment.
+pub(crate) fn proxy(url: &Url) -> Option<String> {
+    if is_loopback(url) {
+        return None;
+    }
+    let proxy = Matcher::from_system().intercept(&url.as_str().parse().ok()?)?;
+    let port = proxy.uri().port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{}{port}", proxy.uri().host()?))
+}
+
 /// The host's clock when the request was sent: the response's `Date` minus the duration of the request.
 pub fn server_time(headers: &HeaderMap, elapsed: Duration) -> Option<DateTime<Utc>> {
     let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
@@ -59,6 +72,17 @@ pub fn parse_retry_after(header: &str, now: DateTime<Utc>) -> Option<Duration> {
     }
     let date = DateTime::<Utc>::from(httpdate::parse_http_date(header).ok()?);
     Some((date - now).to_std().unwrap_or_default())
+}
+
+/// Whether the error or one of its causes is such an error. `source()` of an I/O error skips the error that it wraps.
+pub(crate) fn has_cause(
+    error: &(dyn Error + 'static),
+    is_it: &dyn Fn(&(dyn Error + 'static)) -> bool,
+) -> bool {
+    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    is_it(error)
+        || wrapped.is_some_and(|error| has_cause(error, is_it))
+        || error.source().is_some_and(|error| has_cause(error, is_it))
 }
 
 /// Why a body was not read to its end.

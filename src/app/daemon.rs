@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::App;
 use super::failure::{Exit, Failure};
+use super::webhooks::WebhookTasks;
 use super::{REVISION, VERSION, port, systemd};
 use crate::daemon::cycle_runner::{CycleRunner, MAX_FULL_READS};
 use crate::daemon::health::Health;
@@ -25,7 +26,6 @@ use crate::http;
 use crate::http::scim::ScimServer;
 use crate::settings::Account;
 use crate::telemetry::instruments::Metrics;
-use crate::webhooks::dispatcher::Dispatcher;
 
 /// Limit of the registration in `roster.replicas`.
 const REGISTRATION_TIMEOUT: Duration = Duration::from_mins(1);
@@ -36,7 +36,7 @@ const MAX_LOGGED_ACCOUNTS: usize = 20;
 struct Parts<'a> {
     accounts: &'a [Account],
     clients: Vec<Client>,
-    dispatchers: Vec<Dispatcher>,
+    webhooks: WebhookTasks,
     limiter: LimiterTask,
     listener: Option<TcpListener>,
     scim: Option<ScimServer>,
@@ -45,7 +45,7 @@ struct Parts<'a> {
 
 struct Tasks {
     limiter: LimiterTask,
-    /// Workers and dispatchers.
+    /// Workers, dispatchers and notifiers.
     workers: JoinSet<()>,
     /// These never end, and are aborted when the daemon stops.
     services: JoinSet<()>,
@@ -92,14 +92,14 @@ impl App {
         let limiter = self.budgets(Self::replica(), REGISTRATION_TIMEOUT).await?;
         let clients =
             accounts.iter().map(|account| self.client(account, &limiter)).collect::<Result<_, _>>()?;
-        let dispatchers = self.dispatchers(&limiter).await?;
+        let webhooks = self.webhook_tasks(&limiter).await?;
         let ping = self.settings.monitoring.ping_url.as_ref().map(PingClient::new).transpose();
         let ping = ping.map_err(|error| Failure::new(Exit::Settings, error))?;
-        Ok(Parts { accounts, clients, dispatchers, limiter, listener, scim, ping })
+        Ok(Parts { accounts, clients, webhooks, limiter, listener, scim, ping })
     }
 
     fn spawn(&self, parts: Parts<'_>, stop: &CancellationToken) -> Result<Tasks, Failure> {
-        let Parts { accounts, clients, dispatchers, limiter, listener, scim, ping } = parts;
+        let Parts { accounts, clients, webhooks, limiter, listener, scim, ping } = parts;
         // Before the first task records a metric.
         let metrics = Metrics::install(VERSION, REVISION);
         let (health, mut workers, mut wakes) = (Health::default(), JoinSet::new(), HashMap::new());
@@ -108,9 +108,12 @@ impl App {
             wakes.insert(worker.runner.account(), signals);
             workers.spawn(worker.run(stop.clone()));
         }
-        let readers = dispatchers.iter().map(|dispatcher| dispatcher.wake.clone()).collect();
-        for dispatcher in dispatchers {
+        let readers = webhooks.wakes();
+        for dispatcher in webhooks.dispatchers {
             workers.spawn(dispatcher.run(stop.clone()));
+        }
+        for notifier in webhooks.notifiers {
+            workers.spawn(notifier.run(stop.clone()));
         }
         let mut services = JoinSet::new();
         services.spawn(systemd::notify_watchdog(health.clone()));
@@ -195,7 +198,7 @@ impl Tasks {
         }
     }
 
-    /// Waits for the workers and dispatchers, then returns the permits.
+    /// Waits for the workers, dispatchers and notifiers, then returns the permits.
     async fn drain(mut self, stop: &CancellationToken) {
         stop.cancel();
         while self.workers.join_next().await.is_some() {}

@@ -11,11 +11,30 @@ use super::context::App;
 use super::failure::{Exit, Failure};
 use crate::daemon::limiter::LimiterTask;
 use crate::settings::{Webhook, WebhookContent};
+use crate::store::status::Status;
 use crate::store::webhooks::EventFilter;
+use crate::sync::concerns::{Concern, concerns};
 use crate::webhooks::Endpoint;
 use crate::webhooks::dispatcher::Dispatcher;
+use crate::webhooks::notices::Notice;
+use crate::webhooks::notifier::Notifier;
 use crate::webhooks::sender::Sender;
 use crate::webhooks::signature::SigningKey;
+
+/// The tasks of the endpoints.
+#[derive(Default)]
+pub(super) struct WebhookTasks {
+    pub dispatchers: Vec<Dispatcher>,
+    pub notifiers: Vec<Notifier>,
+}
+
+impl WebhookTasks {
+    /// What wakes them: events, and commands.
+    pub fn wakes(&self) -> Vec<Arc<Notify>> {
+        let notifiers = self.notifiers.iter().map(|notifier| notifier.wake.clone());
+        self.dispatchers.iter().map(|dispatcher| dispatcher.wake.clone()).chain(notifiers).collect()
+    }
+}
 
 impl App {
     /// Registers the endpoints of the settings, and returns their tasks. Logs endpoints of the database that the settings
@@ -23,7 +42,7 @@ impl App {
     ///
     /// # Errors
     /// If the database is unavailable, or the HTTP client cannot be built.
-    pub(super) async fn dispatchers(&self, limiter: &LimiterTask) -> Result<Vec<Dispatcher>, Failure> {
+    pub(super) async fn webhook_tasks(&self, limiter: &LimiterTask) -> Result<WebhookTasks, Failure> {
         let webhooks = &self.settings.webhooks;
         for known in self.store.webhooks().await? {
             if !webhooks.iter().any(|webhook| webhook.name == known.name) {
@@ -35,17 +54,32 @@ impl App {
             }
         }
         if webhooks.is_empty() {
-            return Ok(Vec::new());
+            return Ok(WebhookTasks::default());
         }
         let (sender, ttl) = (self.webhook_sender()?, self.settings.lease.ttl);
         let heartbeats = limiter.heartbeats();
         let is_alive = move || heartbeats.borrow().beat_at.is_some_and(|at| at.elapsed() < ttl);
         let is_alive: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(is_alive);
-        let mut dispatchers = Vec::new();
+        let mut tasks = WebhookTasks::default();
         for webhook in webhooks {
             self.store.register_webhook(&webhook.name, webhook.from_beginning).await?;
-            dispatchers.push(Dispatcher {
-                endpoint: endpoint(webhook)?,
+            let endpoint = Arc::new(endpoint(webhook)?);
+            if webhook.notices {
+                let limits = self.concern_limits();
+                tasks.notifiers.push(Notifier {
+                    endpoint: endpoint.clone(),
+                    store: self.store.clone(),
+                    sender: sender.clone(),
+                    replica: limiter.replica(),
+                    is_alive: is_alive.clone(),
+                    concerns: Arc::new(move |status: &Status| {
+                        concerns(status, &limits).into_iter().filter_map(notice).collect()
+                    }),
+                    wake: Arc::new(Notify::new()),
+                });
+            }
+            tasks.dispatchers.push(Dispatcher {
+                endpoint,
                 store: self.store.clone(),
                 sender: sender.clone(),
                 clock: self.clock.clone(),
@@ -55,7 +89,7 @@ impl App {
                 wake: Arc::new(Notify::new()),
             });
         }
-        Ok(dispatchers)
+        Ok(tasks)
     }
 
     /// The endpoint `name` of the settings.
@@ -81,6 +115,19 @@ impl App {
         let user_agent = format!("rosterd/{}", env!("CARGO_PKG_VERSION"));
         Sender::new(user_agent, self.clock.clone()).map_err(|error| Failure::new(Exit::Settings, error))
     }
+}
+
+/// The concern, with what distinguishes it from others: kind, and the account, list, consumer or webhook.
+fn notice(concern: Concern) -> Option<Notice> {
+    let data = serde_json::to_value(&concern).ok()?;
+    let account_id = concern.account_id;
+    let parts = [
+        Some(data["kind"].as_str()?.to_owned()),
+        account_id.map(|id| id.to_string()),
+        concern.resource,
+        concern.name,
+    ];
+    Some(Notice { concern: parts.into_iter().flatten().collect::<Vec<_>>().join("/"), account_id, data })
 }
 
 fn endpoint(webhook: &Webhook) -> Result<Endpoint, Failure> {

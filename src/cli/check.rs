@@ -17,6 +17,7 @@ use crate::roster::write_policy::WriteMode;
 use crate::settings::{Account, Settings, SettingsError};
 use crate::store::status::ServerFacts;
 use crate::telemetry::count;
+use crate::webhooks::route::{self, Route};
 
 /// A larger difference between two clocks is a warning.
 const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(30);
@@ -133,6 +134,7 @@ pub(super) async fn check(mut settings: Settings, options: Options) -> Result<Ex
             };
             let is_usable = check_database(&app, &place, &mut checks).await;
             check_scim(&app, &mut checks);
+            check_webhooks(&app, is_usable, &mut checks).await;
             check_accounts(&app, is_usable, &mut checks).await;
             app.close().await;
         }
@@ -266,6 +268,45 @@ fn check_scim(app: &App, checks: &mut Checks) {
         }
         WriteMode::Off => {
             checks.warn("scim", format!("{detail}; write.mode is \"off\", so directories can only read"));
+        }
+    }
+}
+
+/// Checks the endpoints of webhooks, without sending anything. The settings have read their secrets.
+async fn check_webhooks(app: &App, is_database_usable: bool, checks: &mut Checks) {
+    let known = if is_database_usable { app.store.webhooks().await.unwrap_or_default() } else { Vec::new() };
+    for (name, origin) in app.webhook_origins() {
+        let check = format!("webhook {name}");
+        let endpoint = match app.webhook(&name) {
+            Ok(endpoint) => endpoint,
+            Err(failure) => {
+                checks.fail(check, &failure);
+                continue;
+            }
+        };
+        let state = known.iter().find(|webhook| webhook.name == name).map(|webhook| webhook.state.as_str());
+        match state {
+            Some("gone") => {
+                let advice = "stopped, because its receiver answered 410; when it is back, run `rosterd webhooks retry";
+                checks.warn(check, format!("{advice} {name}`"));
+                continue;
+            }
+            Some("lost") => {
+                let advice = "stopped, because events were removed before their delivery; run `rosterd webhooks replay";
+                checks.warn(check, format!("{advice} {name}`"));
+                continue;
+            }
+            Some("paused") => {
+                checks.warn(check, format!("paused; `rosterd webhooks retry {name}` resumes it"));
+                continue;
+            }
+            _ => {}
+        }
+        let signed = format!("{origin}, signed with {}", count(endpoint.keys.len(), "secret"));
+        match route::find(&endpoint).await {
+            Some(Route::Direct) => checks.ok(check, signed),
+            Some(Route::Proxy(proxy)) => checks.ok(check, format!("{signed}, through the proxy {proxy}")),
+            None => checks.warn(check, format!("{origin}: the host has no address; check url and DNS")),
         }
     }
 }

@@ -6,6 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::output;
 use super::since::Since;
@@ -207,6 +208,8 @@ async fn test(app: &App, target: &Target) -> Result<(), Failure> {
     let endpoint = app.webhook(&target.name)?;
     let (_, stream) = app.store.outbox_floor().await?;
     let message = Message::control(TEST, &endpoint.name, stream, app.clock.now());
+    // Receivers drop messages whose id they know.
+    let message = Message { id: Uuid::new_v4(), ..message };
     send(app, &endpoint, &message, target.json).await
 }
 
@@ -240,6 +243,11 @@ async fn send(app: &App, endpoint: &Endpoint, message: &Message, json: bool) -> 
         redirect if redirect.starts_with("redirect") => {
             "; rosterd follows no redirect, so set url to the address it leads to"
         }
+        "tls" => {
+            "; this machine does not trust the receiver's certificate, or the certificate is expired or for another host; if \
+             its authority is your own, name a file of certificate authorities in SSL_CERT_FILE"
+        }
+        "dns" => "; the host of url has no address, so check url and DNS",
         _ => "",
     };
     Err(Failure::new(

@@ -1,10 +1,8 @@
 //! The connection to a host: the proxy and the trusted certificate authorities, which both come from the environment.
 
 use std::error::Error;
-use std::io;
 use std::time::Duration;
 
-use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{ClientBuilder, Url};
 
 use crate::outbound::{self, NoTls, is_loopback};
@@ -20,13 +18,7 @@ pub(super) struct Route {
 impl Route {
     /// The route to the host of `base`, from the environment.
     pub fn to(base: &Url) -> Self {
-        let is_loopback = is_loopback(base);
-        let proxy = || {
-            let proxy = Matcher::from_system().intercept(&base.as_str().parse().ok()?)?;
-            let port = proxy.uri().port_u16().map(|port| format!(":{port}")).unwrap_or_default();
-            Some(format!("{}{port}", proxy.uri().host()?))
-        };
-        Self { proxy: if is_loopback { None } else { proxy() }, is_loopback }
+        Self { proxy: outbound::proxy(base), is_loopback: is_loopback(base) }
     }
 
     /// A client that neither follows redirects nor repeats requests, so that a token reaches no other host.
@@ -65,11 +57,10 @@ impl Route {
     }
 }
 
-/// Whether TLS failed because of the server's certificate. `source()` of an I/O error skips the error that it wraps.
+/// Whether TLS failed because of the server's certificate.
 fn is_untrusted(error: &(dyn Error + 'static)) -> bool {
-    if let Some(error) = error.downcast_ref::<rustls::Error>() {
-        return matches!(error, rustls::Error::InvalidCertificate(_));
-    }
-    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    wrapped.is_some_and(|error| is_untrusted(error)) || error.source().is_some_and(is_untrusted)
+    let is_it = |error: &(dyn Error + 'static)| {
+        matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
+    };
+    outbound::has_cause(error, &is_it)
 }

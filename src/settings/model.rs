@@ -233,6 +233,8 @@ pub(crate) struct Webhook {
     pub timeout: Duration,
     /// Whether an event that the receiver keeps refusing is passed over.
     pub sets_aside: bool,
+    /// Whether the receiver is notified when an operator is needed.
+    pub notices: bool,
 }
 
 /// Without the address.

@@ -33,6 +33,7 @@ initial = false
 in_flight = 1
 timeout = "15s"
 refused = "wait"
+notices = false
 "#;
 
 const MAX_ENDPOINTS: usize = 32;
@@ -168,6 +169,7 @@ fn webhook(name: &str, reader: &mut Reader<'_>, context: &Context<'_>) -> Option
         in_flight: reader.integer("in_flight", 1..=16),
         timeout,
         sets_aside: reader.choice("refused", [("wait", false), ("set_aside", true)]),
+        notices: reader.boolean("notices"),
         url: url?,
     })
 }

@@ -4,6 +4,7 @@
 //! Transactions lock the endpoint's row before its consumer's, and no other rows with them.
 
 pub(crate) mod commands;
+pub mod notices;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;

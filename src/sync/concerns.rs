@@ -127,13 +127,27 @@ pub struct Concern {
     pub kind: Kind,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account_id: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// The consumer or the webhook.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     pub sentence: String,
     pub command: &'static str,
 }
 
 impl Concern {
     fn new(kind: Kind, account_id: Option<i64>, sentence: String) -> Self {
-        Self { severity: kind.severity(), kind, account_id, sentence, command: kind.command() }
+        let (severity, command) = (kind.severity(), kind.command());
+        Self { severity, kind, account_id, resource: None, name: None, sentence, command }
+    }
+
+    fn of_list(kind: Kind, account: i64, resource: &str, sentence: String) -> Self {
+        Self { resource: Some(resource.to_owned()), ..Self::new(kind, Some(account), sentence) }
+    }
+
+    fn named(kind: Kind, name: &str, sentence: String) -> Self {
+        Self { name: Some(name.to_owned()), ..Self::new(kind, None, sentence) }
     }
 
     /// The database does not answer.
@@ -205,31 +219,26 @@ fn freshness(account: &AccountStatus, now: DateTime<Utc>, limits: &Limits, conce
 
 fn reviews(account: &AccountStatus, concerns: &mut Vec<Concern>) {
     let id = account.account_id;
-    let mut add = |kind, sentence| concerns.push(Concern::new(kind, Some(id), sentence));
     for held in account.held_deletions.iter().filter(|held| held.decision.is_none()) {
         let (deletions, verb) = (count(held.count, "deletion"), is_or_are(held.count));
         let sentence = format!(
             "account {id}: {deletions} of {} {verb} held for review ({})",
             held.resource, held.reason
         );
-        add(Kind::DeletionsHeld, sentence);
+        concerns.push(Concern::of_list(Kind::DeletionsHeld, id, &held.resource, sentence));
     }
     if account.rejected_records > 0 {
-        add(
-            Kind::RecordsRejected,
-            format!("account {id}: {} rejected", are(account.rejected_records, "record")),
-        );
+        let sentence = format!("account {id}: {} rejected", are(account.rejected_records, "record"));
+        concerns.push(Concern::new(Kind::RecordsRejected, Some(id), sentence));
     }
     for list in &account.resources {
         if let Some(total) = list.unexplained_total {
             let expected = list.unexplained_expected.unwrap_or_default();
-            add(
-                Kind::TotalUnexplained,
-                format!(
-                    "account {id}: Harvest's total of {} is {total} instead of {expected}; a full read does not explain it",
-                    list.resource
-                ),
+            let sentence = format!(
+                "account {id}: Harvest's total of {} is {total} instead of {expected}; a full read does not explain it",
+                list.resource
             );
+            concerns.push(Concern::of_list(Kind::TotalUnexplained, id, &list.resource, sentence));
         }
     }
 }
@@ -254,14 +263,14 @@ fn of_consumer(consumer: &ConsumerStatus, now: DateTime<Utc>, limits: &Limits) -
     let name = &consumer.name;
     if consumer.has_lost_events {
         let sentence = format!("consumer {name} has lost events and must reload from a snapshot");
-        return Some(Concern::new(Kind::ConsumerLostEvents, None, sentence));
+        return Some(Concern::named(Kind::ConsumerLostEvents, name, sentence));
     }
     // A fifth of the retention is left, as for `consumer.behind` in the log.
     let warning = TimeDelta::from_std(limits.retention / 5 * 4).unwrap_or(TimeDelta::MAX);
     let at = consumer.oldest_at.filter(|at| now - *at > warning)?;
     let sentence =
         format!("consumer {name} has not acknowledged an event for {} and will lose it", age(now, at));
-    Some(Concern::new(Kind::ConsumerBehind, None, sentence))
+    Some(Concern::named(Kind::ConsumerBehind, name, sentence))
 }
 
 fn of_webhook(webhook: &WebhookStatus) -> Option<Concern> {
@@ -284,7 +293,7 @@ fn of_webhook(webhook: &WebhookStatus) -> Option<Concern> {
         ),
         _ => return None,
     };
-    Some(Concern::new(kind, None, sentence))
+    Some(Concern::named(kind, name, sentence))
 }
 
 fn age(now: DateTime<Utc>, at: DateTime<Utc>) -> String {

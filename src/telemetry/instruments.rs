@@ -23,6 +23,7 @@ const LEASE: &str = "rosterd_lease_held";
 const LOG_DROPPED: &str = "rosterd_log_lines_dropped_total";
 const WEBHOOK_DELIVERIES: &str = "rosterd_webhook_deliveries_total";
 const WEBHOOK_DURATION: &str = "rosterd_webhook_delivery_seconds";
+const WEBHOOK_NOTICES: &str = "rosterd_webhook_notices_total";
 const WEBHOOK_OLDEST: &str = "rosterd_webhook_oldest_seconds";
 const WEBHOOK_SET_ASIDE: &str = "rosterd_webhook_set_aside";
 const WEBHOOK_STATE: &str = "rosterd_webhook_state";
@@ -94,6 +95,10 @@ fn describe() {
     describe_histogram!(
         WEBHOOK_DURATION,
         "Duration of attempts of webhooks in seconds, to the headers of the response"
+    );
+    describe_counter!(
+        WEBHOOK_NOTICES,
+        "Attempts of notices to webhooks by outcome: delivered, failed, refused or gone"
     );
     describe_gauge!(WEBHOOK_OLDEST, "Age of the first event that a webhook has not delivered, in seconds");
     describe_gauge!(
@@ -186,6 +191,11 @@ pub(crate) fn held_and_rejected(account: i64, held: i64, rejected: i64) {
 pub(crate) fn webhook_delivery(webhook: &str, outcome: &'static str, took: Duration) {
     counter!(WEBHOOK_DELIVERIES, "webhook" => webhook.to_owned(), "outcome" => outcome).increment(1);
     histogram!(WEBHOOK_DURATION, "webhook" => webhook.to_owned()).record(took);
+}
+
+/// `outcome` is `delivered`, `failed`, `refused` or `gone`.
+pub(crate) fn webhook_notice(webhook: &str, outcome: &'static str) {
+    counter!(WEBHOOK_NOTICES, "webhook" => webhook.to_owned(), "outcome" => outcome).increment(1);
 }
 
 /// The state of a webhook, the age of its first event in seconds, and the number of events that were passed over.

@@ -39,7 +39,7 @@ const LOG_INTERVAL: Duration = Duration::from_hours(1);
 
 /// The task of one endpoint.
 pub(crate) struct Dispatcher {
-    pub endpoint: Endpoint,
+    pub endpoint: Arc<Endpoint>,
     pub store: Store,
     pub sender: Sender,
     pub clock: Arc<dyn Clock>,

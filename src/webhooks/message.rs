@@ -1,9 +1,11 @@
 //! The messages: an event of the outbox, or a message that is no event.
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::store::webhooks::WebhookEvent;
+use crate::store::webhooks::notices::{KnownNotice, NoticeState};
 
 /// A message without its signature, which each attempt makes again.
 #[derive(Clone)]
@@ -23,6 +25,10 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x8c2b_6a5e_91d4_5f0c_b1a7_43f6_5e0d_27c
 pub(crate) const STREAM_BEGUN: &str = "rosterd.stream_begun";
 /// Sent by `rosterd webhooks test`.
 pub(crate) const TEST: &str = "rosterd.test";
+/// A concern has begun: a person is needed.
+const ATTENTION_NEEDED: &str = "rosterd.attention_needed";
+/// The concern has ended.
+const ATTENTION_OVER: &str = "rosterd.attention_over";
 
 impl Message {
     /// The message of an event; `None` if the endpoint does not want it.
@@ -48,6 +54,29 @@ impl Message {
             body: format!(
                 r#"{{"type":"{type}","timestamp":"{}","data":{{"webhook":"{webhook}","stream_id":"{stream}"}}}}"#,
                 time(now, SecondsFormat::Secs)
+            ),
+        }
+    }
+
+    /// The message about a concern, the same at every attempt.
+    pub fn notice(webhook: &str, notice: &KnownNotice) -> Self {
+        let is_over = notice.state == NoticeState::Over;
+        let ended_at = notice.absent_since.filter(|_| is_over);
+        let r#type = if is_over { ATTENTION_OVER } else { ATTENTION_NEEDED };
+        let mut data = notice.data.as_object().cloned().unwrap_or_default();
+        data.insert("webhook".to_owned(), webhook.into());
+        data.insert("began_at".to_owned(), time(notice.began_at, SecondsFormat::Millis).into());
+        if let Some(ended_at) = ended_at {
+            data.insert("ended_at".to_owned(), time(ended_at, SecondsFormat::Millis).into());
+        }
+        let data = Value::Object(data);
+        let name = format!("{type}/{webhook}/{}/{}", notice.concern, notice.began_at.timestamp_micros());
+        Self {
+            id: Uuid::new_v5(&NAMESPACE, name.as_bytes()),
+            r#type: r#type.to_owned(),
+            body: format!(
+                r#"{{"type":"{type}","timestamp":"{}","data":{data}}}"#,
+                time(ended_at.unwrap_or(notice.began_at), SecondsFormat::Secs)
             ),
         }
     }

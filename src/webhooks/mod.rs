@@ -2,12 +2,15 @@
 //! [Standard Webhooks](https://www.standardwebhooks.com).
 //!
 //! A [`dispatcher`] per endpoint reads events as the consumer `webhook:NAME`, sends them with the [`sender`], and
-//! acknowledges what the receiver accepted. An event is delivered at least once, with the same id at each attempt. This
-//! module uses neither Harvest nor the settings.
+//! acknowledges what the receiver accepted. An event is delivered at least once, with the same id at each attempt. A
+//! [`notifier`] sends [`notices`], which are no events. This module uses neither Harvest nor the settings.
 
 pub(crate) mod dispatcher;
 pub(crate) mod message;
+pub(crate) mod notices;
+pub(crate) mod notifier;
 pub(crate) mod outcome;
+pub(crate) mod route;
 pub(crate) mod sender;
 pub(crate) mod signature;
 

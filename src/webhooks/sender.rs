@@ -1,6 +1,5 @@
 //! Sends one message to one endpoint.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -61,13 +60,26 @@ impl Sender {
         Ok(Self { remote: client(false)?, local: client(true)?, user_agent, clock })
     }
 
-    /// Sends the message. If the receiver had closed a kept connection, sends it once more.
+    /// Sends the message of an event, or one that belongs to the events.
     pub async fn send(&self, endpoint: &Endpoint, message: &Message) -> Attempt {
+        let attempt = self.attempt(endpoint, message).await;
+        instruments::webhook_delivery(&endpoint.name, outcome_name(&attempt.outcome), attempt.took);
+        attempt
+    }
+
+    /// Sends the message of a notice.
+    pub async fn send_notice(&self, endpoint: &Endpoint, message: &Message) -> Attempt {
+        let attempt = self.attempt(endpoint, message).await;
+        instruments::webhook_notice(&endpoint.name, outcome_name(&attempt.outcome));
+        attempt
+    }
+
+    /// If the receiver had closed a kept connection, sends the message once more.
+    async fn attempt(&self, endpoint: &Endpoint, message: &Message) -> Attempt {
         let mut attempt = self.send_once(endpoint, message).await;
         if is_reset(&attempt.outcome) && attempt.took < STALE_WITHIN {
             attempt = self.send_once(endpoint, message).await;
         }
-        instruments::webhook_delivery(&endpoint.name, outcome_name(&attempt.outcome), attempt.took);
         attempt
     }
 
@@ -127,18 +139,12 @@ fn failure(error: &reqwest::Error) -> &'static str {
     if !error.is_connect() {
         return RESET;
     }
-    let is_tls = |error: &(dyn Error + 'static)| error.is::<rustls::Error>();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if is_tls(error) || wrapped.is_some_and(|error| is_tls(error)) {
-            return "tls";
-        }
-        // hyper-util's error for a failed look-up has no type.
-        if error.to_string().starts_with("dns error") {
-            return "dns";
-        }
-        cause = error.source();
+    if outbound::has_cause(error, &|error| error.is::<rustls::Error>()) {
+        return "tls";
+    }
+    // hyper-util's error for a failed look-up has no type.
+    if outbound::has_cause(error, &|error| error.to_string().starts_with("dns error")) {
+        return "dns";
     }
     "connect"
 }

@@ -11,6 +11,7 @@ use url::Url;
 use crate::cluster::Cluster;
 use crate::database::TestDatabase;
 use crate::program::Program;
+use crate::receiver::{Receiver, secret};
 use crate::scene::Scene;
 
 async fn sim() -> Sim {
@@ -178,4 +179,43 @@ async fn check_warns_of_misspelt_variables_and_quoted_secrets() {
     program.set("HARVEST_ACCESS_TOKEN", "").set("HARVEST_TOKEN", &token);
     let output = program.call(&["run"]).await.expect(78).sentence();
     assert!(output.contains("HARVEST_TOKEN; did you mean HARVEST_ACCESS_TOKEN?"), "{output}");
+}
+
+#[tokio::test]
+async fn endpoints_of_webhooks_are_checked_without_a_request() {
+    let (scene, receiver, dir) =
+        (Scene::new().await, Receiver::start("bot").await, tempfile::tempdir().unwrap());
+    let write = |name: &str, text: &str, mode: u32| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        path.display().to_string()
+    };
+    let (bot, away) = (write("bot", &secret("bot"), 0o600), write("away", &secret("away"), 0o604));
+    let section = |name: &str, url: &str, file: &str| {
+        format!("[webhooks.{name}]\nurl = \"{url}\"\nsecret_files = [\"{file}\"]\n")
+    };
+    let sections = section("bot", &receiver.url(), &bot)
+        + &section("away", "https://receiver.invalid/hidden-path-canary", &away);
+    let mut program = scene.program();
+    program.set("ROSTERD_CONFIG", &write("rosterd.toml", &sections, 0o600));
+    let output = check(&program, 0).await;
+    let origin = receiver.url().replace("/hidden-path-canary", "");
+    assert!(output.contains(&format!("✓ webhook bot: {origin}, signed with 1 secret\n")), "{output}");
+    assert!(output.contains("! webhook away: https://receiver.invalid: the host has no address"), "{output}");
+    let warned =
+        output.lines().find(|line| line.starts_with("! settings: webhooks.away.secret_files")).unwrap();
+    assert!(warned.contains(&format!("names the file {away}, which every user")), "{warned}");
+    let mut daemon = program.start();
+    daemon.until("cycle.finished").await;
+    program.call(&["webhooks", "pause", "bot"]).await.expect(0);
+    let output = check(&program, 0).await;
+    assert!(output.contains("! webhook bot: paused; `rosterd webhooks retry bot`"), "{output}");
+    let absent = section("bot", &receiver.url(), "/absent/secret");
+    program.set("ROSTERD_CONFIG", &write("rosterd.toml", &absent, 0o600));
+    let output = check(&program, 78).await;
+    assert!(output.contains("✗ settings: webhooks.bot.secret_files"), "{output}");
+    assert!(output.contains("names the file /absent/secret, which cannot be read"), "{output}");
+    assert!(!output.contains("hidden-path-canary"), "{output}");
+    assert!(receiver.requests().is_empty());
 }

@@ -61,7 +61,7 @@ const COLUMNS_WITHOUT_VALUES: [(&str, &str); 15] = [
          roster.rejected_records.resource roster.rejected_records.rosterd_version roster.requests.kind \
          roster.requests.outcome roster.scim_links.resource roster.user_assignment_history.event_type roster.user_assignments.event_type \
          roster.user_history.event_type roster.users.event_type roster.watermarks.resource roster.writes.kind \
-         roster.webhooks.state roster.webhook_skips.type roster.writes.outcome rosterd_internal.migrations.description",
+         roster.webhooks.state roster.webhook_notices.state roster.webhook_skips.type roster.writes.outcome rosterd_internal.migrations.description",
     ),
     ("names of fields", "roster.writes.fields"),
     ("names of job roles, which outlive the users who have them", "roster.roles.name"),
@@ -83,7 +83,12 @@ const COLUMNS_WITHOUT_VALUES: [(&str, &str); 15] = [
     ),
     (
         "names of endpoints, and failures from a closed list",
-        "roster.webhooks.name roster.webhooks.failure roster.webhook_skips.name roster.webhook_skips.failure",
+        "roster.webhooks.name roster.webhooks.failure roster.webhook_skips.name roster.webhook_skips.failure \
+         roster.webhook_notices.name roster.webhook_notices.failure",
+    ),
+    (
+        "concerns: ids, counts, and names of lists, consumers and endpoints",
+        "roster.webhook_notices.concern roster.webhook_notices.data",
     ),
     (
         "reasons of operators; the help asks for texts without names",

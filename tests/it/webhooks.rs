@@ -4,9 +4,13 @@ mod commands;
 mod delivery;
 mod failures;
 mod guide;
+mod idle;
+mod notices;
 mod privacy;
 mod replicas;
+mod schemas;
 mod streams;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use standardwebhooks::Webhook;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
+use tokio_rustls::TlsAcceptor;
 
 use crate::program::STUCK;
 
@@ -76,7 +77,7 @@ struct State {
 
 /// Stops when it is dropped.
 pub struct Receiver {
-    address: String,
+    origin: String,
     state: Arc<Mutex<State>>,
     task: JoinHandle<()>,
 }
@@ -96,21 +97,38 @@ pub fn secret(name: &str) -> String {
 impl Receiver {
     /// Verifies with the secret of this name.
     pub async fn start(name: &str) -> Self {
+        Self::start_with(name, None).await
+    }
+
+    /// The same with TLS, if `tls` is given.
+    pub async fn start_with(name: &str, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let origin = format!("{scheme}://{}", listener.local_addr().unwrap());
         let (state, secret) = (Arc::<Mutex<State>>::default(), secret(name));
         let shared = state.clone();
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, shared.clone(), secret.clone()));
+                let _ = stream.set_nodelay(true);
+                let (shared, secret, tls) = (shared.clone(), secret.clone(), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, shared, secret).await,
+                        Some(tls) => {
+                            // A client that does not trust the certificate closes the connection.
+                            let Ok(stream) = tls.accept(stream).await else { return };
+                            serve(stream, shared, secret).await;
+                        }
+                    }
+                });
             }
         });
-        Self { address, state, task }
+        Self { origin, state, task }
     }
 
     /// The address, with a path that no log may show.
     pub fn url(&self) -> String {
-        format!("http://{}/hidden-path-canary", self.address)
+        format!("{}/hidden-path-canary", self.origin)
     }
 
     /// Answers the next requests.
@@ -164,8 +182,7 @@ impl Receiver {
     }
 }
 
-async fn serve(stream: TcpStream, state: Arc<Mutex<State>>, secret: String) {
-    let _ = stream.set_nodelay(true);
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<Mutex<State>>, secret: String) {
     let mut stream = BufReader::new(stream);
     while let Some((path, headers, body)) = read_request(&mut stream).await {
         let at = Instant::now();
@@ -200,7 +217,7 @@ fn verify(secret: &str, headers: &BTreeMap<String, String>, body: &str) {
 }
 
 async fn read_request(
-    stream: &mut BufReader<TcpStream>,
+    stream: &mut BufReader<impl AsyncRead + Unpin>,
 ) -> Option<(String, BTreeMap<String, String>, String)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -219,15 +236,15 @@ async fn read_request(
 }
 
 /// False if the connection is closed.
-async fn respond(stream: &mut BufReader<TcpStream>, answer: &Answer) -> bool {
+async fn respond(stream: &mut BufReader<impl AsyncRead + AsyncWrite + Unpin>, answer: &Answer) -> bool {
     let status =
         |status: u16, headers: &str| format!("HTTP/1.1 {status} X\r\n{headers}content-length: 4\r\n\r\nbody");
     let head = |length: &str| format!("HTTP/1.1 200 OK\r\n{length}\r\n\r\n");
     match answer {
-        Answer::Status(code, headers) => stream.write_all(status(*code, headers).as_bytes()).await.is_ok(),
+        Answer::Status(code, headers) => send(stream, status(*code, headers).as_bytes()).await,
         Answer::Slow(pause) => {
             sleep(*pause).await;
-            stream.write_all(status(200, "").as_bytes()).await.is_ok()
+            send(stream, status(200, "").as_bytes()).await
         }
         Answer::Hang => {
             sleep(STUCK).await;
@@ -251,4 +268,9 @@ async fn respond(stream: &mut BufReader<TcpStream>, answer: &Answer) -> bool {
             stream.write_all(&vec![b'x'; 10_000_000]).await.is_ok()
         }
     }
+}
+
+/// False if the connection is closed. TLS sends what it has when it is flushed.
+async fn send(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> bool {
+    stream.write_all(bytes).await.is_ok() && stream.flush().await.is_ok()
 }

@@ -108,6 +108,12 @@ impl Store {
         )
         .fetch_optional(&mut *transaction)
         .await?;
+        sqlx::query!(
+            "UPDATE roster.webhook_notices SET next_attempt_at = NULL WHERE name = $1 AND next_attempt_at IS NOT NULL",
+            name
+        )
+        .execute(&mut *transaction)
+        .await?;
         let change = match changed {
             None => Change::Unknown,
             Some(changed) if changed.is_lost => Change::Refused,
@@ -261,6 +267,9 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         sqlx::query!("DELETE FROM roster.webhook_skips WHERE name = $1", name)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query!("DELETE FROM roster.webhook_notices WHERE name = $1", name)
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;

@@ -111,4 +111,6 @@ fn guide_shows_a_message_with_the_fields_of_rosterd() {
     let message: serde_json::Value = serde_json::from_str(text("json")).unwrap();
     let keys: Vec<_> = message.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(keys, ["data", "recorded_at", "seq", "timestamp", "type"]);
+    let notice = serde_json::from_str(blocks_of(GUIDE, "json")[1].text).unwrap();
+    super::schemas::expect_described("message.rosterd.attention_needed", &notice);
 }
