@@ -53,7 +53,7 @@ const COLUMNS_WITH_VALUES: [(&str, &str, &str); 10] = [
 ];
 
 /// Text columns that never hold a value of a user, with the reason.
-const COLUMNS_WITHOUT_VALUES: [(&str, &str); 15] = [
+const COLUMNS_WITHOUT_VALUES: [(&str, &str); 16] = [
     (
         "constants of rosterd",
         "roster.cycles.mode roster.cycles.outcome roster.held_deletions.decision roster.held_deletions.reason \
