@@ -12,7 +12,10 @@ CREATE TABLE roster.scim_links (
     removed_at   timestamptz,
     version      bigint      NOT NULL DEFAULT 1,
     updated_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (account_id, resource, record_id)
+    PRIMARY KEY (account_id, resource, record_id),
+    CHECK (
+            removed_at > '-infinity' AND removed_at < '10001-01-01'
+        AND updated_at > '-infinity' AND updated_at < '10001-01-01')
 );
 CREATE UNIQUE INDEX scim_links_external_id ON roster.scim_links (account_id, resource, external_id);
 COMMENT ON INDEX roster.scim_links_external_id IS 'Question: which user has this externalId; also the constraint that only one has it';

@@ -12,7 +12,13 @@ CREATE TABLE roster.roles (
     changed_at timestamptz NOT NULL,
     asked_at   timestamptz NOT NULL,
     deleted_at timestamptz,
-    PRIMARY KEY (account_id, id)
+    PRIMARY KEY (account_id, id),
+    CHECK (
+            created_at > '-infinity' AND created_at < '10001-01-01'
+        AND updated_at > '-infinity' AND updated_at < '10001-01-01'
+        AND changed_at > '-infinity' AND changed_at < '10001-01-01'
+        AND asked_at > '-infinity' AND asked_at < '10001-01-01'
+        AND deleted_at > '-infinity' AND deleted_at < '10001-01-01')
 );
 COMMENT ON TABLE roster.roles IS 'Job roles of Harvest, for SCIM groups only: read if scim.groups has roles. Changes have no events; a user''s roles are in roster.users';
 COMMENT ON COLUMN roster.roles.account_id IS 'Harvest account';
@@ -26,7 +32,8 @@ COMMENT ON COLUMN roster.roles.changed_at IS 'When rosterd stored the last chang
 COMMENT ON COLUMN roster.roles.asked_at IS 'When the request was sent whose answer is stored, or when a write was answered: an older answer does not replace it';
 COMMENT ON COLUMN roster.roles.deleted_at IS 'When the deletion was confirmed by a 404; the row stays for a day';
 
-ALTER TABLE roster.accounts ADD COLUMN roles_read_at timestamptz;
+ALTER TABLE roster.accounts ADD COLUMN roles_read_at timestamptz
+    CHECK (roles_read_at > '-infinity' AND roles_read_at < '10001-01-01');
 COMMENT ON COLUMN roster.accounts.roles_read_at IS 'When the list of roles was first read completely; null if it was not';
 
 CREATE VIEW roster.scim_groups AS

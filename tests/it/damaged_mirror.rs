@@ -248,10 +248,14 @@ async fn versions_increase_after_manual_damage_without_old_events_and_history() 
 async fn manually_written_values_that_rosterd_cannot_read_are_refused() {
     let mut damaged = Damaged::new().await;
     let mut database = PgConnection::connect(damaged.world.url()).await.unwrap();
+    let groups = "INSERT INTO roster.roles (account_id, id, name, user_ids, changed_at, asked_at) VALUES (1, 1, 'Design', '{}', now(), now());
+                  INSERT INTO roster.scim_links (account_id, resource, record_id) VALUES (1, 'Group', 1)";
+    sqlx::raw_sql(groups).execute(&mut database).await.unwrap();
     let columns = sqlx::query_as::<_, (String, String, String)>(
         "SELECT table_name::text, column_name::text, udt_name::text FROM information_schema.columns
           WHERE table_schema = 'roster' AND udt_name IN ('timestamptz', 'date', 'numeric')
-            AND table_name IN ('accounts', 'users', 'user_assignments', 'billable_rates', 'cost_rates', 'watermarks')",
+            AND table_name IN ('accounts', 'users', 'user_assignments', 'billable_rates', 'cost_rates', 'watermarks', 'roles',
+                               'scim_links')",
     );
     let columns = columns.fetch_all(&mut database).await.unwrap();
     assert!(columns.len() > 30, "{columns:?}");
