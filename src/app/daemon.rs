@@ -116,6 +116,9 @@ impl App {
             workers.spawn(notifier.run(stop.clone()));
         }
         let mut services = JoinSet::new();
+        if let Some(metrics) = metrics.clone() {
+            services.spawn(metrics.sum_samples());
+        }
         services.spawn(systemd::notify_watchdog(health.clone()));
         services.spawn(timeline::watch(self.store.clone(), limiter.replica(), limiter.heartbeats()));
         services.spawn(retention::run(self.store.clone(), self.retention_limits()));

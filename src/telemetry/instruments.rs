@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ::metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::time::interval;
 
 const CYCLES: &str = "rosterd_cycles_total";
 const WRITES: &str = "rosterd_writes_total";
@@ -35,6 +36,9 @@ const BUCKETS: [f64; 10] = [0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 
 /// From a receiver on the same host to the longest timeout of an endpoint.
 const WEBHOOK_BUCKETS: [f64; 8] = [0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0];
 
+/// A histogram keeps 8 bytes for each sample until they are added up.
+const SUM_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Renders the metrics of this process.
 #[derive(Clone, Debug)]
 pub struct Metrics(PrometheusHandle);
@@ -55,6 +59,16 @@ impl Metrics {
         gauge!(BUILD, "version" => version, "revision" => revision).set(1.0);
         counter!(THROTTLED).absolute(0);
         Some(Self(handle))
+    }
+
+    /// Adds up the samples of histograms, which otherwise stay in memory until the next scrape, or for ever without one.
+    /// Never ends.
+    pub(crate) async fn sum_samples(self) {
+        let mut ticks = interval(SUM_INTERVAL);
+        loop {
+            ticks.tick().await;
+            self.0.run_upkeep();
+        }
     }
 
     /// The metrics in the text format of Prometheus.
