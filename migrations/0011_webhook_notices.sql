@@ -1,6 +1,5 @@
 -- Notices: webhooks that say that a person is needed, and that this is over. They are no events, so they have no position
--- in the outbox. A row is a concern of which the receiver of an
--- endpoint has been notified, or will be.
+-- in the outbox. A row is a concern of which the receiver of an endpoint has been notified, or will be.
 
 CREATE TABLE roster.webhook_notices (
     name            text        NOT NULL,
@@ -9,7 +8,7 @@ CREATE TABLE roster.webhook_notices (
     data            jsonb       NOT NULL,
     began_at        timestamptz NOT NULL,
     absent_since    timestamptz,
-    is_accepted         boolean     NOT NULL DEFAULT false,
+    is_accepted     boolean     NOT NULL DEFAULT false,
     attempts        integer     NOT NULL DEFAULT 0,
     next_attempt_at timestamptz,
     failure         text,

@@ -24,6 +24,8 @@ use crate::telemetry::chain;
 
 /// A write that Harvest or the database could not take is tried again after this time.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// Why an old write is refused.
+pub(super) const TOO_OLD: &str = "it was requested more than a day ago; request it again";
 
 /// One write with what it needs.
 pub(super) struct Run<'a> {
@@ -153,8 +155,7 @@ impl Run<'_> {
             return self.finish_in(tx, WriteOutcome::Refused, None, None, Some(problem)).await;
         }
         if self.open.is_old && !write.kind.is_loss() {
-            let error = "it was requested more than a day ago; request it again".to_owned();
-            return self.finish_in(tx, WriteOutcome::Refused, None, None, Some(error)).await;
+            return self.finish_in(tx, WriteOutcome::Refused, None, None, Some(TOO_OLD.to_owned())).await;
         }
         let is_archived = user.as_ref().is_some_and(|row| row.record.is_active == Field::Value(false));
         let is_effective = !(write.kind == WriteKind::UserDeactivate && is_archived);
@@ -184,7 +185,18 @@ impl Run<'_> {
         if is_so_already(write, user.as_ref(), assignment.as_ref()) {
             return self.finish_in(tx, WriteOutcome::Unchanged, None, None, None).await;
         }
-        if rules.mode != WriteMode::On || self.sender.writer.is_none() {
+        self.allow(tx, is_effective, and_mark).await
+    }
+
+    /// Ends the decision about a write that the rules allow: it is sent, or only planned. With `and_mark`, it counts as sent
+    /// from then on.
+    pub(super) async fn allow(
+        &self,
+        mut tx: AccountTx,
+        is_effective: bool,
+        and_mark: bool,
+    ) -> Result<Decision, StoreError> {
+        if self.sender.rules.mode != WriteMode::On || self.sender.writer.is_none() {
             return self.finish_in(tx, WriteOutcome::Planned, None, None, None).await;
         }
         if !and_mark {

@@ -7,15 +7,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::execute::{Decision, Run};
+use super::execute::{Decision, Run, TOO_OLD};
 use super::sender::Next;
 use super::settle::{MAX_ATTEMPTS, look_again};
 use crate::harvest::rate_limit::Priority;
-use crate::harvest::write::{MAX_SEND_DELAY, WriteAnswer};
+use crate::harvest::write::WriteAnswer;
 use crate::roster::Role;
 use crate::roster::role::{UNKNOWN_MEMBER, body};
 use crate::roster::write::WriteKind;
-use crate::roster::write_policy::{Verdict, WriteFacts, WriteMode};
+use crate::roster::write_policy::{Verdict, WriteFacts};
 use crate::store::StoreError;
 use crate::store::writes::{FinishedWrite, WriteOutcome};
 use crate::sync::cycle::{CycleMemory, unless_stopped};
@@ -95,10 +95,9 @@ impl Run<'_> {
 
     /// Decides as for other writes. With `and_mark`, the write counts as sent from then on.
     async fn decide_role(&self, and_mark: bool) -> Result<Decision, StoreError> {
-        let mut tx = self.sender.store.begin(&self.fence).await?;
+        let tx = self.sender.store.begin(&self.fence).await?;
         if self.open.is_old {
-            let error = "it was requested more than a day ago; request it again".to_owned();
-            return self.finish_in(tx, WriteOutcome::Refused, None, None, Some(error)).await;
+            return self.finish_in(tx, WriteOutcome::Refused, None, None, Some(TOO_OLD.to_owned())).await;
         }
         // A role gives no access: no user loses any by it, and the guard does not count it.
         let facts = WriteFacts {
@@ -111,15 +110,7 @@ impl Run<'_> {
         if let Verdict::Refuse(reason) = self.sender.rules.decide(self.write, &facts) {
             return self.finish_in(tx, WriteOutcome::Refused, None, None, Some(reason)).await;
         }
-        if self.sender.rules.mode != WriteMode::On || self.sender.writer.is_none() {
-            return self.finish_in(tx, WriteOutcome::Planned, None, None, None).await;
-        }
-        if !and_mark {
-            return Ok(Decision::Send { is_effective: true });
-        }
-        let is_open = tx.mark_write_sent(self.open.id).await?;
-        tx.commit().await?;
-        Ok(if is_open { Decision::Send { is_effective: true } } else { Decision::Over })
+        self.allow(tx, true, and_mark).await
     }
 
     /// The role as Harvest has it: by its id, or the one with the name of the role to create.
@@ -135,8 +126,7 @@ impl Run<'_> {
 
     /// Looks at Harvest for the result of a write that was sent this long ago.
     async fn settle_role(&self, ago: Duration) -> Result<Next, CycleError> {
-        let skew = self.sender.sync.skew_buffer.to_std().unwrap_or_default();
-        let is_certain = ago >= MAX_SEND_DELAY + self.sender.client.grace() + skew;
+        let is_certain = self.can_no_longer_arrive(ago);
         let shown = self.harvest_role().await?;
         match (self.write.kind, shown) {
             (WriteKind::RoleDelete, None) => self.store_deletion(WriteOutcome::Done).await,

@@ -31,9 +31,7 @@ enum Shown<R> {
 impl Run<'_> {
     /// Looks at Harvest for the result of a write that was sent this long ago.
     pub(super) async fn settle<R: Decode + MirrorTable>(&self, ago: Duration) -> Result<Next, CycleError> {
-        // The request may be sent late, arrive as late as the grace, and a list may show its effect as late as the skew buffer.
-        let skew = self.sender.sync.skew_buffer.to_std().unwrap_or_default();
-        let is_certain = ago >= MAX_SEND_DELAY + self.sender.client.grace() + skew;
+        let is_certain = self.can_no_longer_arrive(ago);
         if self.write.kind.is_creation() {
             return match self.look().await? {
                 // If an administrator created it in these seconds, it is the answer all the same.
@@ -83,6 +81,13 @@ impl Run<'_> {
             }
             (Shown::Record(_) | Shown::Unclear, _) => Ok(look_again(ago)),
         }
+    }
+
+    /// Whether a request that was sent this long ago has arrived or never will, and Harvest shows its effect: it may be sent
+    /// late, arrive as late as the grace, and a list may show its effect as late as the skew buffer.
+    pub(super) fn can_no_longer_arrive(&self, ago: Duration) -> bool {
+        let skew = self.sender.sync.skew_buffer.to_std().unwrap_or_default();
+        ago >= MAX_SEND_DELAY + self.sender.client.grace() + skew
     }
 
     /// Whether the user may have been archived before. Only deactivations are sent although the mirror says that they

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value as Json, json};
 
-use super::meta::Meta;
+use super::meta::{Meta, etag};
 use super::path::GROUP_SCHEMA;
 use super::projection::Projection;
 
@@ -66,7 +66,7 @@ impl GroupRow {
 
     /// The entity tag, which is also `meta.version`.
     pub fn etag(&self) -> String {
-        format!("W/\"{}-{}\"", self.version, self.link_version)
+        etag(self.version, self.link_version)
     }
 
     /// The URL of the resource.

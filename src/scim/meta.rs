@@ -10,6 +10,11 @@ pub(super) struct Meta {
     pub version: String,
 }
 
+/// The entity tag of a resource, from the versions of its row and of what directories store about it.
+pub(super) fn etag(version: i64, link_version: i64) -> String {
+    format!("W/\"{version}-{link_version}\"")
+}
+
 impl Meta {
     pub fn render(&self, resource_type: &str, location: &str) -> Json {
         let mut meta = json!({"resourceType": resource_type, "location": location, "version": self.version});

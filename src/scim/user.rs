@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value as Json, json};
 
 use super::group::UserGroup;
-use super::meta::Meta;
+use super::meta::{Meta, etag};
 use super::path::USER_SCHEMA;
 use super::projection::Projection;
 use super::schema::WORK;
@@ -89,7 +89,7 @@ impl UserRow {
 
     /// The entity tag, which is also `meta.version`.
     pub fn etag(&self) -> String {
-        format!("W/\"{}-{}\"", self.version, self.link_version)
+        etag(self.version, self.link_version)
     }
 
     /// The URL of the resource.

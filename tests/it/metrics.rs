@@ -6,10 +6,10 @@ use rosterd::http::{State, serve};
 use rosterd::sync::concerns::Limits;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::net::TcpListener;
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::Duration;
 
 use crate::database::TestDatabase;
-use crate::program::{Program, STUCK};
+use crate::program::Program;
 use crate::scene::Scene;
 
 pub async fn scrape(program: &Program) -> String {
@@ -83,12 +83,7 @@ async fn metrics_page_has_the_documented_names_labels_and_values() {
     }
     // An alert on held deletions ends after an administrator's decision.
     program.call(&["deletions", "reject", "--all"]).await.expect(0);
-    let give_up = Instant::now() + STUCK;
-    // Scrapes within two seconds share one query of the database.
-    while held_deletions(&scrape(&program).await) > 0 {
-        assert!(Instant::now() < give_up, "held deletions are still counted after `deletions reject`");
-        sleep(Duration::from_millis(100)).await;
-    }
+    program.until_metrics(&[&format!("\nrosterd_held_deletions{{{account}}} 0\n")]).await;
 }
 
 #[tokio::test]
@@ -102,18 +97,7 @@ async fn scrapes_read_no_rows_of_users_and_assignments() {
     let mut lock = scene.store.pool().begin().await.unwrap();
     sqlx::raw_sql("LOCK TABLE roster.users, roster.user_assignments").execute(&mut *lock).await.unwrap();
     scene.execute("INSERT INTO roster.consumers (name, stream_id) SELECT 'payroll', stream_id FROM roster.outbox_head").await;
-    let give_up = Instant::now() + STUCK;
-    let metrics = loop {
-        let metrics = scrape(&program).await;
-        if metrics.contains("consumer=\"payroll\"") {
-            break metrics;
-        }
-        assert!(
-            Instant::now() < give_up,
-            "scrapes do not show the new consumer while the mirror's tables are locked: {metrics}"
-        );
-        sleep(Duration::from_millis(100)).await;
-    };
+    let metrics = program.until_metrics(&["consumer=\"payroll\""]).await;
     let account = format!("account=\"{}\"", scene.sim.account_id());
     for (resource, rows) in [("users", 20), ("user_assignments", 40)] {
         let labels = format!("rosterd_mirror_rows{{{account},resource=\"{resource}\",state=");

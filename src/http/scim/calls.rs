@@ -69,13 +69,17 @@ impl Call {
 
     /// The user with this id in a path.
     pub async fn user(&self, id: &str) -> Result<UserRow, ScimError> {
-        let id = id.parse().ok().filter(|number: &i64| number.to_string() == id);
-        let users = match id {
+        let users = match id_of(id) {
             Some(id) => self.users(ScimKey::Id(id)).await?,
             None => Vec::new(),
         };
         users.into_iter().find(|user| !user.is_hidden).ok_or_else(not_found)
     }
+}
+
+/// The id in a path, if it is written as rosterd writes it.
+pub(super) fn id_of(id: &str) -> Option<i64> {
+    id.parse().ok().filter(|number: &i64| number.to_string() == id)
 }
 
 pub(super) fn not_found() -> ScimError {

@@ -2,11 +2,8 @@
 
 use std::collections::HashMap;
 
-use axum::http::StatusCode;
-use axum::http::header::{ETAG, IF_NONE_MATCH};
-
 use super::answer::Answer;
-use super::calls::{Call, RETRY_SECONDS, unavailable};
+use super::calls::{Call, RETRY_SECONDS, id_of, unavailable};
 use super::read::part;
 use crate::scim::{GroupQuery, GroupRow, ListQuery, Projection, ScimError, UserGroup, list_response};
 use crate::store::scim_groups::GroupKey;
@@ -26,7 +23,7 @@ impl Call {
 
     /// The group with this id in a path.
     pub async fn group(&self, id: &str, with_members: bool) -> Result<GroupRow, ScimError> {
-        let groups = match id.parse().ok().filter(|number: &i64| number.to_string() == id) {
+        let groups = match id_of(id) {
             Some(id) => self.groups(GroupKey::Id(id), with_members).await?,
             None => Vec::new(),
         };
@@ -36,8 +33,8 @@ impl Call {
     /// `GET /Groups/{id}`.
     pub async fn get_group(&self, id: &str) -> Result<Answer, ScimError> {
         let group = self.group(id, self.projection.wants("members")).await?;
-        if self.names_version(&IF_NONE_MATCH, &group.etag()) == Some(true) {
-            return Ok(Answer::empty(StatusCode::NOT_MODIFIED).with(ETAG, group.etag()));
+        if let Some(answer) = self.not_modified(&group.etag()) {
+            return Ok(answer);
         }
         Ok(Answer::group(&group, &self.base, &self.projection))
     }

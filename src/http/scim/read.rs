@@ -13,10 +13,16 @@ impl Call {
     /// `GET /Users/{id}`.
     pub async fn get(&self, id: &str) -> Result<Answer, ScimError> {
         let user = self.user(id).await?;
-        if self.names_version(&IF_NONE_MATCH, &user.etag()) == Some(true) {
-            return Ok(Answer::empty(StatusCode::NOT_MODIFIED).with(ETAG, user.etag()));
+        if let Some(answer) = self.not_modified(&user.etag()) {
+            return Ok(answer);
         }
         self.answer_with(&user).await
+    }
+
+    /// The response without the resource, if the client has the version of this entity tag (`If-None-Match`).
+    pub fn not_modified(&self, etag: &str) -> Option<Answer> {
+        let is_known = self.names_version(&IF_NONE_MATCH, etag) == Some(true);
+        is_known.then(|| Answer::empty(StatusCode::NOT_MODIFIED).with(ETAG, etag.to_owned()))
     }
 
     /// The header `If-Match`, compared with the row just read. It does not see an edit in Harvest that the mirror lacks.
@@ -28,7 +34,7 @@ impl Call {
     }
 
     /// Whether a header with entity tags has this one. Tags are compared weakly. `None` without the header.
-    pub fn names_version(&self, header: &HeaderName, etag: &str) -> Option<bool> {
+    fn names_version(&self, header: &HeaderName, etag: &str) -> Option<bool> {
         let mut values = self.headers.get_all(header).into_iter().peekable();
         values.peek()?;
         let strong = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
