@@ -9,7 +9,7 @@ use std::thread::available_parallelism;
 
 use crate::simulation::run_seeds;
 
-/// Six minutes of one core. `it` runs the first 24.
+/// Six minutes of one core. `it` runs the first 12.
 const SEEDS: u64 = 150;
 
 fn number(variable: &str) -> Option<u64> {

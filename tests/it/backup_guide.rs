@@ -28,7 +28,7 @@ async fn lines(url: &str, query: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn database_that_is_moved_as_the_guide_says_has_its_rows_and_privileges() {
-    let (mirror, target) = (MirrorWithRoles::new().await, Cluster::new().await);
+    let (mirror, target) = (MirrorWithRoles::new().await, Cluster::with_another_system_identifier().await);
     let section = GUIDE.split("\n## ").find(|section| section.starts_with("Move the database")).unwrap();
     let mut shell = Command::new("sh");
     shell.args(["-ec", blocks_of(section, "sh")[0].text]).current_dir(env!("CARGO_MANIFEST_DIR"));

@@ -9,9 +9,10 @@ use std::time::Duration;
 use rosterd::store::local::{LocalOptions, LocalPostgres};
 use secrecy::ExposeSecret;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
-use crate::database::local_options;
+use crate::database::{Supervisor, hash_password_once, local_options};
 use crate::program::STUCK;
 
 pub struct Cluster {
@@ -21,9 +22,22 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// A copy of a new server, without the second that initdb takes. The copies have one system identifier.
     pub async fn new() -> Self {
+        static NEW: OnceCell<(Cluster, Supervisor)> = OnceCell::const_new();
+        let new = async || {
+            let mut cluster = Self::with_another_system_identifier().await;
+            let supervisor = Supervisor::of("rm -rf \"$0\"", cluster.home.path().as_os_str());
+            cluster.stop().await;
+            (cluster, supervisor)
+        };
+        NEW.get_or_init(new).await.0.copy(false).await
+    }
+
+    pub async fn with_another_system_identifier() -> Self {
         let mut cluster = Self { running: None, home: home() };
         cluster.start().await;
+        hash_password_once(cluster.url()).await;
         cluster
     }
 

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
+use ring::{digest, hmac};
 use rosterd::app::development_options;
 use rosterd::store::local::{LocalOptions, LocalPostgres};
 use rosterd::store::{ConnectOptions, Store};
@@ -166,6 +168,40 @@ pub fn local_options(data_dir: &Path) -> LocalOptions {
     development_options(data_dir, programs()).unwrap()
 }
 
+/// A directory for the server's files, in memory if this machine has enough: each test writes a database and drops it. If
+/// this process is root, the server runs as another user, who must be able to enter the directory.
+fn server_dir() -> tempfile::TempDir {
+    const ENOUGH: u64 = 6 << 30;
+    let memory = Path::new("/dev/shm");
+    let free = nix::sys::statvfs::statvfs(memory).map_or(0, |it| it.blocks_available() * it.fragment_size());
+    let parent = if free >= ENOUGH { memory.to_owned() } else { std::env::temp_dir() };
+    tempfile::Builder::new()
+        .prefix("rosterd-test-")
+        .permissions(Permissions::from_mode(0o755))
+        .tempdir_in(parent)
+        .unwrap()
+}
+
+/// Stores the password's hash with 1 iteration instead of 4,096. Each connection repeats them, without optimisation.
+pub async fn hash_password_once(url: &str) {
+    let address = url::Url::parse(url).unwrap();
+    let (user, password) = (address.username(), address.password().unwrap());
+    // RFC 5802, section 3. Hi() with one iteration is one HMAC.
+    let hmac = |key: &[u8], data: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), data);
+    let salt = Uuid::new_v4();
+    let salted = hmac(password.as_bytes(), &[salt.as_bytes(), &[0, 0, 0, 1][..]].concat());
+    let client_key = hmac(salted.as_ref(), b"Client Key");
+    let stored_key = digest::digest(&digest::SHA256, client_key.as_ref());
+    let server_key = hmac(salted.as_ref(), b"Server Key");
+    let [salt, stored_key, server_key] =
+        [salt.as_bytes(), stored_key.as_ref(), server_key.as_ref()].map(|it| BASE64_STANDARD.encode(it));
+    let statement =
+        format!("ALTER ROLE \"{user}\" PASSWORD 'SCRAM-SHA-256$1:{salt}${stored_key}:{server_key}'");
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
 /// The URL of the server that this test process uses.
 async fn server() -> &'static str {
     static SERVER: OnceCell<Server> = OnceCell::const_new();
@@ -240,13 +276,7 @@ impl Server {
     }
 
     async fn start_local() -> Self {
-        // If this process is root, the server runs as another user, who must be able to enter the directory.
-        let dir = tempfile::Builder::new()
-            .prefix("rosterd-test-")
-            .permissions(Permissions::from_mode(0o755))
-            .tempdir()
-            .unwrap()
-            .keep();
+        let dir = server_dir().keep();
         let supervisor = Supervisor::of(
             "pid=$(head -n 1 \"$0/postgres/server/data/postmaster.pid\") && kill -QUIT \"$pid\"
              n=0; while kill -0 \"$pid\" && [ $n -lt 100 ]; do sleep 0.1; n=$((n + 1)); done
@@ -256,6 +286,7 @@ impl Server {
         let options =
             LocalOptions { durable: false, max_connections: 200, ..local_options(&dir.join("postgres")) };
         let local = LocalPostgres::start(&options).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+        hash_password_once(local.url().expose_secret()).await;
         Self {
             url: local.url().expose_secret().to_owned(),
             _owner: Owner::Local(Box::new(local), supervisor),
@@ -265,13 +296,13 @@ impl Server {
 
 /// A shell that cleans up after this process ends, even by `kill -9`. It reads from a pipe until the end of the file, and
 /// only this process has the other end of the pipe.
-struct Supervisor {
+pub struct Supervisor {
     _shell: Child,
 }
 
 impl Supervisor {
     /// The script has `subject` in `$0`.
-    fn of(script: &str, subject: &std::ffi::OsStr) -> Self {
+    pub fn of(script: &str, subject: &std::ffi::OsStr) -> Self {
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(format!("read -r _\n{script}")).arg(subject);
         // Its own process group: Ctrl-C, and a test runner that kills the group of the tests, do not reach it.
