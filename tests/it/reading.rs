@@ -331,7 +331,7 @@ async fn pay_data_is_stored_nowhere_if_it_is_not_mirrored() {
 /// Random edits of every kind, in random order, with cycles in between.
 #[tokio::test]
 async fn random_edits_leave_the_mirror_equal_to_harvest_and_the_outbox_replayable() {
-    for seed in 0..6 {
+    for seed in 0..4 {
         let mut random = StdRng::seed_from_u64(seed);
         let options = Options {
             paging: if seed % 2 == 0 { Paging::Cursor } else { Paging::Number },
