@@ -119,7 +119,7 @@ macro_rules! record {
     ) => {
         $(#[$doc])*
         #[derive(Clone, Default, PartialEq)]
-        #[expect(missing_docs, reason = "the fields are the columns, which carry their comments in the migrations")]
+        // The fields are the columns, which have comments in the migrations.
         pub struct $name {
             pub id: i64,
             $(pub $field: Field<$type>,)*

@@ -9,7 +9,6 @@ use super::findings::{Findings, SettingsError};
 
 /// Valid settings. `config/default.toml` explains each key.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "config/default.toml is the one place where each key is explained")]
 pub struct Settings {
     pub(crate) database: Database,
     pub harvest: Harvest,

@@ -76,6 +76,7 @@ impl Store {
     pub(crate) fn reporting_to(self, progress: &Progress) -> Self {
         Self { pool: self.pool.reporting_to(progress.clone()), ..self }
     }
+    #[cfg(feature = "test-support")]
 
     /// The connections for pages.
     pub fn pool(&self) -> &Pool {

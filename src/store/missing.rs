@@ -52,7 +52,7 @@ impl Selection {
 
 /// A held deletion for review. No `Debug`, because it holds a name.
 #[derive(Clone, Serialize)]
-#[expect(missing_docs, reason = "the fields are the columns, which carry their comments in the migrations")]
+// The fields are the columns, which have comments in the migrations.
 pub struct HeldDeletion {
     pub account_id: i64,
     pub resource: String,

@@ -68,7 +68,7 @@ pub struct ScimAccount {
 
 /// The state of a write, as its asker sees it.
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the fields are the results of roster.write_outcome")]
+// The fields are the results of roster.write_outcome.
 pub struct ScimOutcome {
     /// `None` until the write is finished.
     pub outcome: Option<String>,

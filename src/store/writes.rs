@@ -94,7 +94,7 @@ pub struct FinishedWrite {
 
 /// A row of the journal, without values.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the fields are the columns, which carry their comments in the migrations")]
+// The fields are the columns, which have comments in the migrations.
 pub struct JournalEntry {
     pub id: Uuid,
     pub account_id: i64,

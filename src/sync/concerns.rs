@@ -58,7 +58,6 @@ impl Severity {
 /// What can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the sentences below say what they mean")]
 pub enum Kind {
     DatabaseUnreachable,
     MigrationsPending,
@@ -121,7 +120,7 @@ impl Kind {
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "the names are those of `rosterd status --json`")]
+// The names of the fields are those of `rosterd status --json`.
 pub struct Concern {
     pub severity: Severity,
     pub kind: Kind,

@@ -52,13 +52,7 @@ pub enum Format {
 pub enum TelemetryError {
     /// The filter is invalid.
     #[error("the log filter {filter:?} is invalid")]
-    Filter {
-        /// The filter as configured.
-        filter: String,
-        /// The reason.
-        source: ParseError,
-    },
-    /// The process already has a log.
+    Filter { filter: String, source: ParseError },
     #[error("cannot start the log")]
     Taken(#[from] TryInitError),
 }

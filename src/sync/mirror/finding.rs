@@ -17,8 +17,9 @@ pub struct Finding {
     pub record: &'static str,
     /// Its id, if it can be read.
     pub id: Option<i64>,
-    /// The kind of finding, such as `differs`.
-    pub finding: &'static str,
+    /// Such as `differs`.
+    #[serde(rename = "finding")]
+    pub kind: &'static str,
     /// The reason, with names of fields.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -53,10 +54,10 @@ impl Finding {
     pub(super) fn new(
         record: &'static str,
         id: impl Into<Option<i64>>,
-        finding: &'static str,
+        kind: &'static str,
         line: String,
     ) -> Self {
-        Self { line, record, id: id.into(), finding, reason: None, fields: Vec::new() }
+        Self { line, record, id: id.into(), kind, reason: None, fields: Vec::new() }
     }
 
     /// Adds a reason.
