@@ -23,10 +23,6 @@ pub enum ChangeKind {
 }
 
 impl ChangeKind {
-    /// All kinds.
-    pub const ALL: [Self; 5] =
-        [Self::Created, Self::Updated, Self::Deactivated, Self::Reactivated, Self::Deleted];
-
     /// The last part of an event's type.
     pub fn name(self) -> &'static str {
         match self {

@@ -98,10 +98,6 @@ pub enum Observation {
     ParentNotFound,
     /// The record's user is recently created and had its first 404.
     ParentNotFoundOnce,
-    /// Harvest answered with the record.
-    Found,
-    /// The answer does not say whether the record exists.
-    Unclear,
 }
 
 /// What to do with an absent record.
@@ -115,9 +111,6 @@ pub enum Action {
     RecordFirst404,
     /// Hold its deletion for review.
     Hold(HoldReason),
-    /// Clear what is on record: it exists.
-    Clear,
-    /// Change nothing.
     Wait,
 }
 
@@ -128,8 +121,7 @@ impl AbsentRecord {
     /// whose deletion an administrator accepted is never held again.
     pub fn step(&self, seen: Observation) -> Action {
         match (self.state, seen) {
-            (_, Observation::Found) => Action::Clear,
-            (AbsentState::Kept, _) | (_, Observation::Unclear) => Action::Wait,
+            (AbsentState::Kept, _) => Action::Wait,
             (AbsentState::Accepted, Observation::Suspicious(_)) => Action::Ask,
             (AbsentState::Held(held), Observation::Suspicious(reason)) if held == reason => Action::Wait,
             (_, Observation::Suspicious(reason)) => Action::Hold(reason),

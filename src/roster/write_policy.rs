@@ -19,20 +19,6 @@ pub enum WriteMode {
     On,
 }
 
-/// Something that `write.allow` can name.
-pub const PERMISSIONS: [&str; 10] = [
-    "create",
-    "update",
-    "deactivate",
-    "reactivate",
-    "assign",
-    "unassign",
-    "delete",
-    "access_roles",
-    "rates",
-    "roles",
-];
-
 /// The access role of a user who was created without one.
 pub const MEMBER: &str = "member";
 
@@ -41,7 +27,7 @@ pub const MEMBER: &str = "member";
 pub struct WriteRules {
     /// Whether writes are sent.
     pub mode: WriteMode,
-    /// Names from [`PERMISSIONS`].
+    /// Permissions: see `needed`.
     pub allow: BTreeSet<String>,
     /// E-mail addresses in lower case, and ids, of users whom no write touches.
     pub protected: BTreeSet<String>,

@@ -23,14 +23,6 @@ pub struct LinkChange {
     pub display_name: Field<String>,
 }
 
-impl LinkChange {
-    /// Whether there is nothing to store.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// What creates a user.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Creation {
     /// The fields of a `user_create`.
@@ -50,13 +42,6 @@ pub struct Changes {
     pub link: LinkChange,
     /// Harvest's names of fields that are not written, because Harvest refuses them for an archived user.
     pub left_out: Vec<&'static str>,
-}
-
-impl Changes {
-    /// Whether there is nothing to write and nothing to store.
-    pub fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.link.is_empty()
-    }
 }
 
 impl UserIntent {

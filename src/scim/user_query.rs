@@ -1,9 +1,6 @@
 //! A filter of users, as the values that their attributes must have.
 
-use std::fmt::Write;
 use std::str::FromStr;
-
-use serde_json::json;
 
 use super::error::ScimError;
 use super::filter::{self, Condition};
@@ -105,34 +102,6 @@ impl UserQuery {
             && has(&self.display_name, Some(&row.display_name()))
             && has(&self.given_name, Some(&row.first_name))
             && has(&self.family_name, Some(&row.last_name))
-    }
-
-    /// The same query as a filter.
-    pub fn to_filter(&self) -> String {
-        let mut filter = String::from(if self.is_impossible { "id eq null" } else { "" });
-        let texts = [
-            ("externalId", &self.external_id),
-            ("userName", &self.user_name),
-            ("emails.value", &self.email),
-            ("phoneNumbers.value", &self.telephone),
-            ("displayName", &self.display_name),
-            ("name.givenName", &self.given_name),
-            ("name.familyName", &self.family_name),
-        ];
-        let texts = texts.map(|(name, value)| (name, value.as_ref().map(|value| json!(value))));
-        let others = [
-            ("id", self.id.map(|id| json!(id))),
-            ("groups.value", self.group.map(|id| json!(id))),
-            ("active", self.active.map(|active| json!(active))),
-        ];
-        for (name, value) in texts.into_iter().chain(others) {
-            if let Some(value) = value {
-                let and = if filter.is_empty() { "" } else { " and " };
-                // Writing to a String cannot fail.
-                let _ = write!(filter, "{and}{name} eq {value}");
-            }
-        }
-        filter
     }
 }
 

@@ -76,7 +76,7 @@ pub(super) async fn append(
         row.push(event.aggregatetype)?;
         row.push(&*event.aggregateid)?;
         row.push(&*event.r#type)?;
-        row.push_json(&event.payload.0)?;
+        row.push_json(&event.payload)?;
         row.push(account.0)?;
         row.push(event.version)?;
         row.push(event.occurred_at)?;
