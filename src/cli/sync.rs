@@ -241,7 +241,7 @@ impl Sync<'_> {
         let known = mirror.account().await?;
         let due = schedule::mode(self.app.clock.now(), &known);
         let mut memory = CycleMemory::default();
-        let cycle = self.reader(mirror, client, &mut memory, &show);
+        let mut cycle = self.reader(mirror, client, &mut memory, &show);
         let report = cycle.run(if self.options.full { CycleMode::Full } else { due }, known).await;
         bars.clear();
         successful(report)

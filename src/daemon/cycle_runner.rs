@@ -82,7 +82,7 @@ impl CycleRunner {
         self.set_next_poll(None);
         // A user who requests a full read suspects a difference: compare all fields.
         let mirror = self.mirror(fence, requested == Some(CycleMode::Full));
-        let cycle = self.reader(&mirror, memory, &page_stored, cancel);
+        let mut cycle = self.reader(&mirror, memory, &page_stored, cancel);
         let read = async {
             let _permit = match (mode, requested) {
                 (CycleMode::Full, None) => {

@@ -53,7 +53,7 @@ pub(crate) struct TokenRenewer {
     pub seed: Option<SecretString>,
     pub limiter: RateLimiter,
     pub clock: Arc<dyn Clock>,
-    /// Timeout of one request.
+    /// Of one request.
     pub timeout: Duration,
     /// Running renewals. A process that exits waits for them, because the old tokens may be invalid already.
     pub renewals: TaskTracker,

@@ -11,7 +11,7 @@ use super::error::{HarvestError, not_as_expected};
 use super::rate_limit::Priority;
 use super::transport::{ApiResponse, Transport};
 use crate::roster::order::Sent;
-use crate::roster::{AccountId, SourceRequest};
+use crate::roster::{AccountId, Role, SourceRequest};
 
 /// The largest page size before 2022. rosterd falls back to it if a server answers 422 to a larger one.
 const OLD_PER_PAGE: u32 = 100;
@@ -204,6 +204,12 @@ fn is_forbidden(response: &ApiResponse) -> bool {
         && serde_json::from_slice::<Forbidden>(&response.body).is_ok_and(|body| !body.message.is_empty())
 }
 
+
+/// A job role; `None` if its fields are not as expected.
+pub(super) fn parse_role(body: &[u8]) -> Option<Role> {
+    // PostgreSQL cannot store a NUL character.
+    serde_json::from_slice(body).ok().filter(|role: &Role| role.id > 0 && !role.name.contains('\0'))
+}
 pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, HarvestError> {
     serde_json::from_slice(body)
         .map_err(|error| HarvestError::Protocol { what: what.to_owned(), problem: not_as_expected(&error) })

@@ -121,7 +121,7 @@ impl Client {
 
     /// How long after it was sent a request may arrive at Harvest.
     pub(crate) fn grace(&self) -> Duration {
-        self.api.transport().grace()
+        self.api.transport().limiter.grace()
     }
 
     /// Whether records keep their pay data.

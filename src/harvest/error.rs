@@ -7,7 +7,8 @@ use reqwest::StatusCode;
 
 use crate::roster::AccountId;
 
-/// Why a request failed or its response cannot be used. No variant holds a body, because bodies hold personal data.
+/// Why a request failed or its response cannot be used. `what` is the requested resource. No variant holds a body, because
+/// bodies hold personal data.
 #[derive(Debug, thiserror::Error)]
 pub enum HarvestError {
     /// 401: the token is invalid, or the account header is missing (Harvest's responses are the same).

@@ -25,7 +25,7 @@ use super::auth::AccessToken;
 use super::error::{HttpError, IdentityError, not_as_expected};
 use super::rate_limit::Permit;
 use super::route::Route;
-use super::transport::{MAX_BODY_BYTES, content_type, end_permit};
+use super::transport::{MAX_BODY_BYTES, content_type};
 use crate::clock::Clock;
 use crate::outbound::{BodyError, NoTls, read_body, retry_after, server_time};
 use crate::roster::AccountId;
@@ -193,7 +193,7 @@ impl OAuthApplication {
         clock: &dyn Clock,
     ) -> Result<OAuthTokens, IdentityError> {
         let Some(refresh) = old.refresh_token.clone().map(RefreshToken::new) else {
-            permit.answered();
+            permit.answered(StatusCode::OK, None);
             return Err(IdentityError::NothingToRenewWith);
         };
         let requested_at = clock.now();
@@ -208,7 +208,7 @@ impl OAuthApplication {
         match &response {
             // The host may still process the request.
             Err(error) if !error.is_response() => drop(permit),
-            _ => end_permit(permit, status.unwrap_or_default(), retry_after),
+            _ => permit.answered(status.unwrap_or_default(), retry_after),
         }
         instruments::request(account.0, "oauth2/token", status.map(|status| status.as_u16()));
         Ok(OAuthTokens::of(&response?, Some(refresh.secret()), requested_at))

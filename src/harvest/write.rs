@@ -7,10 +7,9 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use tokio::time::Instant;
 
-use super::api::{Api, is_gone, parse, request_with};
+use super::api::{Api, is_gone, parse, parse_role, request_with};
 use super::error::HarvestError;
 use super::json::escape_invalid_utf8;
-use super::role_wire;
 use super::transport::{ApiResponse, WriteAccess, WriteRequest};
 use super::wire::{self, Decode};
 use crate::roster::write::{Write, WriteKind};
@@ -100,7 +99,7 @@ impl Writer {
         body: Option<Json>,
         marked: Instant,
     ) -> Result<WriteAnswer<Role>, WriteError> {
-        self.exchange(write, body, marked, |body, _, _| role_wire::read(body)).await
+        self.exchange(write, body, marked, |body, _, _| parse_role(body)).await
     }
 
     async fn exchange<T>(

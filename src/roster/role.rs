@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
 use super::write::{WriteFields, WriteKind};
@@ -11,8 +12,8 @@ use super::write_kind::{ADD, NAME, REMOVE, REPLACE};
 /// The message of a role write that Harvest answers with 404 although it has the role.
 pub const UNKNOWN_MEMBER: &str = "Harvest does not have one of the users";
 
-/// A job role.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A job role. Harvest's JSON has the same fields.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Role {
     /// Harvest's id.
     pub id: i64,
@@ -41,12 +42,6 @@ impl MemberChange {
         Self { replace: fields.ids(REPLACE), add: ids(ADD), remove: ids(REMOVE) }
     }
 
-    /// Whether nothing changes, whatever the role has.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// Adds users.
     pub fn add(&mut self, ids: &BTreeSet<i64>) {
         self.remove.retain(|id| !ids.contains(id));
         match &mut self.replace {

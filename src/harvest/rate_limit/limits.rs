@@ -65,12 +65,3 @@ pub enum Priority {
     /// Writes; leave the permits of one idle poll, unless no poll is due within the next window.
     Write,
 }
-
-/// Why Harvest requested a back-off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ThrottleReason {
-    /// 429. rosterd stays below the limit, so another program uses the same limit.
-    TooMany,
-    /// 503 with `Retry-After`; not related to the request rate.
-    Unavailable,
-}
