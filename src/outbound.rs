@@ -34,7 +34,6 @@ pub(crate) fn client(
     build(if is_loopback { http.no_proxy() } else { http }).build().map_err(NoTls)
 }
 
-/// Whether the URL's host is this machine.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     url.host_str().is_some_and(|host| {
         host == "localhost"

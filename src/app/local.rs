@@ -4,7 +4,6 @@ use crate::download::Report;
 use crate::settings::Settings;
 use crate::store::local::{DownloadOptions, LocalOptions};
 
-/// The options of the private PostgreSQL.
 pub(crate) fn options(settings: &Settings) -> LocalOptions {
     let database = &settings.database;
     let download = database.download.then(|| DownloadOptions {

@@ -28,7 +28,6 @@ impl App {
         (self.settings.database.statement_timeout + self.settings.harvest.request_timeout) * 3
     }
 
-    /// The settings that decide what is wrong.
     pub(crate) fn concern_limits(&self) -> Limits {
         Limits {
             poll_interval: self.settings.sync.poll_interval.slowest,
@@ -44,7 +43,6 @@ impl App {
         Interval::within(quickest, slowest, rate_limit.requests, rate_limit.window, accounts)
     }
 
-    /// The rules of writes.
     pub(crate) fn write_rules(&self) -> WriteRules {
         let write = &self.settings.write;
         WriteRules {

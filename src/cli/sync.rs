@@ -87,7 +87,6 @@ pub(super) async fn refresh(app: &App, account: &Account, stop: &CancellationTok
     result.map(drop)
 }
 
-/// One call of the command.
 struct Sync<'a> {
     app: &'a App,
     options: &'a Options,
@@ -118,7 +117,6 @@ impl Sync<'_> {
         Ok(result)
     }
 
-    /// Runs the cycle and releases the lease.
     async fn run(&self, client: &Client, fence: Fence, replica: Uuid) -> Result<Value, Failure> {
         let mirror = PostgresMirror {
             store: &self.app.store,
@@ -234,7 +232,6 @@ impl Sync<'_> {
         self.summarize(&report)
     }
 
-    /// Runs one cycle with progress bars.
     async fn cycle<S: Mirror>(&self, mirror: &S, client: &Client) -> Result<CycleReport, Failure> {
         let bars = Bars::new(self.options.dry_run);
         let show = |resource, seen, total| bars.update(resource, seen, total);

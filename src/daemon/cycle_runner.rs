@@ -47,7 +47,6 @@ pub(crate) struct CycleRunner {
     pub full_reads: Arc<Semaphore>,
     /// A cycle without progress for this long is ended.
     pub stall_limit: Duration,
-    /// Whether rate histories are read.
     pub with_rates: bool,
     pub health: Health,
     /// After a repeated registration of this process, the lease may be lost.

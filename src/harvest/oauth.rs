@@ -51,7 +51,6 @@ pub struct OAuthTokens {
     refresh_token: Option<String>,
     /// When the access token expires, by rosterd's clock; `None` if Harvest did not say.
     pub expires_at: Option<DateTime<Utc>>,
-    /// When to renew the access token.
     pub renew_at: Option<DateTime<Utc>>,
 }
 
@@ -63,7 +62,6 @@ impl std::fmt::Debug for OAuthTokens {
 
 /// A page for the user's browser, and the values that its redirect must match.
 pub struct Consent {
-    /// The page's address.
     pub url: Url,
     /// The redirect's `state` must be equal; any other redirect does not belong to this consent.
     pub state: String,
@@ -74,9 +72,7 @@ pub struct Consent {
 /// A Harvest account that the user has access to.
 #[derive(Clone, Debug, Deserialize)]
 pub struct OpenAccount {
-    /// Its id.
     pub id: i64,
-    /// The company's name.
     pub name: String,
     product: String,
 }
@@ -116,7 +112,6 @@ impl OAuthTokens {
         AccessToken::new(&SecretString::from(self.access_token.as_str())).ok()
     }
 
-    /// Whether it is time to renew the access token.
     pub fn is_due(&self, now: DateTime<Utc>) -> bool {
         self.renew_at.is_some_and(|at| at <= now)
     }
@@ -164,7 +159,6 @@ impl OAuthApplication {
         Consent { url, state: state.into_secret(), verifier, redirect }
     }
 
-    /// Exchanges the code of a consent for tokens.
     pub async fn exchange(
         &self,
         consent: Consent,

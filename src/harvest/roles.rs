@@ -11,9 +11,7 @@ const LIST: &str = "roles";
 /// No account has more pages: a limit for a server that always names another one.
 const MAX_PAGES: usize = 100;
 
-/// The roles of a list.
 pub struct Roles {
-    /// Those that rosterd can read.
     pub readable: Vec<Role>,
     /// How many others the list has. If there are some, an absent role may be one of them.
     pub unreadable: usize,

@@ -27,10 +27,8 @@ use crate::telemetry::instruments;
 /// page is stored, it may take 24 times its size in memory.
 pub(super) const MAX_BODY_BYTES: usize = 8 << 20;
 
-/// How requests are sent; built by `app` from the settings.
 #[derive(Clone)]
 pub struct ClientOptions {
-    /// The connections.
     pub http: HttpClient,
     /// Such as `https://api.harvestapp.com/v2`.
     pub base: Url,
@@ -38,7 +36,6 @@ pub struct ClientOptions {
     pub user_agent: String,
     /// Records per page, 1 to 2000.
     pub per_page: u32,
-    /// Whether records keep their pay data.
     pub with_pay_data: bool,
 }
 
@@ -66,13 +63,11 @@ impl HttpClient {
 pub struct WriteAccess(());
 
 impl WriteAccess {
-    /// Grants the right.
     pub fn granted() -> Self {
         Self(())
     }
 }
 
-/// A request other than GET.
 pub(super) struct WriteRequest<'a> {
     pub method: Method,
     pub url: Url,
@@ -95,7 +90,6 @@ pub(super) struct Transport {
     /// Counts each response, and knows of each wait for a permit or a token.
     pub(super) progress: Progress,
     requests: AtomicU64,
-    /// The order in which requests were sent.
     pub(super) order: Order,
 }
 
@@ -107,12 +101,10 @@ pub(super) struct ApiResponse {
     pub body: Vec<u8>,
     pub start: ReadStart,
     pub sent: Sent,
-    /// The token that was sent.
     token: AccessToken,
 }
 
 impl ApiResponse {
-    /// Whether the content type says that the body is JSON.
     pub fn is_json(&self) -> bool {
         self.content_type.contains("json")
     }
@@ -156,6 +148,14 @@ impl Transport {
         self.progress.waits_for(self.limiter.wait_for_capacity(priority, requests)).await;
     }
 
+    pub async fn get(&self, url: &Url, what: &str, priority: Priority) -> Result<ApiResponse, HarvestError> {
+        let response = self.send_with_retries(url, what, priority).await?;
+        if self.has_other_token(&response).await? {
+            return self.send_with_retries(url, what, priority).await;
+        }
+        Ok(response)
+    }
+
     /// Whether Harvest refused the token of this request, and another one is available: then it is sent once more.
     async fn has_other_token(&self, response: &ApiResponse) -> Result<bool, HarvestError> {
         if response.status != StatusCode::UNAUTHORIZED || !self.auth.renews() {
@@ -163,15 +163,6 @@ impl Transport {
         }
         let token = self.progress.waits_for(self.auth.token(Some(response.token.clone()))).await?;
         Ok(token != response.token)
-    }
-
-    /// Sends the request; if Harvest refuses the token and another one is available, once more with that one.
-    pub async fn get(&self, url: &Url, what: &str, priority: Priority) -> Result<ApiResponse, HarvestError> {
-        let response = self.send_with_retries(url, what, priority).await?;
-        if self.has_other_token(&response).await? {
-            return self.send_with_retries(url, what, priority).await;
-        }
-        Ok(response)
     }
 
     /// Sends the request up to four times while the error is transient, with jitter. The rate limiter adds the back-off

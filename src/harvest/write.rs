@@ -25,26 +25,21 @@ const REFUSALS: [u16; 5] = [400, 402, 403, 409, 422];
 /// Longer messages of Harvest are cut.
 const MAX_MESSAGE_CHARACTERS: usize = 300;
 
-/// Writes to one account.
 #[derive(Clone)]
 pub struct Writer {
     api: Api,
     access: WriteAccess,
 }
 
-/// What Harvest did.
 pub enum WriteAnswer<T> {
     /// The record as it is now.
     Stored(Box<T>, StatusCode),
     /// Harvest did it, and its answer holds no record that rosterd can read.
     Unreadable(StatusCode),
-    /// Harvest deleted the record.
     Deleted,
     /// Harvest's own 404: there is no such record.
     NotFound,
-    /// Harvest did not do it.
     Refused {
-        /// The status.
         status: StatusCode,
         /// Harvest's message, or a sentence instead of it.
         message: String,
@@ -60,7 +55,6 @@ pub enum WriteError {
 }
 
 impl WriteError {
-    /// The error.
     pub fn error(&self) -> &HarvestError {
         match self {
             Self::NotSent(error) | Self::Unknown(error) => error,

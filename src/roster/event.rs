@@ -16,9 +16,7 @@ pub const NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_4a0e_52c7_5b7e_9c1a_2d84_0c6b
 /// An outbox row without `seq`, which the database assigns, and `recorded_at`. No `Debug`, because of the payload.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The record's list.
     pub resource: Resource,
-    /// What happened to it.
     pub kind: ChangeKind,
     /// Equal for each attempt to write the same change.
     pub id: Uuid,
@@ -26,7 +24,6 @@ pub struct Event {
     pub aggregatetype: &'static str,
     /// `ACCOUNT/ID`.
     pub aggregateid: String,
-    /// Harvest's id of the record.
     pub record_id: i64,
     /// Such as `user.deactivated`.
     pub r#type: String,
@@ -40,11 +37,9 @@ pub struct Event {
 /// The cycle and the time of an event.
 #[derive(Clone, Copy, Debug)]
 pub struct EventContext<'a> {
-    /// The account.
     pub account: AccountId,
     /// The outbox's stream (`roster.outbox_head.stream_id`).
     pub stream: Uuid,
-    /// The cycle that found the change.
     pub cycle: Uuid,
     /// That cycle's mode: `incremental` or `full`.
     pub mode: &'static str,
@@ -55,7 +50,6 @@ pub struct EventContext<'a> {
 }
 
 impl Event {
-    /// The event of a change.
     pub fn new<R: Record>(change: &Change<R>, context: &EventContext) -> Self {
         let aggregatetype = R::RESOURCE.aggregate();
         let aggregateid = format!("{}/{}", context.account, change.id());

@@ -17,7 +17,6 @@ const RECENTLY_CREATED: TimeDelta = TimeDelta::minutes(10);
 pub struct DeletionGuard {
     /// A share of the live rows, from 0 to 1.
     pub fraction: f64,
-    /// A number of rows.
     pub at_least: u32,
 }
 
@@ -41,7 +40,6 @@ pub enum HoldReason {
 }
 
 impl HoldReason {
-    /// All reasons.
     pub const ALL: [Self; 3] = [Self::Guard, Self::NotAdministrator, Self::EmptyList];
 
     /// The name in `roster.held_deletions` and in logs.
@@ -57,9 +55,7 @@ impl HoldReason {
 /// What is on record about the deletion of an absent record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AbsentState {
-    /// Nothing.
     Undecided,
-    /// Held for review.
     Held(HoldReason),
     /// An administrator accepted the deletion.
     Accepted,
@@ -70,13 +66,11 @@ pub enum AbsentState {
 /// A live record of the mirror that Harvest did not list.
 #[derive(Clone, Debug)]
 pub struct AbsentRecord {
-    /// Its id.
     pub id: i64,
     /// When it was created, by Harvest's clock.
     pub created_at: Option<DateTime<Utc>>,
     /// The user of an assignment or a rate.
     pub user_id: Option<i64>,
-    /// The project of an assignment.
     pub project_id: Option<i64>,
     /// Whether that user is already deleted in the mirror.
     pub user_is_gone: bool,
@@ -105,7 +99,6 @@ pub enum Observation {
 pub enum Action {
     /// Request it by id.
     Ask,
-    /// Delete it in the mirror.
     Tombstone,
     /// Record its first 404, and request it again a poll interval later.
     RecordFirst404,

@@ -15,7 +15,6 @@ const TELEPHONE: &str = "telephone";
 /// Changes of the attributes that only directories know: [`Field::Absent`] leaves one as it is, [`Field::Null`] clears it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LinkChange {
-    /// `externalId`.
     pub external_id: Field<String>,
     /// `userName`; null if it is the e-mail address.
     pub user_name: Field<String>,
@@ -25,15 +24,12 @@ pub struct LinkChange {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Creation {
-    /// The fields of a `user_create`.
     pub fields: WriteFields,
-    /// The link of the new user.
     pub link: LinkChange,
     /// Whether the user must be deactivated after the creation.
     pub then_deactivate: bool,
 }
 
-/// What changes a user.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changes {
     /// The writes, in this order. Each is sent only if the one before succeeded.

@@ -12,23 +12,15 @@ use super::user::UserRow;
 /// The values that attributes must have. A user must have all of them.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct UserQuery {
-    /// Harvest's id.
     pub id: Option<i64>,
     /// `externalId`, compared exactly. All other texts are compared without case.
     pub external_id: Option<String>,
-    /// `userName`.
     pub user_name: Option<String>,
-    /// `emails.value`.
     pub email: Option<String>,
-    /// `phoneNumbers.value`.
     pub telephone: Option<String>,
-    /// `displayName`.
     pub display_name: Option<String>,
-    /// `name.givenName`.
     pub given_name: Option<String>,
-    /// `name.familyName`.
     pub family_name: Option<String>,
-    /// `active`.
     pub active: Option<bool>,
     /// The id of a group. [`UserQuery::matches`] does not compare it.
     pub group: Option<i64>,
@@ -45,7 +37,6 @@ impl FromStr for UserQuery {
 }
 
 impl UserQuery {
-    /// Parses a filter.
     pub fn parse(filter: &str) -> Result<Self, ScimError> {
         let (mut query, mut selects_email, mut selects_telephone) = (Self::default(), false, false);
         for Condition { attribute, value } in filter::parse(filter)? {
@@ -85,7 +76,6 @@ impl UserQuery {
         Ok(query)
     }
 
-    /// Whether a user matches.
     pub fn matches(&self, row: &UserRow) -> bool {
         let has = |wanted: &Option<String>, value: Option<&str>| match (wanted, value) {
             (None, _) => true,

@@ -55,7 +55,6 @@ impl Severity {
     }
 }
 
-/// What can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -93,7 +92,6 @@ impl Kind {
         }
     }
 
-    /// What to type first.
     fn command(self) -> &'static str {
         match self {
             Self::DatabaseUnreachable
@@ -118,7 +116,6 @@ impl Kind {
     }
 }
 
-/// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 // The names of the fields are those of `rosterd status --json`.
 pub struct Concern {
@@ -149,13 +146,11 @@ impl Concern {
         Self { name: Some(name.to_owned()), ..Self::new(kind, None, sentence) }
     }
 
-    /// The database does not answer.
     pub(crate) fn database_unreachable() -> Self {
         let sentence = "the database does not answer, so rosterd reads nothing from Harvest".to_owned();
         Self::new(Kind::DatabaseUnreachable, None, sentence)
     }
 
-    /// The database has not all migrations of this version.
     pub(crate) fn migrations_pending() -> Self {
         let sentence = "the database schema is not up to date".to_owned();
         Self::new(Kind::MigrationsPending, None, sentence)

@@ -31,7 +31,6 @@ impl Backoff {
         Self { permits, jitter, paused_until: None, unrecorded: None, reduction: None }
     }
 
-    /// The end of the pause; `None` without a pause.
     pub(super) fn pause_end(&self, now: Instant) -> Option<Instant> {
         self.paused_until.map(|at| at + self.jitter).filter(|&at| at > now)
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 pub struct RateLimits {
     /// Requests that Harvest accepts in any window.
     pub requests: u32,
-    /// Length of a window.
     pub window: Duration,
     /// Requests of these that rosterd leaves to users and other programs.
     pub reserve: u32,
@@ -55,7 +54,6 @@ fn with_slack(span: Duration) -> Duration {
     span + span / 64
 }
 
-/// Which permits a request may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
     /// Polls and other requests that are due now; may use all permits.
