@@ -32,6 +32,7 @@ lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
     cargo clippy --locked --test campaigns -- -D warnings
+    cargo clippy --workspace --locked -- -D warnings
 
 # Format all files
 fmt:

@@ -8,7 +8,6 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> DateTime<Utc>;
 }
 
-/// This machine's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 

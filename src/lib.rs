@@ -19,23 +19,49 @@
 //! - [`outbound`]: what requests to all other hosts share.
 //! - [`clock`], [`progress`], [`settings`], [`telemetry`]: used by the modules above; they import none of them.
 
+#![cfg_attr(feature = "test-support", allow(missing_docs, reason = "only tests see the modules"))]
 // Printing panics if the reader is gone, and exiting skips destructors: see `cli::output` and `cli::signals`.
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::exit)]
 
-pub mod app;
-pub mod cli;
-pub mod clock;
-pub mod daemon;
-pub mod download;
-pub mod harvest;
-pub mod http;
-pub mod outbound;
-pub mod progress;
-pub mod provision;
-pub mod roster;
-pub mod scim;
-pub mod settings;
-pub mod store;
-pub mod sync;
-pub mod telemetry;
-pub mod webhooks;
+// For tests, benches, examples and fuzz targets. Unlike `cfg_select!`, rustfmt finds modules in `cfg_if!`.
+cfg_if::cfg_if! {
+    if #[cfg(feature = "test-support")] {
+        pub mod app;
+        pub mod cli;
+        pub mod clock;
+        pub mod daemon;
+        pub mod download;
+        pub mod harvest;
+        pub mod http;
+        pub mod outbound;
+        pub mod progress;
+        pub mod provision;
+        pub mod roster;
+        pub mod scim;
+        pub mod settings;
+        pub mod store;
+        pub mod sync;
+        pub mod telemetry;
+        pub mod webhooks;
+    } else {
+        mod app;
+        mod cli;
+        mod clock;
+        mod daemon;
+        mod download;
+        mod harvest;
+        mod http;
+        mod outbound;
+        mod progress;
+        mod provision;
+        mod roster;
+        mod scim;
+        mod settings;
+        mod store;
+        mod sync;
+        mod telemetry;
+        mod webhooks;
+    }
+}
+
+pub use cli::main;

@@ -34,7 +34,6 @@ pub(crate) fn client(
     build(if is_loopback { http.no_proxy() } else { http }).build().map_err(NoTls)
 }
 
-/// Whether the URL's host is this machine.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     url.host_str().is_some_and(|host| {
         host == "localhost"
@@ -58,15 +57,10 @@ pub fn server_time(headers: &HeaderMap, elapsed: Duration) -> Option<DateTime<Ut
     Some(DateTime::<Utc>::from(date) - TimeDelta::from_std(elapsed).ok()?)
 }
 
-/// The response's `Retry-After`. `now`: preferably the `Date` of the same response.
-pub(crate) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
-    parse_retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, now)
-}
-
-/// Parses a `Retry-After` header: whole seconds, or an HTTP date, from which `now` is subtracted. `None` for any other
-/// value.
-pub fn parse_retry_after(header: &str, now: DateTime<Utc>) -> Option<Duration> {
-    let header = header.trim();
+/// The response's `Retry-After`: whole seconds, or an HTTP date, from which `now` is subtracted, preferably the `Date` of
+/// the same response. `None` for any other value.
+pub fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let header = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = header.parse() {
         return Some(Duration::from_secs(seconds));
     }
@@ -123,15 +117,13 @@ mod tests {
     #[test]
     fn retry_after_accepts_seconds_and_dates() {
         let now = Utc.with_ymd_and_hms(2026, 3, 1, 12, 0, 0).unwrap();
-        assert_eq!(parse_retry_after(" 15 ", now), Some(15 * SECOND));
-        assert_eq!(parse_retry_after("Sun, 01 Mar 2026 12:00:20 GMT", now), Some(20 * SECOND));
-        assert_eq!(
-            parse_retry_after("Sun, 01 Mar 2026 11:00:00 GMT", now),
-            Some(Duration::ZERO),
-            "already past"
-        );
+        let parse =
+            |value| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]), now);
+        assert_eq!(parse(" 15 "), Some(15 * SECOND));
+        assert_eq!(parse("Sun, 01 Mar 2026 12:00:20 GMT"), Some(20 * SECOND));
+        assert_eq!(parse("Sun, 01 Mar 2026 11:00:00 GMT"), Some(Duration::ZERO), "already past");
         for invalid in ["", "-1", "1.5", "soon", "99999999999999999999999"] {
-            assert_eq!(parse_retry_after(invalid, now), None, "{invalid:?}");
+            assert_eq!(parse(invalid), None, "{invalid:?}");
         }
     }
 }

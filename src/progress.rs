@@ -24,7 +24,6 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// Records progress now.
     pub fn made(&self) {
         self.with(|state| state.last = Instant::now());
     }

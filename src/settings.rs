@@ -8,7 +8,7 @@ mod accounts;
 mod database;
 mod environment;
 mod findings;
-pub(crate) mod glob;
+pub mod glob;
 mod layers;
 mod model;
 mod parse;
@@ -30,8 +30,8 @@ use std::path::Path;
 pub use findings::SettingsError;
 pub use model::{Account, Credential, PollInterval, Settings};
 pub(crate) use model::{LogFormat, ScimDelete, Scope, Webhook, WebhookContent, WriteMode};
-#[cfg(test)]
-pub(crate) use validate::PERMISSIONS;
+#[cfg(feature = "test-support")]
+pub use validate::PERMISSIONS;
 
 use findings::Findings;
 

@@ -27,10 +27,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a process that exits waits until renewed OAuth2 tokens are stored.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Settings, database and clock.
 pub struct App {
     pub(crate) settings: Settings,
-    /// The database.
     pub store: Store,
     pub(crate) clock: Arc<dyn Clock>,
     /// The private PostgreSQL, if `database.url` is empty.

@@ -20,17 +20,14 @@ pub enum Exit {
     Differences = 1,
     /// The command line is invalid. clap exits with the same code.
     Usage = 2,
-    /// The data is wrong or ambiguous.
     Data = 65,
     /// Harvest, the database or the port to listen on is not available.
     Unavailable = 69,
-    /// A bug in rosterd.
     Internal = 70,
     /// Another process holds the lease, or another session holds a lock that a migration needs.
     Busy = 75,
     /// Harvest refused the token, the account or a write, or the settings refuse the write.
     Credentials = 77,
-    /// The settings are invalid.
     Settings = 78,
 }
 
@@ -40,10 +37,8 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// A command's failure.
 #[derive(Debug)]
 pub struct Failure {
-    /// The exit code of the process.
     pub exit: Exit,
     error: Box<dyn Error + Send + Sync>,
     /// Whether the error is from the database and does not name the database.
@@ -52,7 +47,6 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure with this exit code.
     pub fn new(exit: Exit, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { exit, error: error.into(), needs_database: false, database: None }
     }

@@ -4,6 +4,8 @@ mod budgets;
 mod clients;
 mod context;
 mod daemon;
+#[cfg(feature = "test-support")]
+mod development;
 mod failure;
 mod local;
 mod port;
@@ -16,8 +18,9 @@ mod webhooks;
 
 pub use context::App;
 pub(crate) use context::DATABASE_WAIT_AT_START;
+#[cfg(feature = "test-support")]
+pub use development::development_options;
 pub use failure::{Exit, Failure};
-pub use local::development_options;
 pub(crate) use local::options as local_options;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -28,7 +28,6 @@ impl App {
         (self.settings.database.statement_timeout + self.settings.harvest.request_timeout) * 3
     }
 
-    /// The settings that decide what is wrong.
     pub(crate) fn concern_limits(&self) -> Limits {
         Limits {
             poll_interval: self.settings.sync.poll_interval.slowest,
@@ -44,7 +43,6 @@ impl App {
         Interval::within(quickest, slowest, rate_limit.requests, rate_limit.window, accounts)
     }
 
-    /// The rules of writes.
     pub(crate) fn write_rules(&self) -> WriteRules {
         let write = &self.settings.write;
         WriteRules {
@@ -103,15 +101,58 @@ fn delta(duration: Duration) -> TimeDelta {
 
 #[cfg(test)]
 mod tests {
-    use crate::roster::write_policy::PERMISSIONS;
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::roster::write::{Write, WriteFields, WriteKind};
+    use crate::roster::write_policy::{Verdict, WriteFacts};
+    use crate::roster::{ChangeKind, Resource};
+    use crate::settings::PERMISSIONS;
+    use crate::settings::glob::EVENT_TYPES;
 
     #[test]
     fn settings_know_every_type_of_event() {
-        assert_eq!(crate::settings::glob::EVENT_TYPES.to_vec(), crate::roster::event::types());
+        let archival = [ChangeKind::Deactivated, ChangeKind::Reactivated];
+        let all = [ChangeKind::Created, ChangeKind::Updated, archival[0], archival[1], ChangeKind::Deleted];
+        let types = Resource::ALL.into_iter().flat_map(|resource| {
+            let is_rate = Resource::RATES.contains(&resource);
+            let kinds = all.into_iter().filter(move |kind| !is_rate || !archival.contains(kind));
+            kinds.map(move |kind| format!("{}.{}", resource.aggregate(), kind.name()))
+        });
+        assert_eq!(EVENT_TYPES.to_vec(), types.collect::<Vec<_>>());
     }
 
     #[test]
-    fn settings_know_every_permission_of_writes() {
-        assert_eq!(crate::settings::PERMISSIONS, PERMISSIONS);
+    fn settings_know_exactly_the_permissions_that_writes_need() {
+        let write = |kind, fields| {
+            Write::of_user(kind, Some(5), WriteFields::parse(kind, fields).expect("valid fields"))
+        };
+        let mut writes: Vec<_> =
+            WriteKind::ALL.map(|kind| Write::of_user(kind, None, WriteFields::default())).into();
+        writes.push(write(WriteKind::UserUpdate, json!({"access_roles": ["manager"]})));
+        writes.push(write(WriteKind::AssignmentUpdate, json!({"hourly_rate": 1})));
+        let facts = WriteFacts {
+            user: None,
+            owners: [Some(1); 2],
+            active_users: 40,
+            recent_losses: 0,
+            is_deliberate: true,
+        };
+        let is_refused_without = |permission: &str| {
+            let rules = WriteRules {
+                mode: WriteMode::On,
+                allow: PERMISSIONS.into_iter().filter(|it| *it != permission).map(str::to_owned).collect(),
+                protected: BTreeSet::new(),
+                guard: DeletionGuard { fraction: 1.0, at_least: 9 },
+                with_pay_data: true,
+            };
+            writes.iter().any(|write| rules.decide(write, &facts) != Verdict::Allow)
+        };
+        assert!(!is_refused_without("nothing"));
+        for permission in PERMISSIONS {
+            assert!(is_refused_without(permission), "{permission}");
+        }
     }
 }

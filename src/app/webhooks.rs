@@ -21,7 +21,6 @@ use crate::webhooks::notifier::Notifier;
 use crate::webhooks::sender::Sender;
 use crate::webhooks::signature::SigningKey;
 
-/// The tasks of the endpoints.
 #[derive(Default)]
 pub(super) struct WebhookTasks {
     pub dispatchers: Vec<Dispatcher>,

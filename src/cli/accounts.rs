@@ -24,7 +24,6 @@ pub(super) fn require(settings: &Settings, only: Option<i64>) -> Result<(), Fail
     }
 }
 
-/// An account's object in the JSON document.
 #[derive(Serialize)]
 pub(super) struct AccountResult {
     account_id: i64,

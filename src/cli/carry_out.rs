@@ -143,7 +143,6 @@ fn report(entries: &[JournalEntry], as_json: bool) -> Result<(), Failure> {
     }
 }
 
-/// A journal entry for people.
 pub(super) fn line(entry: &JournalEntry) -> String {
     let JournalEntry {
         id, account_id, kind, user_id, project_id, assignment_id, fields, actor, state, ..
@@ -165,7 +164,6 @@ struct Carrier<'a> {
     writes: &'a [Write],
     actor: &'a str,
     stop: &'a CancellationToken,
-    /// Notifies this process's own sender.
     wake: Arc<Notify>,
 }
 
@@ -196,7 +194,6 @@ impl Carrier<'_> {
         result
     }
 
-    /// Waits until no other process holds the account.
     async fn acquire(&self, replica: Uuid) -> Result<Fence, Failure> {
         loop {
             if let Lease::Acquired(fence) =

@@ -42,7 +42,6 @@ enum State {
 struct Line {
     check: String,
     state: State,
-    /// Whether the check did not fail.
     ok: bool,
     /// What was found; if something is wrong, also the fix.
     detail: String,

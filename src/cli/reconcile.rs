@@ -25,7 +25,6 @@ use crate::telemetry::count;
 
 /// Longer lists are refused.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
-/// Errors of lines that are printed.
 const MAX_ERRORS: usize = 20;
 
 #[derive(Args, Debug)]
@@ -109,7 +108,6 @@ fn read(options: &Options) -> Result<Vec<u8>, Failure> {
     Ok(content)
 }
 
-/// The failure of a list with these errors.
 fn refused(errors: &[LineError]) -> Failure {
     let mut sentences = vec!["the list cannot be used, and nothing was planned".to_owned()];
     sentences.extend(errors.iter().take(MAX_ERRORS).map(ToString::to_string));
@@ -124,7 +122,6 @@ struct Reconcile<'a> {
     app: &'a App,
     options: &'a Options,
     stop: &'a CancellationToken,
-    /// The e-mail address in a line.
     emails: &'a dyn Fn(u64) -> Option<&'a str>,
 }
 
@@ -239,7 +236,6 @@ impl Reconcile<'_> {
     }
 }
 
-/// A user by id, or by the line of the list.
 fn name(line: Option<u64>, user: Option<i64>) -> String {
     match (user, line) {
         (Some(id), _) => format!("user {id}"),

@@ -37,7 +37,6 @@ pub(super) struct Token {
     read: bool,
 }
 
-/// Serves SCIM until a signal.
 pub(super) async fn scim(settings: Settings) -> Result<(), Failure> {
     let stop = signals::stop_on_signal()?;
     let opening = Box::pin(App::open(settings, DATABASE_WAIT_AT_START));

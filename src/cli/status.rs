@@ -29,7 +29,6 @@ pub(super) struct Options {
     fresh_within: Option<Duration>,
 }
 
-/// The JSON document.
 #[derive(Serialize)]
 struct Document<'a> {
     concerns: &'a [Concern],

@@ -87,7 +87,6 @@ pub(super) async fn refresh(app: &App, account: &Account, stop: &CancellationTok
     result.map(drop)
 }
 
-/// One call of the command.
 struct Sync<'a> {
     app: &'a App,
     options: &'a Options,
@@ -118,7 +117,6 @@ impl Sync<'_> {
         Ok(result)
     }
 
-    /// Runs the cycle and releases the lease.
     async fn run(&self, client: &Client, fence: Fence, replica: Uuid) -> Result<Value, Failure> {
         let mirror = PostgresMirror {
             store: &self.app.store,
@@ -234,14 +232,13 @@ impl Sync<'_> {
         self.summarize(&report)
     }
 
-    /// Runs one cycle with progress bars.
     async fn cycle<S: Mirror>(&self, mirror: &S, client: &Client) -> Result<CycleReport, Failure> {
         let bars = Bars::new(self.options.dry_run);
         let show = |resource, seen, total| bars.update(resource, seen, total);
         let known = mirror.account().await?;
         let due = schedule::mode(self.app.clock.now(), &known);
         let mut memory = CycleMemory::default();
-        let cycle = self.reader(mirror, client, &mut memory, &show);
+        let mut cycle = self.reader(mirror, client, &mut memory, &show);
         let report = cycle.run(if self.options.full { CycleMode::Full } else { due }, known).await;
         bars.clear();
         successful(report)

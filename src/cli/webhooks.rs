@@ -132,7 +132,6 @@ pub(super) async fn webhooks(settings: Settings, command: Command) -> Result<(),
     .await
 }
 
-/// Prints the result of a change.
 fn done(target: &Target, change: Change, refusal: &str, effect: &str) -> Result<(), Failure> {
     let name = &target.name;
     match change {
@@ -152,7 +151,6 @@ fn unknown(name: &str) -> Failure {
     Failure::new(Exit::Differences, advice)
 }
 
-/// An endpoint, for `list`.
 #[derive(Serialize)]
 struct Line {
     /// Scheme, host and port of the address. `None` if these settings do not have the endpoint.

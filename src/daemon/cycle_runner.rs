@@ -47,7 +47,6 @@ pub(crate) struct CycleRunner {
     pub full_reads: Arc<Semaphore>,
     /// A cycle without progress for this long is ended.
     pub stall_limit: Duration,
-    /// Whether rate histories are read.
     pub with_rates: bool,
     pub health: Health,
     /// After a repeated registration of this process, the lease may be lost.
@@ -82,7 +81,7 @@ impl CycleRunner {
         self.set_next_poll(None);
         // A user who requests a full read suspects a difference: compare all fields.
         let mirror = self.mirror(fence, requested == Some(CycleMode::Full));
-        let cycle = self.reader(&mirror, memory, &page_stored, cancel);
+        let mut cycle = self.reader(&mirror, memory, &page_stored, cancel);
         let read = async {
             let _permit = match (mode, requested) {
                 (CycleMode::Full, None) => {

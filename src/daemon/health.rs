@@ -19,13 +19,11 @@ struct WorkerState {
     succeeded: Option<Instant>,
     /// `succeeded`, or when a page was stored since.
     fresh: Option<Instant>,
-    /// Whether any cycle has succeeded.
     is_complete: bool,
     is_standby: bool,
     error: Option<String>,
 }
 
-/// The state of all workers of this process.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     workers: Arc<Mutex<HashMap<AccountId, WorkerState>>>,
@@ -40,7 +38,6 @@ pub(crate) struct Readiness {
     pub ready: bool,
     /// `synced`, `initial_read`, `standby`, `waiting` or `stale`.
     pub state: &'static str,
-    /// Why the last cycle failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }

@@ -20,14 +20,12 @@ use crate::sync::wake::Wake;
 /// Time between attempts to listen again, and between queries of requests if no listener is available.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Wakes the tasks of one account.
 pub(crate) struct Signals {
     pub worker: Arc<Wake>,
     /// `None` if writes are off.
     pub writes: Option<Arc<Notify>>,
 }
 
-/// Each account's tasks.
 pub(crate) type Workers = HashMap<AccountId, Signals>;
 
 /// Runs until the future is dropped. `ttl` is the time without heartbeats after which other processes consider this one

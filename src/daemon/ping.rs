@@ -18,7 +18,6 @@ use crate::telemetry::chain;
 
 /// The shortest time between two requests of the daemon.
 pub(crate) const INTERVAL: Duration = Duration::from_mins(1);
-/// Limit of one request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Requests the two URLs. They contain a secret, so there is no `Debug`.

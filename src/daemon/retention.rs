@@ -12,7 +12,6 @@ const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RetentionLimits {
-    /// Retention of events.
     pub outbox: Duration,
     /// Retention of cycles and of rejected records.
     pub cycles: Duration,

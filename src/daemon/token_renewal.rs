@@ -40,11 +40,9 @@ const MIN_RENEWAL_SPACING: Duration = Duration::from_secs(15);
 /// whichever is shorter.
 const RENEWAL_RETRY_INTERVAL: TimeDelta = TimeDelta::seconds(30);
 
-/// Renews the tokens of one account.
 pub(crate) struct TokenRenewer {
     pub store: Store,
     pub account: AccountId,
-    /// This process.
     pub replica: Uuid,
     pub application: OAuthApplication,
     /// Encrypts the tokens in the database.
@@ -53,7 +51,7 @@ pub(crate) struct TokenRenewer {
     pub seed: Option<SecretString>,
     pub limiter: RateLimiter,
     pub clock: Arc<dyn Clock>,
-    /// Timeout of one request.
+    /// Of one request.
     pub timeout: Duration,
     /// Running renewals. A process that exits waits for them, because the old tokens may be invalid already.
     pub renewals: TaskTracker,

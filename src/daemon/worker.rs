@@ -34,7 +34,6 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(crate) struct Worker {
     pub runner: CycleRunner,
-    /// This process.
     pub replica: Uuid,
     /// Bounds of the time from the start of one poll to the start of the next.
     pub interval: Interval,
@@ -42,7 +41,6 @@ pub(crate) struct Worker {
     pub start_delay: Duration,
     /// A process without heartbeats for this long loses its leases.
     pub lease_ttl: Duration,
-    /// Wakes the worker before its next poll.
     pub wake: Arc<Wake>,
     /// Sends writes while this process holds the lease; `None` if they are off.
     pub writes: Option<Arc<WriteSender>>,
@@ -85,7 +83,6 @@ impl Worker {
         }
     }
 
-    /// Notified of new writes.
     pub(crate) fn write_wake(&self) -> Option<Arc<Notify>> {
         self.writes.as_ref().map(|writes| writes.wake.clone())
     }

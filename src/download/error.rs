@@ -9,7 +9,6 @@ use crate::outbound::NoTls;
 
 /// Why an archive was not installed. Names the host, never the path of the URL.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum DownloadError {
     #[error(transparent)]
     NoTls(#[from] NoTls),

@@ -20,7 +20,6 @@ pub(crate) use self::source::Archive;
 
 /// The longest wait for another process that downloads.
 const LOCK_LIMIT: Duration = Duration::from_mins(15);
-/// The interval between attempts to lock.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A file or directory that is removed on drop.

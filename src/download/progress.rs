@@ -43,7 +43,6 @@ impl Report {
     }
 }
 
-/// The progress of one download.
 pub(super) struct Progress<'a> {
     report: Report,
     archive: &'a Archive,

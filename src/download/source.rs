@@ -2,7 +2,6 @@
 
 use reqwest::Url;
 
-/// An archive on another host.
 #[derive(Clone, Debug)]
 pub(crate) struct Archive {
     /// What the archive contains, for sentences.

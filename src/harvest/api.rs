@@ -11,7 +11,7 @@ use super::error::{HarvestError, not_as_expected};
 use super::rate_limit::Priority;
 use super::transport::{ApiResponse, Transport};
 use crate::roster::order::Sent;
-use crate::roster::{AccountId, SourceRequest};
+use crate::roster::{AccountId, Role, SourceRequest};
 
 /// The largest page size before 2022. rosterd falls back to it if a server answers 422 to a larger one.
 const OLD_PER_PAGE: u32 = 100;
@@ -41,7 +41,6 @@ impl Api {
         &self.transport.base
     }
 
-    /// The page size to request.
     pub fn per_page(&self) -> u32 {
         self.per_page.load(Ordering::Relaxed)
     }
@@ -51,7 +50,6 @@ impl Api {
         self.with_pay_data
     }
 
-    /// The address of this path below the base URL.
     pub fn url(&self, path: &str) -> Url {
         let mut url = self.base().clone();
         url.set_path(&format!("{}/{path}", url.path().trim_end_matches('/')));
@@ -127,7 +125,6 @@ impl Api {
         self.base().path().trim_end_matches('/').ends_with("/v2")
     }
 
-    /// The error for a response that does not come from Harvest.
     fn not_harvest(&self, response: &ApiResponse, what: String) -> HarvestError {
         let status = response.status;
         let host = self.base().host_str().unwrap_or_default();
@@ -173,7 +170,6 @@ pub(super) fn request(url: &Url, page: usize, sent: Sent) -> SourceRequest {
     request_with(&Method::GET, url, page, sent)
 }
 
-/// The same, for any method.
 pub(super) fn request_with(method: &Method, url: &Url, page: usize, sent: Sent) -> SourceRequest {
     let filters = url.query_pairs().filter(|(key, _)| ["updated_since", "user_id"].contains(&key.as_ref()));
     let filters: Vec<String> = filters.map(|(key, value)| format!("{key}={value}")).collect();
@@ -207,4 +203,10 @@ fn is_forbidden(response: &ApiResponse) -> bool {
 pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, HarvestError> {
     serde_json::from_slice(body)
         .map_err(|error| HarvestError::Protocol { what: what.to_owned(), problem: not_as_expected(&error) })
+}
+
+/// A job role; `None` if its fields are not as expected.
+pub(super) fn parse_role(body: &[u8]) -> Option<Role> {
+    // PostgreSQL cannot store a NUL character.
+    serde_json::from_slice(body).ok().filter(|role: &Role| role.id > 0 && !role.name.contains('\0'))
 }

@@ -33,7 +33,6 @@ impl fmt::Debug for AccessToken {
     }
 }
 
-/// The source of an account's tokens.
 #[derive(Clone)]
 pub enum Auth {
     /// A personal access token from <https://id.getharvest.com/developers>. It does not expire.

@@ -38,7 +38,6 @@ pub struct Client {
 #[derive(Clone, Deserialize)]
 #[serde(from = "OwnerOnTheWire")]
 pub struct TokenOwner {
-    /// Id of the user in this account.
     pub(crate) id: i64,
     /// Empty if Harvest does not send them.
     pub(crate) access_roles: Vec<String>,
@@ -70,9 +69,7 @@ impl From<OwnerOnTheWire> for TokenOwner {
     }
 }
 
-/// The result of a `GET` by id.
 pub enum Lookup<R> {
-    /// The record.
     Found(Box<Fetched<R>>),
     /// Harvest has the record, but rosterd cannot read it.
     Unreadable(UnreadableRecord),
@@ -83,7 +80,6 @@ pub enum Lookup<R> {
 }
 
 impl Client {
-    /// A client whose requests use this token and this rate limiter.
     pub fn new(
         options: &ClientOptions,
         account: AccountId,
@@ -109,22 +105,19 @@ impl Client {
         &self.api.transport().progress
     }
 
-    /// The order in which requests were sent.
     pub fn order(&self) -> &Order {
         &self.api.transport().order
     }
 
-    /// Sends writes for this account.
     pub fn writer(&self, access: WriteAccess) -> Writer {
         Writer::new(self.api.clone(), access)
     }
 
     /// How long after it was sent a request may arrive at Harvest.
     pub(crate) fn grace(&self) -> Duration {
-        self.api.transport().grace()
+        self.api.transport().limiter.grace()
     }
 
-    /// Whether records keep their pay data.
     pub(crate) fn with_pay_data(&self) -> bool {
         self.api.with_pay_data()
     }
@@ -162,7 +155,6 @@ impl Client {
         self.pages(url, priority)
     }
 
-    /// Reads the billable or the cost rates of one user.
     pub(crate) fn rates_of<R: Decode>(&self, user: i64, priority: Priority) -> ListReader<R> {
         self.pages(self.api.url(&format!("users/{user}/{}", R::RESOURCE.name())), priority)
     }
@@ -188,7 +180,6 @@ impl Client {
             .map_err(|problem| HarvestError::Protocol { what: what.to_owned(), problem })
     }
 
-    /// The token's owner.
     pub(crate) async fn me(&self, priority: Priority) -> Result<TokenOwner, HarvestError> {
         self.me_and_clocks(priority).await.map(|(me, _)| me)
     }
@@ -208,7 +199,6 @@ impl Client {
         Ok(Company { name: storable(name), base_uri: storable(base_uri) })
     }
 
-    /// One user by id.
     pub(crate) async fn user(&self, id: i64, priority: Priority) -> Result<Lookup<User>, HarvestError> {
         self.lookup(&format!("users/{id}"), priority).await
     }
@@ -223,7 +213,6 @@ impl Client {
         self.lookup(&format!("projects/{project}/user_assignments/{id}"), priority).await
     }
 
-    /// The record that a write concerns, by id.
     pub(crate) async fn lookup_written<R: Decode>(
         &self,
         write: &Write,
@@ -232,7 +221,6 @@ impl Client {
         self.lookup(&write.path().unwrap_or_default(), priority).await
     }
 
-    /// One rate of a user by id.
     pub(crate) async fn rate<R: Decode>(
         &self,
         user: i64,

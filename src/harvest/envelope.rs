@@ -17,18 +17,14 @@ use super::json::escape_invalid_utf8;
 /// Twice the largest page size that Harvest offers.
 pub(super) const MAX_RECORDS: usize = 4000;
 
-/// One page of a list.
 #[derive(Default)]
 pub struct Envelope {
     /// Each record's text, not parsed yet, so that one bad record does not affect the others.
     pub records: Vec<Box<RawValue>>,
     /// The number of records on all pages together.
     pub total: Option<u64>,
-    /// The number of pages.
     pub pages: Option<u64>,
-    /// The address of the next page.
     pub next_link: Option<String>,
-    /// The number of the next page.
     pub next_page: Option<u64>,
 }
 

@@ -7,7 +7,8 @@ use reqwest::StatusCode;
 
 use crate::roster::AccountId;
 
-/// Why a request failed or its response cannot be used. No variant holds a body, because bodies hold personal data.
+/// Why a request failed or its response cannot be used. `what` is the requested resource. No variant holds a body, because
+/// bodies hold personal data.
 #[derive(Debug, thiserror::Error)]
 pub enum HarvestError {
     /// 401: the token is invalid, or the account header is missing (Harvest's responses are the same).
@@ -16,39 +17,22 @@ pub enum HarvestError {
          token at https://id.getharvest.com/developers (tokens created before SAML sign-in was enforced \
          do not work any more), or with OAuth2 run `rosterd auth login`"
     )]
-    Refused {
-        /// The account.
-        account: AccountId,
-        /// The requested resource.
-        what: String,
-    },
+    Refused { account: AccountId, what: String },
     /// 403: the token's owner may not read the resource.
     #[error(
         "Harvest does not let the token of account {account} read {what} (403); its owner must be an administrator"
     )]
-    Forbidden {
-        /// The account.
-        account: AccountId,
-        /// The requested resource.
-        what: String,
-    },
+    Forbidden { account: AccountId, what: String },
     /// 404 for a resource that every account has.
     #[error(
         "Harvest does not know account {account} for this token (404) when asked for {what}; look up the account's \
          id at https://id.getharvest.com/developers and set HARVEST_ACCOUNT_ID, or check harvest.base_url"
     )]
-    UnknownAccount {
-        /// The account.
-        account: AccountId,
-        /// The requested resource.
-        what: String,
-    },
+    UnknownAccount { account: AccountId, what: String },
     /// A 200, a redirect, a 403 or a 404 that is not in Harvest's format.
     #[error("{message}")]
     NotHarvest {
-        /// The requested resource.
         what: String,
-        /// The status.
         status: StatusCode,
         /// The host, its response, the probable cause and the fix.
         message: String,
@@ -58,62 +42,32 @@ pub enum HarvestError {
         "account {account} has no working OAuth2 authorization; run `rosterd auth login`, or set a new first refresh \
          token (HARVEST_OAUTH_REFRESH_TOKEN)"
     )]
-    Unauthorized {
-        /// The account.
-        account: AccountId,
-        /// The cause.
-        source: IdentityError,
-    },
+    Unauthorized { account: AccountId, source: IdentityError },
     /// OAuth2: the identity host did not renew the tokens; a later attempt may succeed.
     #[error(
         "the OAuth2 tokens of account {account} could not be renewed; try again later, or check harvest.identity_url"
     )]
-    Identity {
-        /// The account.
-        account: AccountId,
-        /// The cause.
-        source: IdentityError,
-    },
+    Identity { account: AccountId, source: IdentityError },
     /// OAuth2: the storage of the tokens failed.
     #[error("cannot read or write the OAuth2 tokens of account {account}, which are kept in the database")]
-    TokenStorage {
-        /// The account.
-        account: AccountId,
-        /// The cause.
-        source: Box<dyn Error + Send + Sync>,
-    },
+    TokenStorage { account: AccountId, source: Box<dyn Error + Send + Sync> },
     /// 429 to the request and to all its repetitions.
     #[error("Harvest limited the rate of requests (429) when asked for {what}; try again later")]
-    Throttled {
-        /// The requested resource.
-        what: String,
-    },
+    Throttled { what: String },
     /// No permit before the deadline of a write.
     #[error("the request budget had no permit in time for {what}; trying again")]
-    NotSent {
-        /// The requested resource.
-        what: String,
-    },
-    /// Any other status.
+    NotSent { what: String },
     #[error("Harvest answered {status} when asked for {what}; try again later")]
-    Status {
-        /// The requested resource.
-        what: String,
-        /// The status.
-        status: StatusCode,
-    },
-    /// No response.
+    Status { what: String, status: StatusCode },
     #[error("no answer from Harvest {details}")]
     Unreachable {
         /// The host, the requested resource and the fix.
         details: String,
-        /// The cause.
         source: reqwest::Error,
     },
     /// A response in a format that Harvest's documentation excludes.
     #[error("cannot read Harvest's answer for {what}: {problem}")]
     Protocol {
-        /// The requested resource.
         what: String,
         /// What is wrong; no part of the body.
         problem: String,
@@ -121,7 +75,6 @@ pub enum HarvestError {
     /// A list changed during pagination: records may be absent from the pages that were read.
     #[error("the list of {what} changed while it was read page by page ({problem}); try again later")]
     Drifted {
-        /// The list.
         what: String,
         /// The contradiction between the pages.
         problem: String,
@@ -181,31 +134,18 @@ impl HarvestError {
 /// Why a request to the identity host brought no response that concerns the tokens.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// The connection failed.
     #[error("no answer; {advice}")]
-    Network {
-        /// The fix.
-        advice: String,
-        /// The cause.
-        source: reqwest::Error,
-    },
+    Network { advice: String, source: reqwest::Error },
     /// A redirect, a 429, a 5xx, or a status that the endpoint does not document.
     #[error("it answered {status}")]
-    Status {
-        /// The status.
-        status: StatusCode,
-        /// The time in `Retry-After`.
-        retry_after: Option<Duration>,
-    },
+    Status { status: StatusCode, retry_after: Option<Duration> },
     /// A response that is not JSON, which RFC 6749 requires.
     #[error("it answered {status} with {details}")]
     NotHarvest {
-        /// The status.
         status: StatusCode,
         /// The content type and the fix.
         details: String,
     },
-    /// The body is longer than rosterd reads.
     #[error("its answer is too long")]
     TooLong,
 }
@@ -216,22 +156,17 @@ pub enum IdentityError {
     /// The authorization code or the refresh token is invalid, expired or revoked.
     #[error("Harvest does not accept the authorization ({0})")]
     Refused(String),
-    /// Client id or client secret are wrong.
     #[error("Harvest does not know the OAuth2 application ({0}); check its client id and client secret")]
     UnknownApplication(String),
-    /// No token is stored yet.
     #[error("there is no authorization yet")]
     NothingToRenewWith,
-    /// The stored tokens cannot be decrypted.
     #[error("the stored authorization was sealed with another client secret")]
     Sealed,
     /// The rate limiter granted no permit in time, for example because the process ends.
     #[error("the rate limiter granted no request in time")]
     NoPermit,
-    /// No usable response.
     #[error("the request to Harvest's identity host (harvest.identity_url) failed")]
     Http(#[source] HttpError),
-    /// A response in an unknown format.
     #[error("cannot read the answer of Harvest's identity host: {0}")]
     Unreadable(String),
 }
@@ -242,7 +177,6 @@ impl IdentityError {
         !matches!(self, Self::Http(HttpError::Network { .. }))
     }
 
-    /// Whether an administrator must act.
     pub(crate) fn is_credentials(&self) -> bool {
         match self {
             Self::Refused(_) | Self::UnknownApplication(_) | Self::NothingToRenewWith | Self::Sealed => true,
@@ -250,7 +184,6 @@ impl IdentityError {
         }
     }
 
-    /// The error as requests of this account report it.
     pub fn of(self, account: AccountId) -> HarvestError {
         if self.is_credentials() {
             HarvestError::Unauthorized { account, source: self }

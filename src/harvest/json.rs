@@ -21,21 +21,16 @@ const MAX_TEXT_BYTES: usize = 64 << 10;
 /// If a key occurs twice, the last value counts, as in `jsonb`.
 pub type Members<'a> = BTreeMap<String, Json<'a>>;
 
-/// One value.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub enum Json<'a> {
-    /// `null`
     Null,
-    /// `true` or `false`
     Bool(bool),
     /// The number as sent.
     Number(&'a RawValue),
     /// Text, unescaped.
     Text(String),
-    /// A list.
     Array(Vec<Self>),
-    /// An object.
     Object(Members<'a>),
 }
 
@@ -105,12 +100,10 @@ impl<'a> Json<'a> {
         })
     }
 
-    /// The flag, if the value is one.
     pub fn as_bool(&self) -> Option<bool> {
         if let Self::Bool(flag) = self { Some(*flag) } else { None }
     }
 
-    /// The text, if the value is one.
     pub fn as_str(&self) -> Option<&str> {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
@@ -125,12 +118,10 @@ impl<'a> Json<'a> {
         self.as_digits()?.parse().ok()
     }
 
-    /// The items, if the value is a list.
     pub fn as_array(&self) -> Option<&[Self]> {
         if let Self::Array(items) = self { Some(items) } else { None }
     }
 
-    /// The member with this key, if the value is an object that has one.
     pub fn get(&self, key: &str) -> Option<&Self> {
         if let Self::Object(members) = self { members.get(key) } else { None }
     }

@@ -15,7 +15,6 @@ pub mod oauth;
 pub(crate) mod pages;
 mod prefetch;
 pub mod rate_limit;
-mod role_wire;
 pub(crate) mod roles;
 mod route;
 pub mod transport;
@@ -24,6 +23,5 @@ pub mod write;
 
 pub use auth::{AccessToken, Auth};
 pub use client::Client;
-pub use error::{HarvestError, HttpError, IdentityError};
-pub use pages::ListReader;
+pub use error::{HarvestError, IdentityError};
 pub use wire::{Decode, UnreadableRecord};

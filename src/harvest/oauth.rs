@@ -25,7 +25,7 @@ use super::auth::AccessToken;
 use super::error::{HttpError, IdentityError, not_as_expected};
 use super::rate_limit::Permit;
 use super::route::Route;
-use super::transport::{MAX_BODY_BYTES, content_type, end_permit};
+use super::transport::{MAX_BODY_BYTES, content_type};
 use crate::clock::Clock;
 use crate::outbound::{BodyError, NoTls, read_body, retry_after, server_time};
 use crate::roster::AccountId;
@@ -51,7 +51,6 @@ pub struct OAuthTokens {
     refresh_token: Option<String>,
     /// When the access token expires, by rosterd's clock; `None` if Harvest did not say.
     pub expires_at: Option<DateTime<Utc>>,
-    /// When to renew the access token.
     pub renew_at: Option<DateTime<Utc>>,
 }
 
@@ -63,7 +62,6 @@ impl std::fmt::Debug for OAuthTokens {
 
 /// A page for the user's browser, and the values that its redirect must match.
 pub struct Consent {
-    /// The page's address.
     pub url: Url,
     /// The redirect's `state` must be equal; any other redirect does not belong to this consent.
     pub state: String,
@@ -74,9 +72,7 @@ pub struct Consent {
 /// A Harvest account that the user has access to.
 #[derive(Clone, Debug, Deserialize)]
 pub struct OpenAccount {
-    /// Its id.
     pub id: i64,
-    /// The company's name.
     pub name: String,
     product: String,
 }
@@ -116,7 +112,6 @@ impl OAuthTokens {
         AccessToken::new(&SecretString::from(self.access_token.as_str())).ok()
     }
 
-    /// Whether it is time to renew the access token.
     pub fn is_due(&self, now: DateTime<Utc>) -> bool {
         self.renew_at.is_some_and(|at| at <= now)
     }
@@ -164,7 +159,6 @@ impl OAuthApplication {
         Consent { url, state: state.into_secret(), verifier, redirect }
     }
 
-    /// Exchanges the code of a consent for tokens.
     pub async fn exchange(
         &self,
         consent: Consent,
@@ -193,7 +187,7 @@ impl OAuthApplication {
         clock: &dyn Clock,
     ) -> Result<OAuthTokens, IdentityError> {
         let Some(refresh) = old.refresh_token.clone().map(RefreshToken::new) else {
-            permit.answered();
+            permit.answered(StatusCode::OK, None);
             return Err(IdentityError::NothingToRenewWith);
         };
         let requested_at = clock.now();
@@ -208,7 +202,7 @@ impl OAuthApplication {
         match &response {
             // The host may still process the request.
             Err(error) if !error.is_response() => drop(permit),
-            _ => end_permit(permit, status.unwrap_or_default(), retry_after),
+            _ => permit.answered(status.unwrap_or_default(), retry_after),
         }
         instruments::request(account.0, "oauth2/token", status.map(|status| status.as_u16()));
         Ok(OAuthTokens::of(&response?, Some(refresh.secret()), requested_at))

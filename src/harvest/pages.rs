@@ -20,18 +20,15 @@ use crate::roster::{Authority, Fetched, IdSet, SourceRequest};
 /// No account's list has more pages: a limit for a server that always names another one.
 const MAX_PAGES: usize = 20_000;
 
-/// One page of a list.
 pub struct ListPage<R> {
     /// The page's records. They have full authority if the list is not filtered by `updated_since`, except for records
     /// that an earlier page had already.
     pub(crate) records: Vec<Fetched<R>>,
-    /// Records that cannot be read.
     pub(crate) rejected: Vec<UnreadableRecord>,
     /// The number of records in the list, if Harvest sends it.
     pub(crate) total: Option<u64>,
     /// Both clocks at the time of the request for this page.
     pub(crate) start: ReadStart,
-    /// Whether this is the last page.
     pub(crate) last: bool,
 }
 
@@ -132,7 +129,6 @@ fn protocol<R: Decode>(problem: String) -> HarvestError {
 
 type Decoded<R> = Result<Fetched<R>, UnreadableRecord>;
 
-/// What a reader remembers of the pages.
 #[derive(Default)]
 struct ListProgress {
     requested: HashSet<String>,
@@ -145,7 +141,6 @@ struct ListProgress {
 }
 
 impl ListProgress {
-    /// Remembers the ids on a page.
     fn see<R: Decode>(&mut self, page: &ListPage<R>) {
         self.seen.extend(page.records.iter().map(Fetched::id));
         self.seen.extend(page.rejected.iter().filter_map(|rejected| rejected.id));

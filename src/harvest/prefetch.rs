@@ -30,7 +30,6 @@ const INLINE_BYTES: usize = 64 << 10;
 /// Limits the pages that are decoded at once, of all accounts together: each takes a thread and memory.
 static DECODERS: Semaphore = Semaphore::const_new(4);
 
-/// A page with its request.
 pub(super) struct PrefetchedPage {
     pub url: Url,
     /// Both clocks at the time of the request.

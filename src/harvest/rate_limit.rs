@@ -28,18 +28,20 @@ mod token_bucket;
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use reqwest::StatusCode;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 use uuid::Uuid;
 
-pub use limits::{Priority, RateLimits, ThrottleReason};
+pub use limits::{Priority, RateLimits};
 use state::{State, Wait};
 use table::LocalTable;
 pub(crate) use table::PermitTable;
 use token_bucket::TokenBucket;
 
 use crate::roster::permits::Returned;
+use crate::telemetry::instruments;
 
 /// The permits of one budget, shared by everything in this process that sends requests to Harvest.
 #[derive(Clone)]
@@ -160,24 +162,27 @@ pub struct Permit {
 
 impl Permit {
     /// Reports that the status line of the response arrived: Harvest has counted the request and does not count it
-    /// later.
-    pub fn answered(self) {
+    /// later. After a 429, or a 503 with `Retry-After`, the budget sends nothing until `retry_after` has passed (without
+    /// it: one window; at most five minutes).
+    pub fn answered(self, status: StatusCode, retry_after: Option<Duration>) {
+        let is_429 = status == StatusCode::TOO_MANY_REQUESTS;
+        if is_429 {
+            instruments::throttled();
+        }
+        if is_429 || (status == StatusCode::SERVICE_UNAVAILABLE && retry_after.is_some()) {
+            self.pause(status, retry_after);
+        }
         self.limiter.state().answered(self.id);
     }
 
-    /// Reports a response that requests a back-off: the budget sends nothing until `retry_after` has passed (without
-    /// it: one window; at most five minutes).
-    pub fn throttled(self, reason: ThrottleReason, retry_after: Option<Duration>) {
+    fn pause(&self, status: StatusCode, retry_after: Option<Duration>) {
         let pause = {
             let mut state = self.limiter.state();
             let pause = retry_after.unwrap_or(state.limits.window);
-            state.backoff.throttled(reason, pause, self.granted, Instant::now())
+            state.backoff.throttled(status, pause, self.granted, Instant::now())
         };
         if let Some(pause) = pause {
-            let status = match reason {
-                ThrottleReason::TooMany => 429,
-                ThrottleReason::Unavailable => 503,
-            };
+            let status = status.as_u16();
             let retry_after_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
             warn!(
                 event = "harvest.throttled",
@@ -187,6 +192,5 @@ impl Permit {
             );
         }
         self.limiter.shared.paused.notify_one();
-        self.answered();
     }
 }

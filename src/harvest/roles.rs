@@ -1,22 +1,17 @@
 //! Job roles: the list, and one by id.
 
-use reqwest::StatusCode;
-
-use super::api::is_gone;
+use super::api::{is_gone, parse_role};
 use super::client::Client;
 use super::envelope::{Envelope, next_url};
 use super::error::HarvestError;
 use super::rate_limit::Priority;
-use super::role_wire::read;
 use crate::roster::Role;
 
 const LIST: &str = "roles";
 /// No account has more pages: a limit for a server that always names another one.
 const MAX_PAGES: usize = 100;
 
-/// The roles of a list.
 pub struct Roles {
-    /// Those that rosterd can read.
     pub readable: Vec<Role>,
     /// How many others the list has. If there are some, an absent role may be one of them.
     pub unreadable: usize,
@@ -42,7 +37,7 @@ impl Client {
             next = next_url(&url, api.base(), link, number).map_err(protocol)?;
             total = page.total;
             for text in &page.records {
-                match read(text.get().as_bytes()) {
+                match parse_role(text.get().as_bytes()) {
                     Some(role) => roles.readable.push(role),
                     None => roles.unreadable += 1,
                 }
@@ -63,11 +58,12 @@ impl Client {
     pub(crate) async fn role(&self, id: i64, priority: Priority) -> Result<Option<Role>, HarvestError> {
         let (api, what) = (&self.api, format!("{LIST}/{id}"));
         let response = api.get(&api.url(&what), &what, priority).await?;
-        if response.status == StatusCode::NOT_FOUND && is_gone(&response) {
+        if is_gone(&response) {
             return Ok(None);
         }
         let response = api.expect_json(response, &what)?;
-        let problem = || "the role's fields are not as expected".to_owned();
-        read(&response.body).map(Some).ok_or_else(|| HarvestError::Protocol { what, problem: problem() })
+        let role = parse_role(&response.body);
+        let problem = "the role's fields are not as expected".to_owned();
+        role.map(Some).ok_or(HarvestError::Protocol { what, problem })
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::auth::{AccessToken, Auth};
 use super::error::HarvestError;
-use super::rate_limit::{Permit, Priority, RateLimiter, ThrottleReason};
+use super::rate_limit::{Priority, RateLimiter};
 use super::route::Route;
 use crate::clock::Clock;
 use crate::outbound::{BodyError, NoTls, read_body, retry_after, server_time};
@@ -27,10 +27,8 @@ use crate::telemetry::instruments;
 /// page is stored, it may take 24 times its size in memory.
 pub(super) const MAX_BODY_BYTES: usize = 8 << 20;
 
-/// How requests are sent; built by `app` from the settings.
 #[derive(Clone)]
 pub struct ClientOptions {
-    /// The connections.
     pub http: HttpClient,
     /// Such as `https://api.harvestapp.com/v2`.
     pub base: Url,
@@ -38,7 +36,6 @@ pub struct ClientOptions {
     pub user_agent: String,
     /// Records per page, 1 to 2000.
     pub per_page: u32,
-    /// Whether records keep their pay data.
     pub with_pay_data: bool,
 }
 
@@ -66,13 +63,11 @@ impl HttpClient {
 pub struct WriteAccess(());
 
 impl WriteAccess {
-    /// Grants the right.
     pub fn granted() -> Self {
         Self(())
     }
 }
 
-/// A request other than GET.
 pub(super) struct WriteRequest<'a> {
     pub method: Method,
     pub url: Url,
@@ -95,7 +90,6 @@ pub(super) struct Transport {
     /// Counts each response, and knows of each wait for a permit or a token.
     pub(super) progress: Progress,
     requests: AtomicU64,
-    /// The order in which requests were sent.
     pub(super) order: Order,
 }
 
@@ -107,12 +101,10 @@ pub(super) struct ApiResponse {
     pub body: Vec<u8>,
     pub start: ReadStart,
     pub sent: Sent,
-    /// The token that was sent.
     token: AccessToken,
 }
 
 impl ApiResponse {
-    /// Whether the content type says that the body is JSON.
     pub fn is_json(&self) -> bool {
         self.content_type.contains("json")
     }
@@ -145,11 +137,6 @@ impl Transport {
         &self.http.route
     }
 
-    /// The longest time between a permit and the arrival of its request at Harvest.
-    pub fn grace(&self) -> Duration {
-        self.limiter.grace()
-    }
-
     /// Requests sent since start, repetitions included.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
@@ -161,16 +148,21 @@ impl Transport {
         self.progress.waits_for(self.limiter.wait_for_capacity(priority, requests)).await;
     }
 
-    /// Sends the request; if Harvest refuses the token and another one is available, once more with that one.
     pub async fn get(&self, url: &Url, what: &str, priority: Priority) -> Result<ApiResponse, HarvestError> {
         let response = self.send_with_retries(url, what, priority).await?;
-        if response.status == StatusCode::UNAUTHORIZED && self.auth.renews() {
-            let token = self.progress.waits_for(self.auth.token(Some(response.token.clone()))).await?;
-            if token != response.token {
-                return self.send_with_retries(url, what, priority).await;
-            }
+        if self.has_other_token(&response).await? {
+            return self.send_with_retries(url, what, priority).await;
         }
         Ok(response)
+    }
+
+    /// Whether Harvest refused the token of this request, and another one is available: then it is sent once more.
+    async fn has_other_token(&self, response: &ApiResponse) -> Result<bool, HarvestError> {
+        if response.status != StatusCode::UNAUTHORIZED || !self.auth.renews() {
+            return Ok(false);
+        }
+        let token = self.progress.waits_for(self.auth.token(Some(response.token.clone()))).await?;
+        Ok(token != response.token)
     }
 
     /// Sends the request up to four times while the error is transient, with jitter. The rate limiter adds the back-off
@@ -201,7 +193,7 @@ impl Transport {
             .await
     }
 
-    /// Sends the request once; if Harvest refuses the token and another one is available, once more with that one.
+    /// Sends the request without repetitions.
     pub async fn write(
         &self,
         _access: &WriteAccess,
@@ -218,12 +210,9 @@ impl Transport {
             };
             self.send_request(build, what, Priority::Write, Some(deadline)).await
         };
-        let response = send().await?;
-        if response.status == StatusCode::UNAUTHORIZED && self.auth.renews() {
-            let token = self.progress.waits_for(self.auth.token(Some(response.token.clone()))).await?;
-            if token != response.token {
-                return send().await;
-            }
+        let mut response = send().await?;
+        if self.has_other_token(&response).await? {
+            response = send().await?;
         }
         // Older answers than this one are in flight: of two answers about one record, the later one counts.
         Ok(ApiResponse { sent: self.order.sent(), ..response })
@@ -264,7 +253,7 @@ impl Transport {
         instruments::request(self.account.0, what, Some(status.as_u16()));
         tracing::debug!(account_id = self.account.0, status = status.as_u16(), "asked Harvest for {what}");
         let retry_after = retry_after(response.headers(), start.server.unwrap_or(local));
-        end_permit(permit, status, retry_after);
+        permit.answered(status, retry_after);
         if status == StatusCode::TOO_MANY_REQUESTS {
             return Err(HarvestError::Throttled { what: what.to_owned() });
         }
@@ -303,20 +292,6 @@ impl Transport {
             details: format!("at {origin} when asked for {what}; {advice}"),
             source: error.without_url(),
         }
-    }
-}
-
-/// Reports a response's status to the rate limiter, which logs `harvest.throttled`.
-pub(super) fn end_permit(permit: Permit, status: StatusCode, retry_after: Option<Duration>) {
-    match (status, retry_after) {
-        (StatusCode::TOO_MANY_REQUESTS, _) => {
-            instruments::throttled();
-            permit.throttled(ThrottleReason::TooMany, retry_after);
-        }
-        (StatusCode::SERVICE_UNAVAILABLE, Some(_)) => {
-            permit.throttled(ThrottleReason::Unavailable, retry_after);
-        }
-        _ => permit.answered(),
     }
 }
 

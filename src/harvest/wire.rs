@@ -32,7 +32,6 @@ const MAX_EMAIL_BYTES: usize = 1000;
 /// The reason for a JSON object with an id that cannot be parsed as a whole.
 const INVALID_UNICODE_OR_TOO_DEEP: &str = "holds text that is not valid Unicode, or is nested too deep";
 
-/// A record that cannot be read.
 #[derive(Clone)]
 pub struct UnreadableRecord {
     /// Its id, if that can be read.
@@ -41,9 +40,7 @@ pub struct UnreadableRecord {
     pub user_id: Option<i64>,
     /// Its text as received, without pay data if that is not mirrored.
     pub raw: Box<RawValue>,
-    /// The fault, by field names.
     pub reason: String,
-    /// The request that returned it.
     pub request: SourceRequest,
 }
 
@@ -57,7 +54,6 @@ impl std::fmt::Debug for UnreadableRecord {
     }
 }
 
-/// A record that can be decoded from JSON.
 pub trait Decode: Record {
     /// Reads the fields from the object; the error is a reason for [`UnreadableRecord`].
     fn decode(id: i64, object: &Object) -> Result<Self, String>;

@@ -7,10 +7,9 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use tokio::time::Instant;
 
-use super::api::{Api, is_gone, parse, request_with};
+use super::api::{Api, is_gone, parse, parse_role, request_with};
 use super::error::HarvestError;
 use super::json::escape_invalid_utf8;
-use super::role_wire;
 use super::transport::{ApiResponse, WriteAccess, WriteRequest};
 use super::wire::{self, Decode};
 use crate::roster::write::{Write, WriteKind};
@@ -26,26 +25,21 @@ const REFUSALS: [u16; 5] = [400, 402, 403, 409, 422];
 /// Longer messages of Harvest are cut.
 const MAX_MESSAGE_CHARACTERS: usize = 300;
 
-/// Writes to one account.
 #[derive(Clone)]
 pub struct Writer {
     api: Api,
     access: WriteAccess,
 }
 
-/// What Harvest did.
 pub enum WriteAnswer<T> {
     /// The record as it is now.
     Stored(Box<T>, StatusCode),
     /// Harvest did it, and its answer holds no record that rosterd can read.
     Unreadable(StatusCode),
-    /// Harvest deleted the record.
     Deleted,
     /// Harvest's own 404: there is no such record.
     NotFound,
-    /// Harvest did not do it.
     Refused {
-        /// The status.
         status: StatusCode,
         /// Harvest's message, or a sentence instead of it.
         message: String,
@@ -61,7 +55,6 @@ pub enum WriteError {
 }
 
 impl WriteError {
-    /// The error.
     pub fn error(&self) -> &HarvestError {
         match self {
             Self::NotSent(error) | Self::Unknown(error) => error,
@@ -100,7 +93,7 @@ impl Writer {
         body: Option<Json>,
         marked: Instant,
     ) -> Result<WriteAnswer<Role>, WriteError> {
-        self.exchange(write, body, marked, |body, _, _| role_wire::read(body)).await
+        self.exchange(write, body, marked, |body, _, _| parse_role(body)).await
     }
 
     async fn exchange<T>(

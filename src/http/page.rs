@@ -24,7 +24,6 @@ const MAX_ROWS: usize = 50;
 /// The height of the chart, in its own units.
 const CHART_HEIGHT: i64 = 48;
 
-/// What the page shows.
 pub(super) struct Page<'a> {
     /// The last state of the database that was read; `None` if none was read yet.
     pub overview: Option<&'a Overview>,
@@ -54,7 +53,6 @@ pub(super) fn headers() -> Result<[(HeaderName, HeaderValue); 6], InvalidHeaderV
     ])
 }
 
-/// The HTML document.
 pub(super) fn render(page: &Page<'_>) -> String {
     let verdict = verdict(page.concerns);
     let worst = page.concerns.first().map(|concern| concern.severity);
@@ -238,7 +236,6 @@ fn number(value: impl Display) -> Markup {
     html! { td.number { (value.to_string()) } }
 }
 
-/// Bars of the events in each of the last hours.
 fn events(per_hour: &[i64]) -> Markup {
     let (sum, most) = (per_hour.iter().sum::<i64>(), per_hour.iter().copied().max().unwrap_or(0));
     let hours = per_hour.len();

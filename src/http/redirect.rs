@@ -20,13 +20,11 @@ const PATH: &str = "/callback";
 /// How long the last page may take to reach the browser.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A listener for one redirect of the browser.
 pub(crate) struct Redirect {
     listener: TcpListener,
     url: Url,
 }
 
-/// The query parameters of the redirect.
 #[derive(Deserialize)]
 struct Parameters {
     state: Option<String>,

@@ -25,11 +25,8 @@ use crate::telemetry::instruments::{self, Metrics};
 /// If the database does not answer within this time, the probe reports it as unreachable.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The sources of the responses.
 pub struct State {
-    /// The state of the workers.
     pub health: Health,
-    /// The database.
     pub store: Store,
     /// If `None`, `/metrics` responds with 404.
     pub metrics: Option<Metrics>,
@@ -44,13 +41,11 @@ struct Shared {
     database: SharedQuery<(bool, Option<bool>)>,
     tables: SharedQuery<()>,
     overview: SharedQuery<Reading>,
-    /// The last overview that was read, and when.
     last_overview: LastOverview,
 }
 
 type LastOverview = Arc<Mutex<Option<(Instant, Arc<Overview>)>>>;
 
-/// The result of the page's query.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reading {
     Current,

@@ -27,7 +27,6 @@ const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// Why an old write is refused.
 pub(super) const TOO_OLD: &str = "it was requested more than a day ago; request it again";
 
-/// One write with what it needs.
 pub(super) struct Run<'a> {
     pub sender: &'a WriteSender,
     pub fence: Fence,
@@ -37,7 +36,6 @@ pub(super) struct Run<'a> {
 }
 
 impl WriteSender {
-    /// Carries out the next step of a write.
     pub(super) async fn step(&self, fence: Fence, open: &OpenWrite, stop: &CancellationToken) -> Next {
         let result = match &open.write {
             Ok(write) => {
@@ -288,7 +286,6 @@ impl Run<'_> {
         Ok(Next::Finished)
     }
 
-    /// Reads the user's assignments into the mirror.
     pub(super) async fn read_assignments(
         &self,
         report: &mut CycleReport,

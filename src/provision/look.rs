@@ -15,7 +15,6 @@ use crate::sync::error::CycleError;
 use crate::sync::mirror::Mirror;
 use crate::sync::report::{CycleMode, CycleReport};
 
-/// A record that Harvest has already.
 pub(super) struct Existing {
     /// `None` if rosterd cannot read it.
     pub id: Option<i64>,

@@ -19,7 +19,6 @@ use crate::store::{Fence, Store};
 use crate::sync::cycle::SyncRules;
 use crate::telemetry::chain;
 
-/// Writes that are sent at the same time.
 const MAX_CONCURRENT: usize = 4;
 /// The journal is queried this often without a notification, which may be lost.
 const QUERY_INTERVAL: Duration = Duration::from_secs(5);
@@ -28,31 +27,22 @@ const QUERY_SPACING: Duration = Duration::from_millis(50);
 /// How long writes that were sent may take after the daemon was asked to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sends the writes of one account.
 pub struct WriteSender {
-    /// The database.
     pub store: Store,
-    /// Reads.
     pub client: Client,
     /// Writes; `None` unless `write.mode` is `"on"`.
     pub writer: Option<Writer>,
-    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// What is allowed.
     pub rules: WriteRules,
-    /// The time in which the guard counts.
     pub guard_window: Duration,
-    /// The rules of reading.
     pub sync: SyncRules,
     /// See `PostgresMirror::again_after`.
     pub again_after: TimeDelta,
-    /// Notified of new writes.
     pub wake: Arc<Notify>,
     /// The owner of the token, from Harvest. The mirror may have the owner of an earlier token.
     pub owner: OnceCell<i64>,
 }
 
-/// What follows a step of a write.
 pub(super) enum Next {
     /// It is finished, held or withdrawn.
     Finished,

@@ -21,7 +21,6 @@ const MAX_PAUSE: Duration = Duration::from_secs(20);
 /// A write that Harvest never shows is sent no more often than this.
 pub(super) const MAX_ATTEMPTS: i32 = 3;
 
-/// What Harvest shows.
 enum Shown<R> {
     Record(Box<Fetched<R>>),
     Gone(SourceRequest),
@@ -102,7 +101,6 @@ impl Run<'_> {
         Ok(user.is_none_or(|row| row.record.is_active != Field::Value(true)))
     }
 
-    /// The record by its id.
     async fn shown<R: Decode + MirrorTable>(&self) -> Result<Shown<R>, CycleError> {
         let lookup: Lookup<R> = self.sender.client.lookup_written(self.write, Priority::Write).await?;
         Ok(match lookup {

@@ -14,19 +14,12 @@ pub enum ChangeKind {
     Created,
     /// Changed, with the same `is_active`.
     Updated,
-    /// Archived.
     Deactivated,
-    /// Unarchived.
     Reactivated,
-    /// Deleted at Harvest.
     Deleted,
 }
 
 impl ChangeKind {
-    /// All kinds.
-    pub const ALL: [Self; 5] =
-        [Self::Created, Self::Updated, Self::Deactivated, Self::Reactivated, Self::Deleted];
-
     /// The last part of an event's type.
     pub fn name(self) -> &'static str {
         match self {
@@ -42,9 +35,7 @@ impl ChangeKind {
 /// One record's change from one version to the next.
 #[derive(Clone)]
 pub struct Change<R> {
-    /// What happened.
     pub kind: ChangeKind,
-    /// The record's version after it.
     pub version: i64,
     /// Before it; `None` for a creation, also after a deletion.
     pub before: Option<R>,
@@ -60,7 +51,6 @@ impl<R> Change<R> {
 }
 
 impl<R: Record> Change<R> {
-    /// The change of a new record.
     pub fn creation(record: R, version: i64) -> Self {
         Self { kind: ChangeKind::Created, version, before: None, after: Some(record) }
     }
@@ -75,12 +65,10 @@ impl<R: Record> Change<R> {
         Self { kind, version, before: Some(before), after: Some(after) }
     }
 
-    /// The change of a record that Harvest deleted.
     pub fn deletion(before: R, version: i64) -> Self {
         Self { kind: ChangeKind::Deleted, version, before: Some(before), after: None }
     }
 
-    /// Id of the record.
     pub fn id(&self) -> i64 {
         self.after.as_ref().or(self.before.as_ref()).map_or(0, Record::id)
     }

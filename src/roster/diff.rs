@@ -38,23 +38,19 @@ impl Authority {
     }
 }
 
-/// A record of the mirror.
 #[derive(Clone)]
 pub struct MirrorRow<R> {
-    /// Its columns.
     pub record: R,
     /// How many events the record has had.
     pub version: i64,
     /// See [`Fetched::hash`].
     pub hash: i64,
-    /// Whether the row is a tombstone.
     pub deleted: bool,
 }
 
 /// A record that Harvest sent: the only record type between the decoder and [`plan`].
 #[derive(Clone)]
 pub struct Fetched<R> {
-    /// Its fields.
     pub record: R,
     /// The JSON object as received, with its unknown fields.
     pub raw: Box<RawValue>,
@@ -70,7 +66,6 @@ pub struct Fetched<R> {
 }
 
 impl<R: Record> Fetched<R> {
-    /// The record's id.
     pub fn id(&self) -> i64 {
         self.record.id()
     }
@@ -81,13 +76,11 @@ impl<R: Record> Fetched<R> {
     }
 }
 
-/// A row to write.
 pub struct RowWrite<'a, R> {
     /// The columns. Fields that Harvest did not send have the row's values.
     pub record: R,
     /// Where the record comes from; its `raw` and `hash` are stored unchanged.
     pub fetched: &'a Fetched<R>,
-    /// The version to store.
     pub version: i64,
     /// The change to emit; `None` updates the row without an event.
     pub change: Option<Change<R>>,

@@ -17,14 +17,11 @@ pub enum Field<T> {
     /// The payload has no such key; in the mirror: never known.
     #[default]
     Absent,
-    /// The value is `null`.
     Null,
-    /// The key has a value.
     Value(T),
 }
 
 impl<T> Field<T> {
-    /// The value, if there is one.
     pub fn value(&self) -> Option<&T> {
         match self {
             Self::Value(value) => Some(value),
@@ -68,7 +65,6 @@ impl<T> From<Option<T>> for Field<T> {
 pub enum Value<'a> {
     /// Nothing, or never known.
     Null,
-    /// A flag.
     Bool(bool),
     /// A number of seconds: an `int` column.
     Int(i32),
@@ -76,13 +72,10 @@ pub enum Value<'a> {
     BigInt(i64),
     /// Money: exact digits, never a float.
     Money(Decimal),
-    /// Text.
     Text(&'a str),
     /// A list without a significant order.
     Set(&'a [String]),
-    /// An instant.
     Time(DateTime<Utc>),
-    /// A day.
     Date(NaiveDate),
 }
 

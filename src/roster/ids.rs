@@ -12,17 +12,14 @@ impl IdSet {
         self.0.insert(id.cast_unsigned())
     }
 
-    /// Whether the set has this id.
     pub fn contains(&self, id: i64) -> bool {
         self.0.contains(id.cast_unsigned())
     }
 
-    /// Number of ids.
     pub fn len(&self) -> u64 {
         self.0.len()
     }
 
-    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

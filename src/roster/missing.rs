@@ -17,7 +17,6 @@ const RECENTLY_CREATED: TimeDelta = TimeDelta::minutes(10);
 pub struct DeletionGuard {
     /// A share of the live rows, from 0 to 1.
     pub fraction: f64,
-    /// A number of rows.
     pub at_least: u32,
 }
 
@@ -41,7 +40,6 @@ pub enum HoldReason {
 }
 
 impl HoldReason {
-    /// All reasons.
     pub const ALL: [Self; 3] = [Self::Guard, Self::NotAdministrator, Self::EmptyList];
 
     /// The name in `roster.held_deletions` and in logs.
@@ -57,9 +55,7 @@ impl HoldReason {
 /// What is on record about the deletion of an absent record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AbsentState {
-    /// Nothing.
     Undecided,
-    /// Held for review.
     Held(HoldReason),
     /// An administrator accepted the deletion.
     Accepted,
@@ -70,13 +66,11 @@ pub enum AbsentState {
 /// A live record of the mirror that Harvest did not list.
 #[derive(Clone, Debug)]
 pub struct AbsentRecord {
-    /// Its id.
     pub id: i64,
     /// When it was created, by Harvest's clock.
     pub created_at: Option<DateTime<Utc>>,
     /// The user of an assignment or a rate.
     pub user_id: Option<i64>,
-    /// The project of an assignment.
     pub project_id: Option<i64>,
     /// Whether that user is already deleted in the mirror.
     pub user_is_gone: bool,
@@ -98,10 +92,6 @@ pub enum Observation {
     ParentNotFound,
     /// The record's user is recently created and had its first 404.
     ParentNotFoundOnce,
-    /// Harvest answered with the record.
-    Found,
-    /// The answer does not say whether the record exists.
-    Unclear,
 }
 
 /// What to do with an absent record.
@@ -109,15 +99,11 @@ pub enum Observation {
 pub enum Action {
     /// Request it by id.
     Ask,
-    /// Delete it in the mirror.
     Tombstone,
     /// Record its first 404, and request it again a poll interval later.
     RecordFirst404,
     /// Hold its deletion for review.
     Hold(HoldReason),
-    /// Clear what is on record: it exists.
-    Clear,
-    /// Change nothing.
     Wait,
 }
 
@@ -128,8 +114,7 @@ impl AbsentRecord {
     /// whose deletion an administrator accepted is never held again.
     pub fn step(&self, seen: Observation) -> Action {
         match (self.state, seen) {
-            (_, Observation::Found) => Action::Clear,
-            (AbsentState::Kept, _) | (_, Observation::Unclear) => Action::Wait,
+            (AbsentState::Kept, _) => Action::Wait,
             (AbsentState::Accepted, Observation::Suspicious(_)) => Action::Ask,
             (AbsentState::Held(held), Observation::Suspicious(reason)) if held == reason => Action::Wait,
             (_, Observation::Suspicious(reason)) => Action::Hold(reason),

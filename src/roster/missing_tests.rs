@@ -66,8 +66,6 @@ fn observation() -> impl Strategy<Value = Observation> {
         Just(Observation::NotFound(now())),
         Just(Observation::ParentNotFound),
         Just(Observation::ParentNotFoundOnce),
-        Just(Observation::Found),
-        Just(Observation::Unclear),
     ]
 }
 
@@ -80,15 +78,10 @@ proptest! {
     }
 
     #[test]
-    fn records_that_harvest_shows_are_cleared_from_every_state(record in record()) {
-        prop_assert_eq!(record.step(Observation::Found), Action::Clear);
-    }
-
-    #[test]
     fn decisions_of_administrators_are_never_lost(record in record(), seen in observation()) {
         let action = record.step(seen);
         match record.state {
-            AbsentState::Kept => prop_assert!(matches!(action, Action::Wait | Action::Clear)),
+            AbsentState::Kept => prop_assert_eq!(action, Action::Wait),
             AbsentState::Accepted => prop_assert!(!matches!(action, Action::Hold(_))),
             _ => {}
         }

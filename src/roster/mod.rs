@@ -3,7 +3,7 @@
 //! No async code, no I/O and no clock: ordinary functions on ordinary values.
 
 pub mod change;
-pub mod diff;
+mod diff;
 pub mod event;
 pub mod field;
 mod ids;

@@ -40,10 +40,8 @@ pub enum Resource {
 impl Resource {
     /// The account's lists, in the order in which they are read.
     pub const LISTS: [Self; 2] = [Self::Users, Self::Assignments];
-    /// All lists.
     pub const ALL: [Self; 4] = [Self::Users, Self::Assignments, Self::BillableRates, Self::CostRates];
 
-    /// The lists of each user's rates.
     pub const RATES: [Self; 2] = [Self::BillableRates, Self::CostRates];
 
     /// Last part of the list's path, key of its array, and name in tables, logs and metrics.
@@ -104,7 +102,6 @@ pub trait Record: Clone + Send + Sync + 'static {
     /// (such as the order of a set) of the last event.
     #[must_use]
     fn with_emitted_fields_of(self, known: &Self) -> Self;
-    /// This record with another id.
     #[must_use]
     fn with_id(self, id: i64) -> Self;
 }
@@ -119,7 +116,7 @@ macro_rules! record {
     ) => {
         $(#[$doc])*
         #[derive(Clone, Default, PartialEq)]
-        #[expect(missing_docs, reason = "the fields are the columns, which carry their comments in the migrations")]
+        // The fields are the columns, which have comments in the migrations.
         pub struct $name {
             pub id: i64,
             $(pub $field: Field<$type>,)*
@@ -172,7 +169,6 @@ macro_rules! record {
 }
 
 record! {
-    /// A user of the account.
     User in Users, activity is_active
     mirrored {
         first_name: String,
@@ -206,7 +202,6 @@ record! {
 }
 
 record! {
-    /// A user's assignment to a project.
     Assignment in Assignments, activity is_active
     mirrored {
         user_id: i64,
@@ -254,7 +249,6 @@ rate! {
 /// The company of an account, as far as the token may see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Company {
-    /// Its name.
     pub name: Option<String>,
     /// Its web address at Harvest.
     pub base_uri: Option<String>,
@@ -272,9 +266,7 @@ impl Company {
 /// assignment.
 #[derive(Clone)]
 pub struct Project {
-    /// Harvest's id.
     pub id: i64,
-    /// Name.
     pub name: Field<String>,
     /// Code; Harvest sends null or an empty text if there is none.
     pub code: Field<String>,

@@ -43,7 +43,6 @@ pub struct Sent {
 }
 
 impl Order {
-    /// Assigns the next number.
     pub fn sent(&self) -> Sent {
         let mut state = self.state();
         state.last += 1;
@@ -86,7 +85,6 @@ impl State {
 }
 
 impl Sent {
-    /// The number.
     pub fn seq(&self) -> Seq {
         self.seq
     }
@@ -113,7 +111,6 @@ struct RequestLine {
 }
 
 impl SourceRequest {
-    /// A request that was sent.
     pub fn new(name: String, sent: Sent) -> Self {
         Self(Arc::new(RequestLine { name, sent: Some(sent) }))
     }
@@ -123,7 +120,6 @@ impl SourceRequest {
         &self.0.name
     }
 
-    /// Its number.
     pub fn seq(&self) -> Seq {
         self.0.sent.as_ref().map_or_else(Seq::default, Sent::seq)
     }

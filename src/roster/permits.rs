@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-/// A request for permits.
 #[derive(Clone, Debug, Default)]
 pub struct PermitRequest {
     /// New random ids, one for each permit.

@@ -110,7 +110,7 @@ fn delete_all(mirror: &mut Mirror, ids: &[i64]) -> Vec<Event> {
 fn fold(events: &[Event]) -> BTreeMap<i64, (i64, Json, bool)> {
     let mut folded = BTreeMap::new();
     for event in events {
-        let payload: Json = serde_json::from_str(&event.payload.0).expect("JSON");
+        let payload: Json = serde_json::from_str(&event.payload).expect("JSON");
         let id = payload["id"].as_i64().expect("an id");
         let before: Option<&(i64, Json, bool)> = folded.get(&id);
         assert_eq!(event.version, before.map_or(0, |(version, ..)| *version) + 1, "versions run 1, 2, 3 …");
@@ -179,7 +179,7 @@ proptest! {
         page(&mut mirror, &before, Authority::Full);
         let (mut one, mut other) = (mirror.clone(), mirror);
         let events = page(&mut one, &states, authority);
-        prop_assert_eq!(events, page(&mut other, &shuffled, authority));
+        prop_assert!(events == page(&mut other, &shuffled, authority));
         prop_assert!(same(&one, &other));
     }
 
@@ -195,7 +195,7 @@ proptest! {
         let (front, back) = states.split_at(at.min(states.len()));
         let mut pieces = page(&mut split, front, Authority::Full);
         pieces.extend(page(&mut split, back, Authority::Full));
-        prop_assert_eq!(events, pieces);
+        prop_assert!(events == pieces);
         prop_assert!(same(&whole, &split));
     }
 

@@ -17,15 +17,10 @@ use super::write::{Write, WriteFields, WriteKind};
 pub struct Desired {
     /// The number of the line, from 1.
     pub line: u64,
-    /// E-mail address.
     pub email: String,
-    /// First name.
     pub first_name: Option<String>,
-    /// Last name.
     pub last_name: Option<String>,
-    /// Whether the user is active.
     pub active: Option<bool>,
-    /// Telephone number.
     pub telephone: Option<String>,
 }
 
@@ -46,7 +41,6 @@ pub struct LineError {
 }
 
 impl LineError {
-    /// An error of this line.
     pub fn new(line: u64, problem: impl Into<String>) -> Self {
         Self { line, problem: problem.into() }
     }
@@ -58,7 +52,6 @@ impl fmt::Display for LineError {
     }
 }
 
-/// A checked line.
 struct Line {
     number: u64,
     /// With the e-mail address.
@@ -112,7 +105,6 @@ pub struct ReconcileRules<'a> {
     pub scope_domains: &'a BTreeSet<String>,
     /// Whether active users within the scope who are not in the list are deactivated.
     pub deactivate_missing: bool,
-    /// The owner of the token.
     pub owner: Option<i64>,
     /// E-mail addresses in lower case, and ids, of users whom no write touches.
     pub protected: &'a BTreeSet<String>,
@@ -136,16 +128,13 @@ pub struct Skipped {
     pub line: Option<u64>,
     /// The user; `None` for a user to create.
     pub user: Option<i64>,
-    /// Why.
     pub reason: &'static str,
 }
 
-/// What to do.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReconcilePlan {
     /// Deactivations, updates, reactivations, creations: seats are free before they are needed.
     pub users: Vec<UserPlan>,
-    /// Users whom no write touches.
     pub skipped: Vec<Skipped>,
     /// Lines without a difference.
     pub unchanged: usize,
@@ -200,7 +189,6 @@ impl ReconcilePlan {
         Ok(plan)
     }
 
-    /// How many writes of this kind it has.
     pub fn count(&self, kind: WriteKind) -> usize {
         self.users.iter().flat_map(|user| &user.writes).filter(|write| write.kind == kind).count()
     }

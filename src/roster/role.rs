@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
 use super::write::{WriteFields, WriteKind};
@@ -11,16 +12,12 @@ use super::write_kind::{ADD, NAME, REMOVE, REPLACE};
 /// The message of a role write that Harvest answers with 404 although it has the role.
 pub const UNKNOWN_MEMBER: &str = "Harvest does not have one of the users";
 
-/// A job role.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A job role. Harvest's JSON has the same fields.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Role {
-    /// Harvest's id.
     pub id: i64,
-    /// The name.
     pub name: String,
-    /// The users who have the role.
     pub user_ids: BTreeSet<i64>,
-    /// When it was created.
     pub created_at: Option<DateTime<Utc>>,
     /// Harvest's time of the last change; a change of users does not change it.
     pub updated_at: Option<DateTime<Utc>>,
@@ -35,18 +32,11 @@ pub struct MemberChange {
 }
 
 impl MemberChange {
-    /// From the fields of a write.
     pub fn of(fields: &WriteFields) -> Self {
         let ids = |name| fields.ids(name).unwrap_or_default();
         Self { replace: fields.ids(REPLACE), add: ids(ADD), remove: ids(REMOVE) }
     }
 
-    /// Whether nothing changes, whatever the role has.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// Adds users.
     pub fn add(&mut self, ids: &BTreeSet<i64>) {
         self.remove.retain(|id| !ids.contains(id));
         match &mut self.replace {
@@ -55,7 +45,6 @@ impl MemberChange {
         }
     }
 
-    /// Removes users.
     pub fn remove(&mut self, ids: &BTreeSet<i64>) {
         self.add.retain(|id| !ids.contains(id));
         match &mut self.replace {
@@ -64,7 +53,6 @@ impl MemberChange {
         }
     }
 
-    /// Replaces all users.
     pub fn replace(&mut self, ids: BTreeSet<i64>) {
         *self = Self { replace: Some(ids), ..Self::default() };
     }
@@ -74,7 +62,6 @@ impl MemberChange {
         self.replace.iter().flatten().chain(&self.add).copied().collect()
     }
 
-    /// The users after the change.
     pub fn apply(&self, members: &BTreeSet<i64>) -> BTreeSet<i64> {
         let mut changed = self.replace.clone().unwrap_or_else(|| members.clone());
         changed.retain(|id| !self.remove.contains(id));
@@ -82,7 +69,6 @@ impl MemberChange {
         changed
     }
 
-    /// The fields of a write.
     pub fn to_fields(&self, fields: &mut Map<String, Json>) {
         if let Some(all) = &self.replace {
             fields.insert(REPLACE.to_owned(), json!(all));

@@ -16,7 +16,6 @@ pub struct ReadStart {
 }
 
 impl ReadStart {
-    /// The watermark if this read completes.
     pub fn watermark(&self) -> DateTime<Utc> {
         self.server.map_or(self.local, |server| server.min(self.local))
     }
@@ -30,19 +29,16 @@ impl ReadStart {
 /// The result of the last complete read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watermark {
-    /// The time of the watermark.
     pub at: DateTime<Utc>,
     /// [`ReadStart::offset`] of that read.
     pub offset: Option<TimeDelta>,
 }
 
 impl Watermark {
-    /// The watermark after a complete read.
     pub fn after(start: &ReadStart) -> Self {
         Self { at: start.watermark(), offset: start.offset() }
     }
 
-    /// The `updated_since` of the next read.
     pub fn updated_since(&self, skew_buffer: TimeDelta) -> DateTime<Utc> {
         self.at - skew_buffer
     }

@@ -60,34 +60,28 @@ impl WriteFields {
         Ok(Self(fields))
     }
 
-    /// The names of the fields.
     pub fn names(&self) -> Vec<String> {
         self.0.keys().cloned().collect()
     }
 
-    /// Those of the fields that have one of these names.
     #[must_use]
     pub fn only(&self, names: &[String]) -> Self {
         let kept = self.0.iter().filter(|(name, _)| names.contains(name));
         Self(kept.map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 
-    /// Whether this field is to be written.
     pub fn contains(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// A text field.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.as_str()
     }
 
-    /// A list of texts.
     pub fn texts(&self, name: &str) -> Option<Vec<&str>> {
         self.0.get(name)?.as_array().map(|items| items.iter().filter_map(Json::as_str).collect())
     }
 
-    /// A list of ids.
     pub fn ids(&self, name: &str) -> Option<BTreeSet<i64>> {
         self.0.get(name)?.as_array().map(|items| items.iter().filter_map(Json::as_i64).collect())
     }
@@ -122,30 +116,24 @@ impl fmt::Debug for WriteFields {
     }
 }
 
-/// A write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Write {
-    /// What it does.
     pub kind: WriteKind,
     /// The user, or the user of the assignment; `None` for a user to create.
     pub user: Option<i64>,
-    /// The project of an assignment.
     pub project: Option<i64>,
     /// The assignment, unless it is to be added.
     pub assignment: Option<i64>,
     /// The job role, unless it is to be created.
     pub role: Option<i64>,
-    /// The fields.
     pub fields: WriteFields,
 }
 
 impl Write {
-    /// A write that concerns a user.
     pub fn of_user(kind: WriteKind, user: Option<i64>, fields: WriteFields) -> Self {
         Self { kind, user, project: None, assignment: None, role: None, fields }
     }
 
-    /// A write that concerns a job role.
     pub fn of_role(kind: WriteKind, role: Option<i64>, fields: WriteFields) -> Self {
         Self { role, ..Self::of_user(kind, None, fields) }
     }

@@ -4,13 +4,11 @@ use std::str::FromStr;
 
 use super::model::Resource;
 
-/// The fields of role writes.
 pub(super) const NAME: &str = "name";
 pub(super) const REPLACE: &str = "user_ids";
 pub(super) const ADD: &str = "add_user_ids";
 pub(super) const REMOVE: &str = "remove_user_ids";
 
-/// What a write does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum WriteKind {
     /// `POST /v2/users`. Harvest sends an invitation.
@@ -39,7 +37,6 @@ pub enum WriteKind {
     RoleDelete,
 }
 
-/// The type of a field that may be written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum FieldType {
     Text,
@@ -65,7 +62,6 @@ const ASSIGNMENT_FIELDS: [(&str, FieldType); 4] = [
 const ROLE_FIELDS: [(&str, FieldType); 4] =
     [(NAME, FieldType::Text), (REPLACE, FieldType::Ids), (ADD, FieldType::Ids), (REMOVE, FieldType::Ids)];
 impl WriteKind {
-    /// All kinds.
     pub const ALL: [Self; 12] = [
         Self::UserCreate,
         Self::UserUpdate,
@@ -125,7 +121,6 @@ impl WriteKind {
         matches!(self, Self::UserCreate | Self::AssignmentAdd | Self::RoleCreate)
     }
 
-    /// Whether Harvest deletes the record.
     pub fn is_deletion(self) -> bool {
         matches!(self, Self::UserDelete | Self::AssignmentRemove | Self::RoleDelete)
     }

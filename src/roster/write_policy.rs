@@ -7,7 +7,6 @@ use super::missing::DeletionGuard;
 use super::model::{ADMINISTRATOR, Resource, User};
 use super::write::{Write, WriteKind};
 
-/// Whether writes are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WriteMode {
     /// No write is sent or planned.
@@ -15,33 +14,16 @@ pub enum WriteMode {
     Off,
     /// Writes are planned and journalled, and not sent.
     Dry,
-    /// Writes are sent.
     On,
 }
-
-/// Something that `write.allow` can name.
-pub const PERMISSIONS: [&str; 10] = [
-    "create",
-    "update",
-    "deactivate",
-    "reactivate",
-    "assign",
-    "unassign",
-    "delete",
-    "access_roles",
-    "rates",
-    "roles",
-];
 
 /// The access role of a user who was created without one.
 pub const MEMBER: &str = "member";
 
-/// The rules of writes, from the settings.
 #[derive(Clone)]
 pub struct WriteRules {
-    /// Whether writes are sent.
     pub mode: WriteMode,
-    /// Names from [`PERMISSIONS`].
+    /// Permissions: see `needed`.
     pub allow: BTreeSet<String>,
     /// E-mail addresses in lower case, and ids, of users whom no write touches.
     pub protected: BTreeSet<String>,
@@ -58,7 +40,6 @@ pub struct WriteFacts<'a> {
     pub user: Option<&'a User>,
     /// The owner of the token, by Harvest and by the mirror.
     pub owners: [Option<i64>; 2],
-    /// Active users.
     pub active_users: u64,
     /// Users who lost access by writes within the guard's time.
     pub recent_losses: u64,
@@ -66,10 +47,8 @@ pub struct WriteFacts<'a> {
     pub is_deliberate: bool,
 }
 
-/// The decision.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It may be sent.
     Allow,
     /// It is not sent; why.
     Refuse(String),
@@ -78,7 +57,6 @@ pub enum Verdict {
 }
 
 impl WriteRules {
-    /// Decides on a write.
     pub fn decide(&self, write: &Write, facts: &WriteFacts<'_>) -> Verdict {
         let refuse = |reason: &str| Verdict::Refuse(reason.to_owned());
         if self.mode == WriteMode::Off {
@@ -119,7 +97,6 @@ impl WriteRules {
     }
 }
 
-/// The permissions that a write needs.
 fn needed(write: &Write) -> Vec<&'static str> {
     let mut needed = vec![match write.kind {
         WriteKind::UserCreate => "create",

@@ -15,7 +15,6 @@ const TELEPHONE: &str = "telephone";
 /// Changes of the attributes that only directories know: [`Field::Absent`] leaves one as it is, [`Field::Null`] clears it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LinkChange {
-    /// `externalId`.
     pub external_id: Field<String>,
     /// `userName`; null if it is the e-mail address.
     pub user_name: Field<String>,
@@ -23,25 +22,14 @@ pub struct LinkChange {
     pub display_name: Field<String>,
 }
 
-impl LinkChange {
-    /// Whether there is nothing to store.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// What creates a user.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Creation {
-    /// The fields of a `user_create`.
     pub fields: WriteFields,
-    /// The link of the new user.
     pub link: LinkChange,
     /// Whether the user must be deactivated after the creation.
     pub then_deactivate: bool,
 }
 
-/// What changes a user.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changes {
     /// The writes, in this order. Each is sent only if the one before succeeded.
@@ -50,13 +38,6 @@ pub struct Changes {
     pub link: LinkChange,
     /// Harvest's names of fields that are not written, because Harvest refuses them for an archived user.
     pub left_out: Vec<&'static str>,
-}
-
-impl Changes {
-    /// Whether there is nothing to write and nothing to store.
-    pub fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.link.is_empty()
-    }
 }
 
 impl UserIntent {

@@ -31,7 +31,6 @@ pub fn service_provider_config(base: &str) -> Json {
     })
 }
 
-/// The documents of `/ResourceTypes`.
 pub fn resource_types(base: &str, with_groups: bool) -> Vec<Json> {
     let document = |name: &str, description: &str, schema: &str| {
         json!({
@@ -49,7 +48,6 @@ pub fn resource_types(base: &str, with_groups: bool) -> Vec<Json> {
     documents
 }
 
-/// The documents of `/Schemas`.
 pub fn schemas(base: &str, with_groups: bool) -> Vec<Json> {
     let document = |name: &str, description: &str, schema: &str, attributes: &[Attribute]| {
         let attributes = attributes.iter().filter(|attribute| with_groups || !attribute.is_groups());

@@ -7,18 +7,15 @@ use serde_json::{Value as Json, json};
 /// An error response. `detail` may contain names of attributes, and never values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScimError {
-    /// HTTP status.
     pub status: u16,
     /// The keyword by which clients distinguish errors with one status.
     pub scim_type: Option<&'static str>,
-    /// What failed, and what to do.
     pub detail: String,
     /// Seconds for the header `Retry-After`.
     pub retry_after: Option<u32>,
 }
 
 impl ScimError {
-    /// An error without a keyword.
     pub fn new(status: u16, detail: impl Into<String>) -> Self {
         Self { status, scim_type: None, detail: detail.into(), retry_after: None }
     }
@@ -58,7 +55,6 @@ impl ScimError {
         Self { retry_after: Some(retry_after), ..Self::new(503, detail) }
     }
 
-    /// The body.
     pub fn to_json(&self) -> Json {
         let mut body = json!({
             "schemas": ["urn:ietf:params:scim:api:messages:2.0:Error"],

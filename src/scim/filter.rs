@@ -12,7 +12,6 @@ const MAX_DEPTH: usize = 16;
 /// `attribute eq value`. The conditions in `emails[…]` have the attribute `emails.…`: a user has one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
-    /// As in the filter.
     pub attribute: String,
     /// `None` for `null`. Numbers and truth values are texts: clients put them into quotes or not.
     pub value: Option<String>,

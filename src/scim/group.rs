@@ -15,25 +15,18 @@ pub const USER_TYPE: &str = "User";
 /// A job role of the mirror with the attributes that only directories know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupRow {
-    /// Harvest's id.
     pub id: i64,
-    /// The name.
     pub name: String,
     /// The users who have the role, also those whom SCIM does not show. Empty if they were not read.
     pub user_ids: BTreeSet<i64>,
     /// The users whom SCIM shows. Empty if they were not read.
     pub members: Vec<i64>,
-    /// When Harvest created the role.
     pub created_at: Option<DateTime<Utc>>,
-    /// When the role or its users changed.
     pub updated_at: Option<DateTime<Utc>>,
-    /// The version of the row in `roster.roles`.
     pub version: i64,
-    /// `externalId`.
     pub external_id: Option<String>,
     /// The version of the link; 0 if there is none.
     pub link_version: i64,
-    /// When the link changed.
     pub link_updated_at: Option<DateTime<Utc>>,
 }
 
@@ -69,23 +62,18 @@ impl GroupRow {
         etag(self.version, self.link_version)
     }
 
-    /// The URL of the resource.
     pub fn location(&self, base: &str) -> String {
         format!("{base}/Groups/{}", self.id)
     }
 }
 
-/// A group of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserGroup {
-    /// Harvest's id of the role.
     pub id: i64,
-    /// The name of the role.
     pub name: String,
 }
 
 impl UserGroup {
-    /// An item of the attribute `groups`.
     pub(super) fn render(&self, base: &str) -> Json {
         json!({"value": self.id.to_string(), "$ref": format!("{base}/Groups/{}", self.id), "display": self.name})
     }

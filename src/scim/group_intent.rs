@@ -19,18 +19,14 @@ use crate::roster::write::{Write, WriteFields, WriteKind};
 const MAX_IGNORED: usize = 50;
 const MAX_MEMBERS: usize = 1000;
 
-/// What a request wants of a group.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GroupIntent {
     /// `displayName`. Never null.
     pub name: Field<String>,
-    /// `externalId`.
     pub external_id: Field<String>,
-    /// `members`.
     pub members: MemberChange,
     /// Names of attributes, in lower case, that the request has and rosterd ignores.
     pub ignored: BTreeSet<String>,
-    /// How many members the request names.
     named: usize,
 }
 
@@ -51,7 +47,6 @@ impl GroupIntent {
         Ok(intent)
     }
 
-    /// The write of `POST /Groups`.
     pub fn creation(&self) -> Result<Write, ScimError> {
         let name = self.name.value().ok_or_else(|| ScimError::invalid_value("displayName is missing"))?;
         let mut fields = Map::from_iter([("name".to_owned(), json!(name))]);

@@ -89,7 +89,7 @@ fn bodies_set_what_they_have_and_ignore_other_schemas() {
     });
     let intent = GroupIntent::from_body(body.to_string().as_bytes()).expect("valid");
     assert_eq!((&intent.name, &intent.external_id), (&Field::Value("Design".to_owned()), &Field::Null));
-    assert!(intent.members.is_empty() && intent.ignored.contains("description"));
+    assert!(intent.members == MemberChange::default() && intent.ignored.contains("description"));
     let created = intent.creation().expect("a creation");
     assert_eq!((created.kind, created.fields.to_json()), (WriteKind::RoleCreate, json!({"name": "Design"})));
     let nameless = GroupIntent::from_body(br#"{"schemas": ["x"], "members": []}"#).expect("valid");

@@ -4,14 +4,10 @@ use super::error::ScimError;
 use super::filter;
 use super::path::{GROUP_SCHEMA, MAX_NAME, Parts, invalid_path, without_schema};
 
-/// What a path means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GroupTarget {
-    /// `displayName`
     DisplayName,
-    /// `externalId`
     ExternalId,
-    /// `members`
     Members,
     /// One member, such as `members[value eq "7"]`, by its value
     Member(String),
@@ -24,7 +20,6 @@ pub enum GroupTarget {
 }
 
 impl GroupTarget {
-    /// Parses a path.
     pub fn parse(path: &str) -> Result<Self, ScimError> {
         if path.trim().eq_ignore_ascii_case(GROUP_SCHEMA) {
             return Ok(Self::Group);
@@ -54,7 +49,6 @@ impl GroupTarget {
         })
     }
 
-    /// The path, for messages.
     pub fn path(&self) -> &str {
         match self {
             Self::DisplayName => "displayName",

@@ -12,15 +12,12 @@ use super::user_query::{is_same, not_comparable, require, require_text};
 /// The values that attributes must have. A group must have all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupQuery {
-    /// Harvest's id.
     pub id: Option<i64>,
     /// `displayName`, compared without case.
     pub display_name: Option<String>,
     /// `externalId`, compared exactly.
     pub external_id: Option<String>,
-    /// A member's id.
     pub member: Option<i64>,
-    /// Whether no group can match.
     pub is_impossible: bool,
 }
 
@@ -54,7 +51,6 @@ impl FromStr for GroupQuery {
 }
 
 impl GroupQuery {
-    /// Whether a group whose members were read matches.
     pub fn matches(&self, row: &GroupRow) -> bool {
         !self.is_impossible
             && self.id.is_none_or(|id| id == row.id)

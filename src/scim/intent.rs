@@ -25,11 +25,9 @@ pub struct UserIntent {
     pub email: Field<String>,
     /// The telephone number at work of `phoneNumbers`.
     pub telephone: Field<String>,
-    /// `externalId`.
     pub external_id: Field<String>,
     /// `userName`. Never null.
     pub user_name: Field<String>,
-    /// `displayName`.
     pub display_name: Field<String>,
     /// `active`. Never null.
     pub active: Field<bool>,
@@ -38,7 +36,6 @@ pub struct UserIntent {
 }
 
 impl UserIntent {
-    /// The body of `POST /Users`.
     pub fn from_post(body: &[u8]) -> Result<Self, ScimError> {
         let mut builder = IntentBuilder::default();
         builder.set_all(&body::parse(body)?, Verb::Put);
@@ -54,24 +51,18 @@ impl UserIntent {
     }
 }
 
-/// What is done with an attribute.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
     /// POST and PUT: null is refused where a value is required.
     Put,
-    /// The operation `add`.
     Add,
-    /// The operation `replace`.
     Replace,
-    /// The operation `remove`.
     Remove,
 }
 
-/// An intent while its request is read.
 #[derive(Default)]
 pub(super) struct IntentBuilder {
     intent: UserIntent,
-    /// The first problem.
     problem: Option<ScimError>,
     /// Whether `active` itself has a problem.
     is_active_unclear: bool,
@@ -85,7 +76,6 @@ impl IntentBuilder {
         self.problem.filter(|_| !is_deactivation).map_or(Ok(self.intent), Err)
     }
 
-    /// Records a problem.
     pub fn note(&mut self, problem: ScimError) {
         self.problem.get_or_insert(problem);
     }
@@ -104,14 +94,12 @@ impl IntentBuilder {
         }
     }
 
-    /// Sets an attribute.
     pub fn set(&mut self, target: &Target, value: &Json, verb: Verb) {
         if let Err(problem) = self.try_set(target, value, verb) {
             self.refuse(target, problem);
         }
     }
 
-    /// Removes an attribute.
     pub fn remove(&mut self, target: &Target) {
         if let Err(problem) = self.clear(target, Verb::Remove) {
             self.refuse(target, problem);

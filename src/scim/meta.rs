@@ -3,7 +3,6 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value as Json, json};
 
-/// What `meta` says of a resource.
 pub(super) struct Meta {
     pub created: Option<DateTime<Utc>>,
     pub last_modified: Option<DateTime<Utc>>,

@@ -8,7 +8,6 @@ use super::intent::Verb;
 
 const MAX_OPERATIONS: usize = 1000;
 
-/// One operation.
 pub(super) struct Operation<'b> {
     /// Never [`Verb::Put`].
     pub verb: Verb,
@@ -17,7 +16,6 @@ pub(super) struct Operation<'b> {
 }
 
 impl<'b> Operation<'b> {
-    /// The operations of a body, in order.
     pub fn list(body: &'b Object) -> Result<impl Iterator<Item = Result<Self, ScimError>>, ScimError> {
         let operations = match body.get("operations") {
             Some(Json::Array(operations)) => operations.as_slice(),

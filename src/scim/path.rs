@@ -3,37 +3,25 @@
 use super::error::ScimError;
 use super::filter;
 
-/// The schema of users.
 pub const USER_SCHEMA: &str = "urn:ietf:params:scim:schemas:core:2.0:User";
-/// The schema of groups.
 pub const GROUP_SCHEMA: &str = "urn:ietf:params:scim:schemas:core:2.0:Group";
 
 const MAX_CHARACTERS: usize = 2000;
 /// Longer names of attributes are in no log and no message.
 pub const MAX_NAME: usize = 100;
 
-/// What a path means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// `userName`
     UserName,
-    /// `externalId`
     ExternalId,
-    /// `displayName`
     DisplayName,
-    /// `active`
     Active,
-    /// `name`
     Name,
-    /// `name.givenName`
     GivenName,
-    /// `name.familyName`
     FamilyName,
-    /// `emails`, the list
     Emails,
     /// The address at work, such as `emails[type eq "work"].value`
     Email,
-    /// `phoneNumbers`, the list
     Phones,
     /// The telephone number at work, such as `phoneNumbers[type eq "work"].value`
     Phone,
@@ -55,16 +43,13 @@ pub fn without_schema(name: &str) -> Option<String> {
     }
 }
 
-/// A path that cannot be parsed.
 pub(super) fn invalid_path(detail: &str) -> ScimError {
     ScimError::bad_request("invalidPath", detail)
 }
 
-/// The parts of a path.
 pub(super) struct Parts<'p> {
     /// The attribute, with or without schema and sub-attribute.
     pub name: &'p str,
-    /// The filter in brackets.
     pub selector: Option<&'p str>,
     /// The sub-attribute after the brackets, with its dot. May be empty.
     pub sub: &'p str,
@@ -98,7 +83,6 @@ pub(super) fn is_name(text: &str) -> bool {
 }
 
 impl Target {
-    /// Parses a path.
     pub fn parse(path: &str) -> Result<Self, ScimError> {
         if path.trim().eq_ignore_ascii_case(USER_SCHEMA) {
             return Ok(Self::User);
@@ -140,7 +124,6 @@ impl Target {
         })
     }
 
-    /// The path, for messages.
     pub fn path(&self) -> &str {
         match self {
             Self::UserName => "userName",

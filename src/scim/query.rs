@@ -14,16 +14,13 @@ use super::projection::Projection;
 pub const MAX_COUNT: u64 = 200;
 const DEFAULT_COUNT: u64 = 100;
 
-/// The parameters of a list.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ListQuery<Q> {
-    /// Which resources.
     pub filter: Option<Q>,
     /// The position of the first one, from 1. Fits into a `bigint`.
     pub start_index: u64,
     /// The number of resources at most, up to 200; 0 if only the total is wanted.
     pub count: u64,
-    /// Which attributes.
     pub projection: Projection,
 }
 
@@ -51,7 +48,6 @@ impl<Q: FromStr<Err = ScimError>> ListQuery<Q> {
         })
     }
 
-    /// The body of a `.search`.
     pub fn from_search_body(body: &[u8]) -> Result<Self, ScimError> {
         let object = body::parse(body)?;
         let text = |name: &str| match object.get(name) {
@@ -99,7 +95,6 @@ fn number(name: &str, text: &str) -> Result<u64, ScimError> {
     Ok(u64::try_from(number).unwrap_or(0))
 }
 
-/// The response with a part of a list.
 pub fn list_response(total: u64, start_index: u64, resources: Vec<Json>) -> Json {
     let mut list = json!({
         "schemas": ["urn:ietf:params:scim:api:messages:2.0:ListResponse"],

@@ -20,7 +20,6 @@ pub struct Attribute {
 
 enum Kind {
     Text,
-    /// Always this text.
     Fixed(&'static str),
     /// The URL of a resource of this type.
     Reference(&'static str),
@@ -114,12 +113,10 @@ static PHONE: &[Attribute] =
     &[attribute("value", Kind::Text, "The number."), attribute("type", Kind::Fixed(WORK), "Always work.")];
 
 impl Attribute {
-    /// Whether it is [`GROUPS`].
     pub fn is_groups(&self) -> bool {
         self.name == GROUPS.name
     }
 
-    /// The definition in `/Schemas`.
     pub fn definition(&self) -> Json {
         let mut definition = json!({
             "name": self.name,

@@ -15,25 +15,15 @@ use super::schema::WORK;
 /// A user of the mirror with the attributes that only directories know.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct UserRow {
-    /// Harvest's id.
     pub id: i64,
-    /// First name.
     pub first_name: String,
-    /// Last name.
     pub last_name: String,
-    /// E-mail address.
     pub email: String,
-    /// Telephone number.
     pub telephone: Option<String>,
-    /// Whether the user is active at Harvest.
     pub is_active: bool,
-    /// When Harvest created the user.
     pub created_at: Option<DateTime<Utc>>,
-    /// When Harvest changed the user.
     pub updated_at: Option<DateTime<Utc>>,
-    /// The version of the row in `roster.users`.
     pub version: i64,
-    /// `externalId`.
     pub external_id: Option<String>,
     /// `userName`, if it differs from the e-mail address.
     pub user_name: Option<String>,
@@ -41,7 +31,6 @@ pub struct UserRow {
     pub display_name: Option<String>,
     /// The version of the link; 0 if there is none.
     pub link_version: i64,
-    /// When the link changed.
     pub link_updated_at: Option<DateTime<Utc>>,
     /// Whether a directory deleted the user, who is still inactive.
     pub is_hidden: bool,
@@ -92,7 +81,6 @@ impl UserRow {
         etag(self.version, self.link_version)
     }
 
-    /// The URL of the resource.
     pub fn location(&self, base: &str) -> String {
         format!("{base}/Users/{}", self.id)
     }
@@ -105,7 +93,6 @@ impl UserRow {
         }
     }
 
-    /// `userName`.
     pub fn user_name(&self) -> &str {
         self.user_name.as_deref().unwrap_or(&self.email)
     }

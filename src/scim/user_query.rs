@@ -1,9 +1,6 @@
 //! A filter of users, as the values that their attributes must have.
 
-use std::fmt::Write;
 use std::str::FromStr;
-
-use serde_json::json;
 
 use super::error::ScimError;
 use super::filter::{self, Condition};
@@ -15,23 +12,15 @@ use super::user::UserRow;
 /// The values that attributes must have. A user must have all of them.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct UserQuery {
-    /// Harvest's id.
     pub id: Option<i64>,
     /// `externalId`, compared exactly. All other texts are compared without case.
     pub external_id: Option<String>,
-    /// `userName`.
     pub user_name: Option<String>,
-    /// `emails.value`.
     pub email: Option<String>,
-    /// `phoneNumbers.value`.
     pub telephone: Option<String>,
-    /// `displayName`.
     pub display_name: Option<String>,
-    /// `name.givenName`.
     pub given_name: Option<String>,
-    /// `name.familyName`.
     pub family_name: Option<String>,
-    /// `active`.
     pub active: Option<bool>,
     /// The id of a group. [`UserQuery::matches`] does not compare it.
     pub group: Option<i64>,
@@ -48,7 +37,6 @@ impl FromStr for UserQuery {
 }
 
 impl UserQuery {
-    /// Parses a filter.
     pub fn parse(filter: &str) -> Result<Self, ScimError> {
         let (mut query, mut selects_email, mut selects_telephone) = (Self::default(), false, false);
         for Condition { attribute, value } in filter::parse(filter)? {
@@ -88,7 +76,6 @@ impl UserQuery {
         Ok(query)
     }
 
-    /// Whether a user matches.
     pub fn matches(&self, row: &UserRow) -> bool {
         let has = |wanted: &Option<String>, value: Option<&str>| match (wanted, value) {
             (None, _) => true,
@@ -105,34 +92,6 @@ impl UserQuery {
             && has(&self.display_name, Some(&row.display_name()))
             && has(&self.given_name, Some(&row.first_name))
             && has(&self.family_name, Some(&row.last_name))
-    }
-
-    /// The same query as a filter.
-    pub fn to_filter(&self) -> String {
-        let mut filter = String::from(if self.is_impossible { "id eq null" } else { "" });
-        let texts = [
-            ("externalId", &self.external_id),
-            ("userName", &self.user_name),
-            ("emails.value", &self.email),
-            ("phoneNumbers.value", &self.telephone),
-            ("displayName", &self.display_name),
-            ("name.givenName", &self.given_name),
-            ("name.familyName", &self.family_name),
-        ];
-        let texts = texts.map(|(name, value)| (name, value.as_ref().map(|value| json!(value))));
-        let others = [
-            ("id", self.id.map(|id| json!(id))),
-            ("groups.value", self.group.map(|id| json!(id))),
-            ("active", self.active.map(|active| json!(active))),
-        ];
-        for (name, value) in texts.into_iter().chain(others) {
-            if let Some(value) = value {
-                let and = if filter.is_empty() { "" } else { " and " };
-                // Writing to a String cannot fail.
-                let _ = write!(filter, "{and}{name} eq {value}");
-            }
-        }
-        filter
     }
 }
 

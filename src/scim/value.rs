@@ -52,9 +52,7 @@ pub fn flag(target: &Target, value: &Json) -> Result<Option<bool>, ScimError> {
 pub enum Choice {
     /// Nothing: the list has values of other types only.
     Other,
-    /// There is none.
     Nothing,
-    /// This text.
     Text(String),
 }
 

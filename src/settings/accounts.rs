@@ -9,7 +9,6 @@ use super::findings::Findings;
 use super::model::{Account, Credential};
 use super::{secrets, unknown, values};
 
-/// The keys of a section of `[[accounts]]`.
 const KEYS: [&str; 8] = [
     ID,
     "access_token",

@@ -20,12 +20,10 @@ pub(super) const SHORT_NAMES: [(&str, &str); 4] = [
 ];
 const RUST_LOG: &str = "RUST_LOG";
 
-/// The variable of the setting `key`.
 pub(super) fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
 }
 
-/// Whether rosterd may read the variable.
 fn is_relevant(name: &str) -> bool {
     ["ROSTERD_", "HARVEST_", "DATABASE_URL", RUST_LOG].iter().any(|prefix| name.starts_with(prefix))
 }

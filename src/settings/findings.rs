@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-/// What is wrong with the settings.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct SettingsError(pub(super) Findings);

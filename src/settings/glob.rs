@@ -1,7 +1,7 @@
 //! Globs over the types of events: `*` is any text, `?` any character.
 
-/// The types of events; the same as `roster::event::types`, which a test compares.
-pub(crate) const EVENT_TYPES: [&str; 16] = [
+/// The types of events; those of `roster::Change`, which a test compares.
+pub const EVENT_TYPES: [&str; 16] = [
     "user.created",
     "user.updated",
     "user.deactivated",

@@ -19,11 +19,8 @@ use super::{environment, unknown};
 pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 pub(super) struct Layers {
-    /// A value for each known key.
     pub values: Values,
-    /// `accounts` of the settings file.
     pub accounts: Option<Value>,
-    /// `webhooks` of the settings file.
     pub webhooks: Option<Value>,
 }
 

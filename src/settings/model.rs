@@ -9,7 +9,6 @@ use super::findings::{Findings, SettingsError};
 
 /// Valid settings. `config/default.toml` explains each key.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "config/default.toml is the one place where each key is explained")]
 pub struct Settings {
     pub(crate) database: Database,
     pub harvest: Harvest,
@@ -93,7 +92,6 @@ pub struct PollInterval {
 }
 
 impl PollInterval {
-    /// The interval of `"auto"`.
     pub(crate) const AUTO: Self = Self { quickest: Duration::from_secs(5), slowest: Duration::from_mins(1) };
 }
 
@@ -138,21 +136,17 @@ pub(crate) struct Outbox {
 #[derive(Debug)]
 pub(crate) struct Retention {
     pub cycles: Duration,
-    /// Finished writes.
     pub writes: Duration,
     /// `None`: rosterd keeps the history for ever.
     pub history: Option<Duration>,
 }
 
-/// Writes to Harvest.
 pub(crate) struct Write {
     pub mode: WriteMode,
-    /// Names of permissions.
     pub allow: BTreeSet<String>,
     /// E-mail addresses in lower case, and ids of users.
     pub protected: BTreeSet<String>,
     pub guard: DeletionGuard,
-    /// The time in which the guard counts.
     pub guard_window: Duration,
     /// How long a SCIM request waits for its writes.
     pub patience: Duration,
@@ -165,7 +159,6 @@ impl fmt::Debug for Write {
     }
 }
 
-/// Whether rosterd writes to Harvest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WriteMode {
     /// rosterd sends only GET requests.
@@ -188,7 +181,6 @@ pub(crate) struct Scim {
     pub with_roles: bool,
 }
 
-/// What a DELETE by SCIM does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ScimDelete {
     Deactivate,
@@ -200,7 +192,6 @@ pub(crate) enum ScimDelete {
 pub(crate) struct Http {
     /// `None`: the listener is off.
     pub listen: Option<SocketAddr>,
-    /// Whether the listener serves the status page.
     pub page: bool,
 }
 
@@ -210,7 +201,6 @@ pub(crate) struct Monitoring {
     pub ping_url: Option<SecretString>,
 }
 
-/// An endpoint of webhooks.
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting")]
 pub(crate) struct Webhook {
     pub name: String,
@@ -218,7 +208,6 @@ pub(crate) struct Webhook {
     pub url: Url,
     /// The current one first.
     pub secrets: Vec<SecretSlice<u8>>,
-    /// Text of an `Authorization` header.
     pub authorization: Option<SecretString>,
     pub types: Vec<String>,
     /// Empty: all.
@@ -244,10 +233,8 @@ impl fmt::Debug for Webhook {
     }
 }
 
-/// What messages contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WebhookContent {
-    /// The event.
     Full,
     /// Ids and names of changed fields.
     Ids,
@@ -266,11 +253,9 @@ pub(crate) enum LogFormat {
     Auto,
     /// One flat JSON object per line.
     Json,
-    /// Text for people.
     Pretty,
 }
 
-/// A Harvest account and its credential.
 #[derive(Debug)]
 pub struct Account {
     /// Harvest's id of the account: positive and unique in the settings.
@@ -281,9 +266,7 @@ pub struct Account {
 /// How rosterd authenticates to Harvest for an account.
 #[derive(Debug)]
 pub enum Credential {
-    /// A personal access token.
     Token(SecretString),
-    /// An OAuth2 application.
     OAuth {
         /// Not a secret.
         client_id: String,
@@ -300,7 +283,6 @@ impl Settings {
         &self.accounts
     }
 
-    /// Whether rosterd sends only GET requests.
     pub(crate) fn write_mode_is_off(&self) -> bool {
         self.write.mode == WriteMode::Off
     }
@@ -310,7 +292,6 @@ impl Settings {
         self.credential_without_account.as_ref()
     }
 
-    /// The accounts, or an error if there is none.
     pub(crate) fn require_accounts(&self) -> Result<&[Account], SettingsError> {
         let fault = if self.credential_without_account.is_some() {
             "the OAuth2 application has no account id; run `rosterd auth login`, then set HARVEST_ACCOUNT_ID to the \

@@ -96,7 +96,6 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// One of these words.
     pub fn choice<T: Copy, const N: usize>(&mut self, key: &'static str, choices: [(&str, T); N]) -> T {
         let chosen = self.text(key, |text| {
             let chosen = choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice);
@@ -115,7 +114,6 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A list of positive numbers.
     pub fn integers(&mut self, key: &'static str) -> Vec<i64> {
         self.list(key, "give a list of positive whole numbers", |kind| match kind {
             ValueKind::I64(number) if *number > 0 => Some(*number),

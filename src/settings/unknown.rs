@@ -35,7 +35,6 @@ pub(super) fn sentence(key: &str, source: &str, known: &[&str], prefix: &str) ->
     format!("{prefix}{key} (from {source}) is not a setting; known {kind}: {}", choices.join(", "))
 }
 
-/// The keys of the section `section`.
 pub(super) fn keys_of<'a>(section: &str, known: &[&'a str]) -> impl Iterator<Item = &'a str> {
     known
         .iter()

@@ -17,8 +17,8 @@ use super::model::{
 use super::parse::{base_url, is_loopback, listen};
 use super::{database, reader::Reader, scim, secrets};
 
-/// What `write.allow` can name; the same as `roster::write_policy::PERMISSIONS`, which a test compares.
-pub(crate) const PERMISSIONS: [&str; 10] = [
+/// What `write.allow` can name: what `roster::write_policy` asks for, which a test compares.
+pub const PERMISSIONS: [&str; 10] = [
     "create",
     "update",
     "deactivate",

@@ -13,7 +13,6 @@ use super::database_error::is_refused_by_pooler;
 use super::error::StoreError;
 use super::postgres_versions::SUPPORTED;
 
-/// The longest wait for one attempt to connect.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// The longest wait for the connection of that attempt to close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);

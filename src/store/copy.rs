@@ -49,7 +49,6 @@ pub(super) async fn load<T>(
     ensure_rows(table, rows.len(), loaded)
 }
 
-/// The values of a row.
 #[derive(Default)]
 pub(super) struct Row(PgArgumentBuffer);
 
@@ -75,7 +74,6 @@ impl Row {
         Ok(())
     }
 
-    /// Appends a field of a record.
     pub fn push_field(&mut self, value: Value<'_>) -> Result<(), BoxDynError> {
         match value {
             Value::Null => self.push(None::<bool>),

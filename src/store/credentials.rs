@@ -11,7 +11,6 @@ use super::error::StoreError;
 use super::seal::Sealed;
 use crate::roster::AccountId;
 
-/// The stored credential of an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credential {
     /// The tokens; `None` before the first are stored.
@@ -23,7 +22,6 @@ pub struct Credential {
     pub stored_at: Option<DateTime<Utc>>,
 }
 
-/// Tokens to be stored.
 #[derive(Clone, Debug)]
 pub struct Renewed {
     pub sealed: Sealed,
@@ -34,7 +32,6 @@ pub struct Renewed {
 }
 
 impl Store {
-    /// The stored credential of the account.
     pub async fn credential(&self, account: AccountId) -> Result<Credential, StoreError> {
         let row = sqlx::query!(
             "SELECT ciphertext, nonce, seed_hash, updated_at FROM roster.credentials WHERE account_id = $1",

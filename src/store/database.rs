@@ -16,7 +16,6 @@ use super::timeline_memory::TimelineMemory;
 use crate::progress::Progress;
 use crate::roster::{AccountId, MirrorRow};
 
-/// How to connect.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
     /// At most so many connections for this process.
@@ -33,7 +32,6 @@ const HEARTBEAT_STATEMENT_LIMIT: Duration = Duration::from_secs(5);
 /// The database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    /// The connections for pages.
     pub(super) pool: Pool,
     /// One connection for the heartbeat, so that no long page delays it.
     pub(super) reserved: Pool,
@@ -78,6 +76,7 @@ impl Store {
     }
 
     /// The connections for pages.
+    #[cfg(feature = "test-support")]
     pub fn pool(&self) -> &Pool {
         &self.pool
     }
@@ -87,12 +86,10 @@ impl Store {
         &self.reserved
     }
 
-    /// The server, the database and the user of the settings.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// Closes all connections.
     pub async fn close(&self) {
         self.pool.close().await;
         self.reserved.close().await;

@@ -35,12 +35,10 @@ pub enum StoreError {
         "rosterd process {by} writes account {account}; stop it, or remove the account from its settings, and try again"
     )]
     Held {
-        /// The account.
         account: AccountId,
         /// The process: host and process id.
         by: String,
     },
-    /// The migrations failed.
     #[error("cannot apply the migrations of the database's schema; `rosterd check` compares the versions")]
     Migrate(#[source] MigrateError),
     /// The database has the migrations of another schema, which no migration continues.
@@ -51,12 +49,7 @@ pub enum StoreError {
     OtherSchema,
     /// The server refused a statement of a migration.
     #[error("migration {version} failed and was not applied; fix the cause, and run `rosterd migrate` again")]
-    Migration {
-        /// The migration.
-        version: i64,
-        /// The server's error.
-        source: DatabaseError,
-    },
+    Migration { version: i64, source: DatabaseError },
     /// Another role owns what the migrations must change.
     #[error(
         "{object} belongs to {owner}, and user {user} may not change it; connect as {owner}, run ALTER {object} OWNER TO \
@@ -65,9 +58,7 @@ pub enum StoreError {
     Owner {
         /// Such as `TABLE roster.users`.
         object: String,
-        /// The role that owns it.
         owner: String,
-        /// The role of this process.
         user: String,
     },
     /// A relation that rosterd did not create has a name that rosterd needs.
@@ -78,7 +69,6 @@ pub enum StoreError {
     Taken {
         /// Such as `TABLE roster.users`.
         object: String,
-        /// The role that owns it.
         owner: String,
     },
     /// The server takes no writes.
@@ -92,12 +82,10 @@ pub enum StoreError {
          later; the migration was not applied"
     )]
     Locked {
-        /// The migration.
         version: i64,
         /// The sessions: process id, program, user and state.
         holders: String,
     },
-    /// Another rosterd applies migrations.
     #[error("another rosterd is applying migrations to this database; try again when it has finished")]
     Migrating,
     /// The server cannot be reached, is starting or stopping, or is short of a resource.
@@ -116,7 +104,6 @@ pub enum StoreError {
          owner run `rosterd migrate` and grant what `rosterd check` names"
     )]
     Privilege(#[source] DatabaseError),
-    /// A table or schema does not exist.
     #[error("tables of rosterd are missing in the database; run `rosterd migrate`")]
     NoSchema(#[source] DatabaseError),
     /// A pooler runs statements of one session on several server connections.
@@ -130,15 +117,7 @@ pub enum StoreError {
         "a statement wrote {wrote} rows of {table} instead of {expected}, so its transaction was rolled back; check the \
          table's triggers and rules"
     )]
-    RowCount {
-        /// The table.
-        table: &'static str,
-        /// How many rows it should have written.
-        expected: u64,
-        /// How many rows it wrote.
-        wrote: u64,
-    },
-    /// Encryption failed.
+    RowCount { table: &'static str, expected: u64, wrote: u64 },
     #[error("cannot encrypt the credentials, so they were not stored")]
     Seal(#[from] SealError),
     /// The server refuses many records of a page: the cause is the database.
@@ -148,7 +127,6 @@ pub enum StoreError {
          settings of roster.{list} and roster.outbox"
     )]
     PageRefused {
-        /// The list.
         list: &'static str,
         /// How many records the server is known to refuse.
         refused: usize,
@@ -157,7 +135,6 @@ pub enum StoreError {
         /// The server's error for one of them.
         source: DatabaseError,
     },
-    /// Any other error of the server.
     #[error("the database refused a statement")]
     Database(#[source] DatabaseError),
 }

@@ -8,7 +8,6 @@ use super::database::Store;
 use super::error::StoreError;
 use crate::roster::{AccountId, Resource};
 
-/// One version of a record.
 #[derive(Clone, Debug, Serialize)]
 // The names of the fields are those of `rosterd explain --json`.
 pub struct RecordVersion {
@@ -100,7 +99,6 @@ impl Store {
         Ok(versions.fetch_all(&self.pool).await?)
     }
 
-    /// The held deletions and rejections of a record.
     pub(crate) async fn record_problems(
         &self,
         resource: Resource,

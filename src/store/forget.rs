@@ -20,16 +20,13 @@ use crate::telemetry::chain;
 pub enum EraseScope {
     /// Run the statements and roll them back.
     Preview,
-    /// Erase.
     Erase,
 }
 
 /// How much was erased, or would be erased.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Erased {
-    /// Rows of the mirror.
     pub rows: u64,
-    /// Versions in the history.
     pub versions: u64,
     /// Rejected records that belong to the user or account.
     pub rejected: u64,
@@ -93,7 +90,6 @@ impl Store {
         Ok(erased)
     }
 
-    /// Erases the pay data of all accounts.
     pub(crate) async fn forget_pay(&self, mode: EraseScope) -> Result<Erased, StoreError> {
         let mut transaction = self.lock_accounts(None).await?;
         let users = sqlx::query!(

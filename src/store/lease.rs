@@ -14,18 +14,14 @@ use crate::roster::AccountId;
 /// Proof that this process acquired the lease. The transaction of each page checks it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fence {
-    /// The account.
     pub account: AccountId,
     /// The account's epoch when the lease was acquired. Each take-over raises it.
     pub epoch: i64,
 }
 
-/// The result of [`Store::acquire`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lease {
-    /// This process holds the lease.
     Acquired(Fence),
-    /// Another running process holds the lease.
     Held {
         /// The process: host and process id.
         by: String,

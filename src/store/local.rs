@@ -40,14 +40,12 @@ use self::process::RunAs;
 use self::server::{HOST, NAME, PostgresServer};
 use self::server_programs::{SearchPaths, ServerPrograms};
 
-/// The server's options and its directory.
 #[derive(Clone, Debug)]
 pub struct LocalOptions {
     /// The directory of all files; created if it does not exist.
     pub data_dir: PathBuf,
     /// False for tests: the server is created and written faster, and loses its data if the machine loses power.
     pub durable: bool,
-    /// The server's limit of sessions.
     pub max_connections: u16,
     /// How to download the server's programs if the machine has none; `None`: never.
     pub download: Option<DownloadOptions>,

@@ -23,12 +23,9 @@ use super::ownership;
 /// The longest wait for locks in one run of the migrations.
 const LOCK_WAIT_OF_A_RUN: Duration = Duration::from_secs(30);
 
-/// How many migrations the database has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SchemaState {
-    /// Migrations of this rosterd that are applied.
     pub applied: usize,
-    /// Migrations of this rosterd that are not applied yet.
     pub pending: usize,
 }
 

@@ -15,14 +15,12 @@ use crate::roster::{AbsentRecord, AbsentState, AccountId, HoldReason, IdSet, Res
 /// An administrator's decision about held deletions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// The records may be deleted.
     Accepted,
     /// The rows stay.
     Rejected,
 }
 
 impl Decision {
-    /// The value in the table.
     pub fn name(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
@@ -34,9 +32,7 @@ impl Decision {
 /// Which held deletions; all of them by default.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// Only those of this account.
     pub account: Option<i64>,
-    /// Only those of these records.
     pub records: Option<(Resource, Vec<i64>)>,
 }
 
@@ -52,7 +48,7 @@ impl Selection {
 
 /// A held deletion for review. No `Debug`, because it holds a name.
 #[derive(Clone, Serialize)]
-#[expect(missing_docs, reason = "the fields are the columns, which carry their comments in the migrations")]
+// The fields are the columns, which have comments in the migrations.
 pub struct HeldDeletion {
     pub account_id: i64,
     pub resource: String,
@@ -68,7 +64,6 @@ pub struct HeldDeletion {
 }
 
 impl HeldDeletion {
-    /// Account, resource and record id.
     pub fn key(&self) -> (i64, &str, i64) {
         (self.account_id, &self.resource, self.record_id)
     }
@@ -127,7 +122,6 @@ impl Store {
         Ok(count.fetch_one(&self.pool).await?.unsigned_abs())
     }
 
-    /// Ids of a user's live assignments.
     pub(crate) async fn assignments_of(&self, account: AccountId, user: i64) -> Result<Vec<i64>, StoreError> {
         let ids = sqlx::query_scalar!(
             "SELECT id FROM roster.user_assignments

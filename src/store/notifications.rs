@@ -82,7 +82,6 @@ pub(super) async fn notify_daemon(
     Ok(())
 }
 
-/// Receives the notifications of one channel.
 pub struct Listener {
     inner: PgListener,
     bounds: Bounds,

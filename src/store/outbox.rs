@@ -17,10 +17,8 @@ use super::session::Session;
 use super::timeline_memory::Position;
 use crate::roster::{AccountId, Event, Resource};
 
-/// Events per read.
 const EVENTS_PER_READ: i64 = 1000;
 
-/// The columns of `roster.outbox`.
 const COLUMNS: [&str; 11] = [
     "seq",
     "id",
@@ -35,10 +33,8 @@ const COLUMNS: [&str; 11] = [
     "recorded_at",
 ];
 
-/// A row of `roster.outbox`.
 #[derive(Clone, Debug)]
 pub struct OutboxRow {
-    /// The event's number.
     pub seq: i64,
     /// The row as a JSON object; `None` if the event's type does not match the pattern.
     pub json: Option<String>,
@@ -76,7 +72,7 @@ pub(super) async fn append(
         row.push(event.aggregatetype)?;
         row.push(&*event.aggregateid)?;
         row.push(&*event.r#type)?;
-        row.push_json(&event.payload.0)?;
+        row.push_json(&event.payload)?;
         row.push(account.0)?;
         row.push(event.version)?;
         row.push(event.occurred_at)?;

@@ -6,7 +6,6 @@ use super::database::Store;
 use super::error::StoreError;
 use super::status::{Status, uncounted};
 
-/// The bars of the chart.
 const HOURS: i32 = 24;
 
 /// The state without row counts, and how many events were recorded in each of the last 24 hours, oldest first.

@@ -22,7 +22,6 @@ use super::pool::Pool;
 use super::session::Transaction;
 use crate::roster::permits::{PermitRequest, Returned, Taken};
 
-/// A running process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replica {
     /// Random, new in each process.
@@ -68,7 +67,6 @@ pub async fn heartbeat(pool: &Pool, replica: &Replica, ttl: Duration) -> sqlx::R
     Ok(row.was_alive)
 }
 
-/// Deletes the process's row.
 pub async fn unregister(pool: &Pool, replica: Uuid) -> sqlx::Result<()> {
     let mut tx = pool.begin().await?;
     sqlx::query!("DELETE FROM roster.replicas WHERE id = $1", replica).execute(&mut *tx).await?;

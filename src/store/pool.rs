@@ -136,7 +136,6 @@ impl Pool {
         Session::acquire(&self.inner, self.bounds.clone()).await
     }
 
-    /// Begins a transaction.
     pub async fn begin(&self) -> sqlx::Result<Transaction> {
         self.begin_with(BEGIN).await
     }
@@ -158,7 +157,6 @@ impl Pool {
         transaction.await
     }
 
-    /// Closes all connections.
     pub async fn close(&self) {
         self.inner.close().await;
     }

@@ -2,5 +2,4 @@
 
 use std::ops::RangeInclusive;
 
-/// The supported major versions.
 pub(super) const SUPPORTED: RangeInclusive<u32> = 15..=18;

@@ -85,12 +85,9 @@ macro_rules! rates_table {
 rates_table!(BillableRate, "roster.billable_rates");
 rates_table!(CostRate, "roster.cost_rates");
 
-/// Ids of live rates.
 #[derive(Clone, Debug, Default)]
 pub struct RateIds {
-    /// In `roster.billable_rates`.
     pub billable: Vec<i64>,
-    /// In `roster.cost_rates`.
     pub cost: Vec<i64>,
 }
 
@@ -101,24 +98,20 @@ pub struct AbsentRates {
     pub candidates: Vec<AbsentRecord>,
     /// How many absent rates have no decision, including those that may not be looked up yet.
     pub undecided: usize,
-    /// All live rates of the kind.
     pub live: u64,
 }
 
-/// Users whose rates are due.
 #[derive(Clone, Debug)]
 pub struct RatesDue {
     /// Ids of the users, at most as many as requested.
     pub users: Vec<i64>,
     /// When the oldest of them were read; the Unix epoch if they were never read, `None` if no user is due.
     pub oldest_read: Option<DateTime<Utc>>,
-    /// How many users are due in all.
     pub all: u64,
     /// The time by the database's clock, to be passed to [`Store::record_rates_read`].
     pub as_of: DateTime<Utc>,
 }
 
-/// The live rates of these users.
 pub(super) async fn live_ids(
     connection: &mut Session,
     account: AccountId,
@@ -141,7 +134,6 @@ pub(super) async fn live_ids(
 }
 
 impl Store {
-    /// The live rates of these users.
     pub(crate) async fn rates_of(&self, account: AccountId, users: &[i64]) -> Result<RateIds, StoreError> {
         live_ids(&mut *self.pool.begin().await?, account, users).await
     }
@@ -220,7 +212,6 @@ impl Store {
         Ok(absent)
     }
 
-    /// The number of live rates of a kind.
     pub(crate) async fn live_rates(&self, account: AccountId, resource: Resource) -> Result<u64, StoreError> {
         let row = sqlx::query!(
             r#"SELECT (SELECT count(*) FROM roster.billable_rates WHERE account_id = $1 AND deleted_at IS NULL)

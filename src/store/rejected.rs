@@ -17,7 +17,6 @@ pub struct RejectedRecord {
     pub id: Option<i64>,
     /// The user it belongs to, if that can be read.
     pub user_id: Option<i64>,
-    /// Its text as received.
     pub raw: String,
     /// The error: names of fields, no values.
     pub reason: String,
@@ -203,7 +202,6 @@ pub(super) async fn upsert(
     Ok(())
 }
 
-/// Deletes rejected records by their fingerprints.
 pub(super) async fn delete(
     connection: &mut Session,
     account: AccountId,

@@ -5,18 +5,15 @@ use super::error::StoreError;
 use super::notifications::notify_daemon;
 use crate::roster::AccountId;
 
-/// What a command requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
     /// The cycle that is due.
     Sync,
-    /// A full read.
     Full,
     /// A read of one user and the user's assignments.
     User(i64),
 }
 
-/// A request without an answer.
 #[derive(Clone, Copy, Debug)]
 pub struct DaemonRequest {
     pub id: i64,
@@ -26,7 +23,6 @@ pub struct DaemonRequest {
 /// The result of a request. Each variant has its own exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The daemon did it.
     Ok,
     /// Neither Harvest nor the mirror knows the user.
     NoSuchRecord,
@@ -49,7 +45,6 @@ impl Outcome {
     }
 }
 
-/// The state of a request.
 #[derive(Clone, Debug)]
 pub enum Progress {
     /// No process has begun.
@@ -90,7 +85,6 @@ impl Store {
         Ok(request.id)
     }
 
-    /// The state of a request.
     pub async fn progress(&self, request: i64) -> Result<Progress, StoreError> {
         let row =
             sqlx::query!("SELECT taken_at, outcome, answer FROM roster.requests WHERE id = $1", request)
@@ -142,7 +136,6 @@ impl Store {
         Ok(accounts.fetch_all(&self.reserved).await?)
     }
 
-    /// Stores the answer to a request.
     pub async fn answer(&self, request: i64, outcome: Outcome, answer: &str) -> Result<(), StoreError> {
         sqlx::query!(
             "UPDATE roster.requests SET done_at = clock_timestamp(), outcome = $2, answer = $3 WHERE id = $1",

@@ -12,12 +12,9 @@ const ROWS_PER_TRANSACTION: i64 = 2000;
 /// version of rosterd.
 const TRIM_LOCK: i64 = 0x7472_696d;
 
-/// A batch of events that was deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trimmed {
-    /// How many events.
     pub events: u64,
-    /// The number of the last one.
     pub floor_seq: i64,
 }
 

@@ -16,9 +16,7 @@ const MAX_AFFECTED: usize = 20;
 pub struct KnownRoles {
     /// The time of the database. An answer to a later request is newer than what is stored now.
     pub asked_at: DateTime<Utc>,
-    /// Whether the list was read before.
     pub is_read: bool,
-    /// By id.
     pub roles: BTreeMap<i64, Role>,
 }
 

@@ -12,7 +12,6 @@ use crate::roster::AccountId;
 /// again shows the change.
 const MAX_AGE: Duration = Duration::from_mins(10);
 
-/// The rows of one list, by state.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RowsByState {
     pub active: i64,
@@ -35,7 +34,6 @@ impl From<Vec<i64>> for RowsByState {
     }
 }
 
-/// The rows of both lists of an account.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RowsOfLists {
     pub users: RowsByState,

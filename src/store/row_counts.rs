@@ -9,10 +9,8 @@ use super::error::StoreError;
 use super::row_count_cache::RowsOfLists;
 use crate::roster::{AccountId, Resource};
 
-/// How many rows a list should have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RowCounts {
-    /// Live rows of the mirror.
     pub live: u64,
     /// Rejected records that have no live row: Harvest counts them, the mirror does not.
     pub unread: u64,
@@ -34,7 +32,6 @@ impl RowCounts {
     }
 }
 
-/// Counts the rows of these accounts.
 pub(super) async fn count_rows<'e>(
     executor: impl Executor<'e, Database = Postgres>,
     accounts: &[i64],

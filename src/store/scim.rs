@@ -12,7 +12,6 @@ use crate::roster::AccountId;
 use crate::roster::write::Write;
 use crate::scim::UserRow;
 
-/// The functions that SCIM calls.
 const FUNCTIONS: [&str; 11] = [
     "scim_account",
     "scim_ask",
@@ -45,22 +44,18 @@ macro_rules! users {
 /// A key by which few users are found.
 #[derive(Clone, Copy)]
 pub enum ScimKey<'a> {
-    /// Harvest's id.
     Id(i64),
     /// The directory's id.
     ExternalId(&'a str),
     /// An e-mail address or a `userName`, in any case.
     Name(&'a str),
-    /// Some ids.
     Ids(&'a [i64]),
 }
 
 /// What decides whether an account can be served.
 #[derive(Clone, Copy, Debug)]
 pub struct ScimAccount {
-    /// Whether the first full read is complete.
     pub is_read: bool,
-    /// Whether a process holds the lease.
     pub has_holder: bool,
     /// How many seconds Harvest refuses requests.
     pub pause_seconds: u32,
@@ -68,7 +63,7 @@ pub struct ScimAccount {
 
 /// The state of a write, as its asker sees it.
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the fields are the results of roster.write_outcome")]
+// The fields are the results of roster.write_outcome.
 pub struct ScimOutcome {
     /// `None` until the write is finished.
     pub outcome: Option<String>,
@@ -79,16 +74,13 @@ pub struct ScimOutcome {
     pub sent: bool,
 }
 
-/// Why a write was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// Too many writes of the account are open.
     #[error("too many writes of the account are open")]
     TooMany,
     /// An open write creates a user with this address and other values.
     #[error("a write that creates a user with this e-mail address is open")]
     Conflict,
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -230,7 +222,6 @@ impl Store {
         })
     }
 
-    /// The state of a write.
     pub async fn scim_outcome(&self, write: Uuid) -> Result<ScimOutcome, StoreError> {
         let outcome = sqlx::query_as!(
             ScimOutcome,

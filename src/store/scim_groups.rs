@@ -9,10 +9,8 @@ use super::error::StoreError;
 use crate::roster::AccountId;
 use crate::scim::{GroupRow, UserGroup};
 
-/// A key by which groups are found.
 #[derive(Clone, Copy)]
 pub enum GroupKey<'a> {
-    /// All groups.
     All,
     /// Harvest's id of the role.
     Id(i64),
@@ -72,7 +70,6 @@ impl Store {
         Ok(groups.collect())
     }
 
-    /// The groups of these users.
     pub async fn scim_groups_of(
         &self,
         account: AccountId,

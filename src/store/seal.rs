@@ -17,7 +17,6 @@ pub struct Seal {
     hash: hmac::Key,
 }
 
-/// Ciphertext and nonce.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {
     /// Ends with the authentication tag.

@@ -23,12 +23,10 @@ use crate::progress::Progress;
 /// The longest wait for the test of a returned connection: one round trip, and a rollback if one is pending.
 const RETURN_LIMIT: Duration = Duration::from_secs(5);
 
-/// The limit of each wait for the server.
 #[derive(Clone, Debug)]
 pub(super) struct Bounds {
     /// The limit for each answer: the next row, or the end of a statement.
     pub limit: Duration,
-    /// Where answers are reported.
     pub progress: Progress,
 }
 
@@ -62,7 +60,6 @@ impl Bounds {
     }
 }
 
-/// A connection of a pool.
 #[derive(Debug)]
 pub struct Session {
     connection: PoolConnection<Postgres>,

@@ -12,14 +12,12 @@ use super::session::Session;
 use crate::roster::watermark::Watermark;
 use crate::roster::{ADMINISTRATOR, AccountId, Company, Resource};
 
-/// How far a list has been read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListState {
     /// `None` before the first complete read.
     pub watermark: Option<Watermark>,
     /// End of the last complete read.
     pub last_success_at: Option<DateTime<Utc>>,
-    /// When the next full read is due.
     pub next_full_at: Option<DateTime<Utc>>,
     /// Harvest's total and the expected total, if the last full read could not explain their difference.
     pub unexplained: Option<(u64, u64)>,
@@ -29,10 +27,8 @@ pub struct ListState {
     pub has_refused: bool,
 }
 
-/// The state of an account before a cycle.
 #[derive(Clone, Debug, Default)]
 pub struct AccountState {
-    /// The state of each list.
     pub lists: HashMap<Resource, ListState>,
     /// The token's owner at the last successful full read.
     pub owner: Option<Owner>,
@@ -52,10 +48,8 @@ impl AccountState {
     }
 }
 
-/// The user whose token it is.
 #[derive(Clone, Debug)]
 pub struct Owner {
-    /// The user's id in this account.
     pub id: i64,
     /// Harvest's access roles, which decide what the token can read.
     pub access_roles: Vec<String>,
@@ -73,7 +67,6 @@ pub struct WatermarkUpdate {
     pub idle_polls: i64,
 }
 
-/// A row of `roster.cycles`.
 #[derive(Clone, Debug)]
 // The fields are the columns, which have comments in the migrations.
 pub struct CycleRow {
@@ -100,14 +93,11 @@ pub struct AccountUpdate {
     pub next_full_at: Option<DateTime<Utc>>,
     /// Whether a full read ended and no absent record is left to look up.
     pub full: bool,
-    /// The token's owner, if the cycle read it.
     pub owner: Option<Owner>,
-    /// The company, if the cycle read it.
     pub company: Company,
 }
 
 impl Store {
-    /// The state of the account.
     pub async fn account_state(&self, account: AccountId) -> Result<AccountState, StoreError> {
         let rows = sqlx::query!(
             r#"SELECT list.resource, list.watermark, list.clock_offset_ms, list.last_success_at, list.next_full_at,

@@ -12,7 +12,6 @@ use super::session::{Session, Transaction};
 use super::webhooks::commands::{WebhookStatus, webhooks};
 use crate::roster::AccountId;
 
-/// One account.
 #[derive(Clone, Debug, Serialize)]
 // The names of the fields are those of `rosterd status --json`.
 pub struct AccountStatus {
@@ -34,7 +33,6 @@ pub struct AccountStatus {
     pub resources: Vec<ResourceStatus>,
 }
 
-/// The progress of the first read of an account.
 #[derive(Clone, Copy, Debug, Serialize)]
 // The names of the fields are those of `rosterd status --json`.
 pub struct FirstRead {
@@ -56,7 +54,6 @@ pub struct OpenWrites {
     pub in_doubt: i64,
 }
 
-/// One list of an account.
 #[derive(Clone, Debug, Serialize)]
 // The names of the fields are those of `rosterd status --json`.
 pub struct ResourceStatus {
@@ -98,7 +95,6 @@ pub struct OutboxStatus {
     pub stream_id: uuid::Uuid,
 }
 
-/// A consumer of the outbox.
 #[derive(Clone, Debug, Serialize)]
 // The names of the fields are those of `rosterd status --json`.
 pub struct ConsumerStatus {
@@ -112,7 +108,6 @@ pub struct ConsumerStatus {
     pub has_lost_events: bool,
 }
 
-/// The state of all accounts, of the outbox and of its consumers.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
     /// The time of the snapshot, by the database's clock.
@@ -136,7 +131,6 @@ pub struct ServerFacts {
 }
 
 impl Store {
-    /// Reads the server's version and this user's privileges.
     pub async fn server(&self) -> Result<ServerFacts, StoreError> {
         let row = sqlx::query!(
             r#"SELECT current_setting('server_version') AS "version!",
@@ -152,12 +146,10 @@ impl Store {
         Ok(ServerFacts { version: row.version, may_create: row.may_create, missing_privilege: row.missing })
     }
 
-    /// The server's clock.
     pub async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
         Ok(sqlx::query!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(&self.pool).await?.now)
     }
 
-    /// The state in one snapshot.
     pub async fn status(&self) -> Result<Status, StoreError> {
         self.status_in(self.pool.snapshot().await?, false).await
     }

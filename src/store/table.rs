@@ -19,14 +19,12 @@ use crate::roster::{AccountId, Change, MirrorRow, Record, Resource, RowWrite};
 pub struct RowDigest {
     /// [`crate::roster::Fetched::hash`] of the last write.
     pub hash: i64,
-    /// Whether the row is a tombstone.
     pub deleted: bool,
 }
 
 /// Rows per statement. A page of 2,000 rows in one statement takes a dozen megabytes of text and is not faster.
 pub(super) const ROWS_PER_STATEMENT: usize = 500;
 
-/// A record's table.
 pub trait MirrorTable: Record {
     /// Name with schema.
     const TABLE: &'static str;

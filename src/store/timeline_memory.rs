@@ -31,7 +31,6 @@ pub(super) struct Known {
     leases: Option<SeenLeases>,
     /// How often this process began or ended the release of a lease.
     pub releases: u64,
-    /// This process's row of `roster.replicas`.
     pub replica: Option<Uuid>,
     /// An event of this stream was committed to a server that another one had replaced.
     is_split: bool,
@@ -173,7 +172,6 @@ impl TimelineMemory {
     }
 }
 
-/// A release in progress.
 pub(super) struct Releasing<'a>(&'a TimelineMemory);
 
 impl Drop for Releasing<'_> {

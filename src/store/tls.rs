@@ -100,7 +100,6 @@ impl TlsFiles {
         }
     }
 
-    /// The first problem of these files.
     pub(super) fn problem(&self) -> Option<TlsProblem> {
         let is_root = |content: &[u8]| {
             let mut store = RootCertStore::empty();

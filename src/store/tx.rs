@@ -23,7 +23,6 @@ pub struct AccountTx {
     stream: Uuid,
     now: DateTime<Utc>,
     timelines: TimelineMemory,
-    /// The last event of this transaction.
     last_event: Option<Position>,
 }
 
@@ -108,7 +107,6 @@ impl AccountTx {
         R::rows(&mut self.transaction, self.account, ids).await
     }
 
-    /// The live rates of these users.
     pub(crate) async fn rates_of(&mut self, users: &[i64]) -> Result<RateIds, StoreError> {
         rates::live_ids(&mut self.transaction, self.account, users).await
     }
@@ -133,7 +131,6 @@ impl AccountTx {
         Ok(())
     }
 
-    /// Writes the names and codes of projects.
     pub(crate) async fn write_projects(&mut self, named: &[Project]) -> Result<(), StoreError> {
         if named.is_empty() {
             return Ok(());
@@ -160,7 +157,6 @@ impl AccountTx {
         rejected::delete(&mut self.transaction, self.account, resource, &fingerprints).await
     }
 
-    /// Turns live rows into tombstones.
     pub async fn tombstone<R: MirrorTable>(&mut self, deletions: &[Change<R>]) -> Result<(), StoreError> {
         if deletions.is_empty() {
             return Ok(());
@@ -170,7 +166,6 @@ impl AccountTx {
         R::tombstone(&mut self.transaction, self.account, &ids, &versions, self.now).await
     }
 
-    /// Holds deletions for review.
     pub async fn hold(&mut self, resource: Resource, held: &[(i64, HoldReason)]) -> Result<(), StoreError> {
         if held.is_empty() {
             return Ok(());
@@ -215,7 +210,6 @@ impl AccountTx {
         state::set_watermark(&mut self.transaction, self.account, resource, update).await
     }
 
-    /// Writes the cycle's current row.
     pub(crate) async fn record_cycle(&mut self, cycle: &CycleRow) -> Result<(), StoreError> {
         state::upsert_cycle(&mut self.transaction, self.account, cycle).await
     }
@@ -241,7 +235,6 @@ impl AccountTx {
         Ok(())
     }
 
-    /// Commits.
     pub async fn commit(self) -> Result<(), StoreError> {
         if let Some(event) = self.last_event {
             self.timelines.commits(event);

@@ -162,7 +162,6 @@ impl Store {
         Ok(())
     }
 
-    /// All users of the account without deleted ones.
     pub async fn live_users(&self, account: AccountId) -> Result<Vec<User>, StoreError> {
         let ids = sqlx::query_scalar!(
             "SELECT id FROM roster.users WHERE account_id = $1 AND deleted_at IS NULL ORDER BY id",

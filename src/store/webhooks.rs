@@ -22,13 +22,11 @@ const REFUSAL_MINUTES: f64 = 30.0;
 /// Which events an endpoint gets, and what of them.
 #[derive(Clone, Debug)]
 pub struct EventFilter {
-    /// The types of events.
     pub types: Vec<String>,
     /// Accounts; empty for all.
     pub accounts: Vec<i64>,
     /// Whether events of an account's first full read are sent.
     pub initial: bool,
-    /// Whether payloads contain pay data.
     pub include_pay: bool,
     /// Whether payloads contain ids and names of changed fields only.
     pub ids_only: bool,
@@ -37,18 +35,15 @@ pub struct EventFilter {
 /// Proof that this process delivers the endpoint's events. Each result that is stored checks it.
 #[derive(Clone, Debug)]
 pub struct WebhookFence {
-    /// The endpoint.
     pub name: String,
     /// The endpoint's epoch when the lease was acquired.
     pub epoch: i64,
 }
 
-/// The state of an endpoint.
 #[derive(Clone, Debug)]
 pub struct WebhookState {
     /// Differs from the fence's if another process took over or an operator changed the endpoint.
     pub epoch: i64,
-    /// Whether rosterd delivers.
     pub is_on: bool,
     /// Seconds until the next attempt may begin.
     pub wait_secs: f64,
@@ -56,13 +51,10 @@ pub struct WebhookState {
     pub attempts: i32,
     /// Events after the last acknowledged one, wanted or not.
     pub behind: i64,
-    /// The outbox's stream.
     pub stream_id: Uuid,
-    /// Whether the receiver knows this stream.
     pub knows_stream: bool,
 }
 
-/// An event of the outbox for an endpoint.
 #[derive(Clone)]
 pub struct WebhookEvent {
     pub seq: i64,
@@ -76,15 +68,12 @@ pub struct WebhookEvent {
     pub data: Option<String>,
 }
 
-/// The result of [`Store::webhook_events`].
 pub enum WebhookEvents {
-    /// The next events, in order.
     Next(Vec<WebhookEvent>),
     /// Retention has removed events that were not delivered.
     Lost,
 }
 
-/// A failed attempt.
 #[derive(Clone, Debug)]
 pub struct FailedAttempt<'a> {
     /// The event; `None` for a message that is no event.
@@ -100,7 +89,6 @@ pub struct FailedAttempt<'a> {
 /// SQLSTATE of a consumer that has lost events.
 const LOST_EVENTS: &str = "RS001";
 
-/// The name of an endpoint's consumer.
 fn consumer(name: &str) -> String {
     format!("webhook:{name}")
 }

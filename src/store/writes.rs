@@ -12,15 +12,12 @@ use super::tx::AccountTx;
 use crate::roster::AccountId;
 use crate::roster::write::{Write, WriteFields};
 
-/// Open writes read at once.
 const MAX_OPEN: i64 = 1000;
 /// Writes that `rosterd writes list` shows at most.
 const MAX_LISTED: i64 = 1000;
 
-/// How a write ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteOutcome {
-    /// Harvest did it.
     Done,
     /// It was so already.
     Unchanged,
@@ -45,14 +42,11 @@ impl WriteOutcome {
     }
 }
 
-/// A write that is not finished.
 #[derive(Clone, Debug)]
 pub struct OpenWrite {
-    /// Its id.
     pub id: Uuid,
     /// What it does; the error is why its row cannot be read.
     pub write: Result<Write, String>,
-    /// Who asked.
     pub actor: String,
     /// Whether a person asked by name, or has accepted it.
     pub is_deliberate: bool,
@@ -60,7 +54,6 @@ pub struct OpenWrite {
     pub is_old: bool,
     /// How long ago it was sent; `None` if it certainly was not.
     pub sent_ago: Option<Duration>,
-    /// How often it was sent.
     pub attempts: i32,
 }
 
@@ -77,24 +70,19 @@ impl OpenWrite {
     }
 }
 
-/// The end of a write.
 #[derive(Clone, Debug)]
 pub struct FinishedWrite {
-    /// Its id.
     pub id: Uuid,
-    /// How it ended.
     pub outcome: WriteOutcome,
     /// The record, if the write created it.
     pub record: Option<i64>,
-    /// Harvest's status.
     pub status: Option<u16>,
-    /// Why it was refused.
     pub error: Option<String>,
 }
 
 /// A row of the journal, without values.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the fields are the columns, which carry their comments in the migrations")]
+// The fields are the columns, which have comments in the migrations.
 pub struct JournalEntry {
     pub id: Uuid,
     pub account_id: i64,
@@ -115,16 +103,12 @@ pub struct JournalEntry {
     pub error: Option<String>,
 }
 
-/// Which writes a command concerns.
 #[derive(Clone, Debug, Default)]
 pub struct WriteSelection {
-    /// Only this account.
     pub account: Option<i64>,
     /// Only these writes; all if empty.
     pub ids: Vec<Uuid>,
-    /// Only writes that are not finished.
     pub open: bool,
-    /// Only held writes.
     pub held: bool,
 }
 

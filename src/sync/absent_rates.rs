@@ -32,12 +32,9 @@ const RATES_PER_CHECK: usize = 100;
 /// How long rates are not read after Harvest repeatedly failed to answer.
 pub(super) const RATES_PAUSE: Duration = Duration::from_mins(5);
 
-/// Which absent rates are requested.
 #[derive(Clone, Copy, Default)]
 pub(super) struct AbsentRatesFilter {
-    /// Those found absent before this time.
     pub found_before: Option<DateTime<Utc>>,
-    /// Those of this user.
     pub user: Option<i64>,
     /// Also held ones, whose number may no longer exceed the guard.
     pub held: bool,
@@ -52,7 +49,6 @@ pub async fn resolve_all<M: Mirror>(
     resolve(&mut cycle, AbsentRatesFilter::default(), priority, None, report).await
 }
 
-/// Decides on the absent rates.
 pub(super) async fn resolve<M: Mirror>(
     cycle: &mut Cycle<'_, M>,
     filter: AbsentRatesFilter,
@@ -73,7 +69,6 @@ pub(super) async fn resolve<M: Mirror>(
     resolve_kind::<_, CostRate>(cycle, cost, priority, until, report).await
 }
 
-/// Decides on the absent rates of one kind.
 pub(super) async fn resolve_kind<M: Mirror, R: Decode + MirrorTable>(
     cycle: &mut Cycle<'_, M>,
     absent: AbsentRates,

@@ -55,10 +55,8 @@ impl Severity {
     }
 }
 
-/// What can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the sentences below say what they mean")]
 pub enum Kind {
     DatabaseUnreachable,
     MigrationsPending,
@@ -94,7 +92,6 @@ impl Kind {
         }
     }
 
-    /// What to type first.
     fn command(self) -> &'static str {
         match self {
             Self::DatabaseUnreachable
@@ -119,9 +116,8 @@ impl Kind {
     }
 }
 
-/// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "the names are those of `rosterd status --json`")]
+// The names of the fields are those of `rosterd status --json`.
 pub struct Concern {
     pub severity: Severity,
     pub kind: Kind,
@@ -150,13 +146,11 @@ impl Concern {
         Self { name: Some(name.to_owned()), ..Self::new(kind, None, sentence) }
     }
 
-    /// The database does not answer.
     pub(crate) fn database_unreachable() -> Self {
         let sentence = "the database does not answer, so rosterd reads nothing from Harvest".to_owned();
         Self::new(Kind::DatabaseUnreachable, None, sentence)
     }
 
-    /// The database has not all migrations of this version.
     pub(crate) fn migrations_pending() -> Self {
         let sentence = "the database schema is not up to date".to_owned();
         Self::new(Kind::MigrationsPending, None, sentence)

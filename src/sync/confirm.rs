@@ -32,7 +32,6 @@ pub(super) struct ListFacts {
     pub has_records_without_id: bool,
 }
 
-/// The requests of one cycle.
 pub(super) struct ConfirmationRound {
     pub priority: Priority,
     /// The time by Harvest's clock.
@@ -41,7 +40,6 @@ pub(super) struct ConfirmationRound {
     unanswered_in_a_row: u32,
     /// Whether any request had no answer.
     pub has_unanswered: bool,
-    /// Requested records.
     pub asked: HashSet<(Resource, i64)>,
     /// Requested projects; those that do not exist have the request.
     projects: HashMap<i64, Option<SourceRequest>>,
@@ -254,7 +252,6 @@ fn guarded<'c, M, R>(
     requested
 }
 
-/// Requests one absent record by id.
 pub(super) async fn ask<M: Mirror, R: Record>(
     cycle: &mut Cycle<'_, M>,
     record: &AbsentRecord,

@@ -19,7 +19,6 @@ use crate::store::row_counts::RowCounts;
 pub struct SyncRules {
     /// How far before the watermark an incremental read starts.
     pub skew_buffer: TimeDelta,
-    /// Time between full reads.
     pub full_interval: TimeDelta,
     /// Whether each poll compares Harvest's totals with the mirror's.
     pub count_probe: bool,
@@ -47,7 +46,6 @@ pub struct CycleMemory {
     pub(super) rates_pause: Option<Instant>,
     /// Users that this cycle read by id before a list showed them.
     pub(super) looked_up_users: Vec<i64>,
-    /// The lookups of this cycle.
     pub(super) lookups: Lookups,
     /// Whether this cycle has seen that the account shows the same company as before.
     pub(super) company_is_known: bool,
@@ -62,7 +60,6 @@ pub struct CycleMemory {
 /// Lookups of users that assignments name and the mirror does not have.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lookups {
-    /// Requests.
     pub made: u32,
     /// Users who were not found, or not looked up.
     pub not_found: u64,
@@ -71,7 +68,6 @@ pub(super) struct Lookups {
 }
 
 impl CycleMemory {
-    /// The memory of a daemon, which runs another cycle.
     pub fn lasting() -> Self {
         Self { is_lasting: true, ..Self::default() }
     }
@@ -89,19 +85,12 @@ impl CycleMemory {
 /// Called after each stored page: the list, records so far, and the list's total if known.
 pub type ProgressFn<'a> = &'a (dyn Fn(Resource, u64, Option<u64>) + Sync);
 
-/// One cycle of an account.
 pub struct Cycle<'a, M> {
-    /// Where pages are stored.
     pub mirror: &'a M,
-    /// Harvest.
     pub client: &'a Client,
-    /// The clock.
     pub clock: &'a dyn Clock,
-    /// The rules of reading.
     pub rules: SyncRules,
-    /// What is remembered between cycles.
     pub memory: &'a mut CycleMemory,
-    /// The observer.
     pub progress: ProgressFn<'a>,
     /// If cancelled, the cycle ends after the current page.
     pub cancel: &'a CancellationToken,

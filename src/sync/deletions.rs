@@ -27,7 +27,6 @@ use crate::store::state::AccountState;
 /// How long pending deletions wait after Harvest repeatedly failed to answer.
 const PENDING_PAUSE: Duration = Duration::from_mins(5);
 
-/// The absent records of both lists.
 #[derive(Default)]
 pub(super) struct Absent {
     pub users: Vec<AbsentRecord>,
@@ -52,7 +51,6 @@ impl Absent {
 /// The token's rights when the read began.
 #[derive(Clone, Copy)]
 pub(super) struct TokenAccess {
-    /// The user id of its owner.
     pub owner: i64,
     /// Whether the owner was an administrator.
     pub sees_all: bool,
@@ -120,7 +118,6 @@ pub(super) async fn resolve_pending<M: Mirror>(
     resolve(cycle, token, absent, [ListFacts::default(); 2], priority, report).await.map(|_| ())
 }
 
-/// Requests absent records and records the results.
 pub(super) async fn resolve<M: Mirror>(
     cycle: &mut Cycle<'_, M>,
     token: TokenAccess,
@@ -213,7 +210,6 @@ pub(super) async fn harvest_now<M: Mirror>(cycle: &Cycle<'_, M>) -> Result<DateT
     Ok(cycle.clock.now() + offset.unwrap_or_else(TimeDelta::zero))
 }
 
-/// Stores what Harvest answered.
 pub(super) async fn record<M: Mirror, R: Decode + MirrorTable>(
     cycle: &Cycle<'_, M>,
     answers: Confirmations<R>,

@@ -10,10 +10,8 @@ use crate::store::StoreError;
 /// Why a cycle failed. The watermark does not move.
 #[derive(Debug, thiserror::Error)]
 pub enum CycleError {
-    /// Harvest's error.
     #[error(transparent)]
     Harvest(#[from] HarvestError),
-    /// The database's error.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Each account has at least the token's owner.
@@ -30,12 +28,7 @@ pub enum CycleError {
         "user {user}, the owner of the token of account {account}, is no longer an administrator and sees only some of the \
          users; rosterd stored no deletions. Make user {user} an administrator again, or use an administrator's token"
     )]
-    LostAdministrator {
-        /// The account.
-        account: AccountId,
-        /// The token's owner.
-        user: i64,
-    },
+    LostAdministrator { account: AccountId, user: i64 },
     /// The account shows another company with other users: a test system at the same address, or an account that was merged
     /// or replaced.
     #[error(
@@ -45,11 +38,9 @@ pub enum CycleError {
          {account}` lets the new company in"
     )]
     OtherCompany {
-        /// The account.
         account: AccountId,
         /// Users of the mirror that Harvest does not show.
         absent: usize,
-        /// Users of the mirror.
         live: u64,
     },
     /// No statement ended and no response arrived for this long.
@@ -59,7 +50,6 @@ pub enum CycleError {
         .0.as_secs()
     )]
     Stalled(Duration),
-    /// The process is stopping.
     #[error(
         "the cycle was stopped before its end; stored pages are kept, and the next cycle continues from them"
     )]
@@ -95,15 +85,10 @@ pub enum FullReadReason {
     /// There are new users, and the account shows another company.
     OtherCompany,
     /// Harvest reports an empty list, but the mirror has rows.
-    Empty {
-        /// The list.
-        resource: Resource,
-    },
+    Empty { resource: Resource },
     /// Harvest's number of rows differs from the expected one.
     Count {
-        /// The list.
         resource: Resource,
-        /// Harvest's number.
         total: u64,
         /// The number expected from the mirror.
         expected: u64,

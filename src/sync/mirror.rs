@@ -27,16 +27,12 @@ use crate::store::{MirrorTable, StoreError};
 
 pub use writer::PostgresMirror;
 
-/// The records of one page.
 pub struct PageRead<R> {
-    /// Decoded records.
     pub records: Vec<Fetched<R>>,
-    /// Records that cannot be decoded.
     pub unreadable: Vec<UnreadableRecord>,
 }
 
 impl<R> PageRead<R> {
-    /// One record that cannot be decoded.
     pub fn unreadable(record: UnreadableRecord) -> Self {
         Self { records: Vec::new(), unreadable: vec![record] }
     }
@@ -60,15 +56,12 @@ impl<R> From<ListPage<R>> for PageRead<R> {
     }
 }
 
-/// The end of a list.
 pub struct LastPage {
-    /// The watermark to write.
     pub update: WatermarkUpdate,
     /// Whether it must be written even if the page changes nothing.
     pub is_due: bool,
 }
 
-/// The records of a complete list.
 #[derive(Debug, Default)]
 pub struct ListContents {
     /// All ids, also those of unreadable records.
@@ -80,7 +73,6 @@ pub struct ListContents {
 }
 
 impl ListContents {
-    /// Whether the list had no records.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty() && self.without_id.is_empty()
     }
@@ -91,7 +83,6 @@ impl ListContents {
 pub struct DeletionResults {
     /// Confirmed deletions, each with the request whose answer confirmed it; `None` if the user was deleted before.
     pub gone: Vec<(i64, Option<SourceRequest>)>,
-    /// Deletions to hold for review.
     pub held: Vec<(i64, HoldReason)>,
     /// Records with a first 404, or rates absent from their user's list that were not requested yet.
     pub first_404: Vec<i64>,
@@ -107,7 +98,6 @@ impl DeletionResults {
         Self { held: held.collect(), ..Self::default() }
     }
 
-    /// Whether they rest on a 404.
     pub fn rest_on_404(&self) -> bool {
         !self.gone.is_empty() || !self.first_404.is_empty()
     }
@@ -124,7 +114,6 @@ pub struct RolesRead {
 
 /// Stores, prints or compares what a cycle read. Counts go into the report.
 pub trait Mirror: Sync {
-    /// The state of the account.
     fn account(&self) -> impl Future<Output = Result<AccountState, StoreError>> + Send;
 
     /// Those of the users that neither the mirror nor its assignments know. A user whom a mirrored assignment names was
@@ -169,13 +158,10 @@ pub trait Mirror: Sync {
         async { Ok(HashMap::new()) }
     }
 
-    /// The mirror's row counts of each list.
     fn row_counts(&self) -> impl Future<Output = Result<HashMap<Resource, RowCounts>, StoreError>> + Send;
 
-    /// Number of projects with live assignments.
     fn live_projects(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Records the results for one list's absent records.
     fn record_results<R: Decode + MirrorTable>(
         &self,
         results: DeletionResults,
@@ -214,7 +200,6 @@ pub trait Mirror: Sync {
         async { Ok(BTreeSet::new()) }
     }
 
-    /// Stores the result of the cycle.
     fn finish(
         &self,
         _report: &CycleReport,

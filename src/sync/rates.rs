@@ -106,7 +106,6 @@ async fn read_due_users(
     }
 }
 
-/// Reads both kinds of rates of one user.
 pub(super) async fn read_user(
     cycle: &Cycle<'_, PostgresMirror<'_>>,
     user: i64,

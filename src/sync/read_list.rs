@@ -196,7 +196,6 @@ async fn new_users<M: Mirror, R: Decode + MirrorTable>(
     Ok(cycle.mirror.unknown_users(users.into_iter().collect()).await?)
 }
 
-/// Fingerprints of the records whose id cannot be read.
 fn fingerprints_without_id<R>(page: &ListPage<R>) -> impl Iterator<Item = String> {
     let without_id = page.rejected.iter().filter(|rejected| rejected.id.is_none());
     without_id.map(|rejected| fingerprint(None, rejected.raw.get()))

@@ -12,12 +12,10 @@ use crate::roster::{AccountId, Resource};
 use crate::store::state::CycleRow;
 use crate::telemetry::{count, instruments};
 
-/// The extent of a cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CycleMode {
     /// Reads what changed since the watermark.
     Incremental,
-    /// Reads everything.
     Full,
     /// Stores the answer to a write to Harvest.
     Write,
@@ -34,10 +32,8 @@ impl CycleMode {
     }
 }
 
-/// Numbers of records of one list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// Records read from Harvest.
     pub seen: u64,
     /// Records with an event.
     pub changed: u64,
@@ -90,24 +86,17 @@ macro_rules! failed {
     };
 }
 
-/// The result of a cycle.
 #[derive(Debug)]
 pub struct CycleReport {
     /// The cycle's id in events, tables and logs.
     pub id: Uuid,
-    /// The account.
     pub account: AccountId,
     /// The mode at the end: an incremental cycle can turn into a full one.
     pub mode: CycleMode,
-    /// When it began.
     pub started_at: DateTime<Utc>,
-    /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
-    /// Requests sent.
     pub requests: u64,
-    /// Users.
     pub users: Counts,
-    /// Assignments.
     pub assignments: Counts,
     /// Billable and cost rates.
     pub rates: Counts,
@@ -116,7 +105,6 @@ pub struct CycleReport {
 }
 
 impl CycleReport {
-    /// The report of a cycle that starts.
     pub fn new(account: AccountId, mode: CycleMode, started_at: DateTime<Utc>) -> Self {
         Self {
             id: Uuid::new_v4(),
@@ -132,7 +120,6 @@ impl CycleReport {
         }
     }
 
-    /// The counts of a list.
     pub fn of(&mut self, resource: Resource) -> &mut Counts {
         match resource {
             Resource::Users => &mut self.users,
@@ -141,7 +128,6 @@ impl CycleReport {
         }
     }
 
-    /// Events written.
     pub fn events(&self) -> u64 {
         self.users.changed + self.assignments.changed + self.rates.changed
     }
@@ -151,7 +137,6 @@ impl CycleReport {
         self.users.held + self.assignments.held + self.rates.held
     }
 
-    /// Whether any row was written.
     pub fn wrote(&self) -> bool {
         self.events() + self.users.refreshed + self.assignments.refreshed + self.rates.refreshed > 0
     }
@@ -172,7 +157,6 @@ impl CycleReport {
         instruments::cycle(self.account.0, self.mode.name(), self.outcome_name(), took, ended_at);
     }
 
-    /// The row of `roster.cycles`.
     pub(super) fn row(&self) -> CycleRow {
         let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let outcome = self.finished_at.map(|_| self.outcome_name());
@@ -207,7 +191,6 @@ impl CycleReport {
         })
     }
 
-    /// The summary that `rosterd sync` prints.
     pub fn summary(&self) -> String {
         let what = match self.mode {
             CycleMode::Full => "everything",

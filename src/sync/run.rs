@@ -19,14 +19,14 @@ use crate::store::state::{AccountState, AccountUpdate, Owner};
 
 impl<M: Mirror> Cycle<'_, M> {
     /// Runs the cycle from the account's known state. A failure is in the report.
-    pub async fn run(mut self, mode: CycleMode, known: AccountState) -> CycleReport {
+    pub async fn run(&mut self, mode: CycleMode, known: AccountState) -> CycleReport {
         let before = self.client.requests();
         let mut report = CycleReport::new(self.client.account(), mode, self.clock.now());
         let mut end = AccountUpdate::default();
         self.memory.lookups = Lookups::default();
         self.memory.company_is_known = false;
         report.outcome = Box::pin(self.read(&known, &mut report, &mut end)).await;
-        lookups::log_users_not_found(&self, &report);
+        lookups::log_users_not_found(self, &report);
         report.requests = self.client.requests() - before;
         report.finished_at = Some(self.clock.now());
         if let Err(error) = self.mirror.finish(&report, end).await

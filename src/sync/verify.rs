@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 
 use super::absent_rates;
-use super::cycle::{Cycle, CycleMemory};
+use super::cycle::Cycle;
 use super::error::CycleError;
 use super::mirror::verify::{Verify, undecided};
 use super::rates;
@@ -16,17 +16,13 @@ use crate::store::rates::{AbsentRates, RateIds};
 use crate::store::state::AccountState;
 
 /// Compares both lists; with `with_rates`, also each user's rates, with two requests per user.
-pub async fn verify(cycle: Cycle<'_, Verify<'_>>, known: AccountState, with_rates: bool) -> CycleReport {
-    let Cycle { mirror, client, clock, rules, memory, progress, cancel } = cycle;
-    let mut rates_memory = CycleMemory::default();
-    let mut rates_cycle = Cycle { mirror, client, clock, rules, memory: &mut rates_memory, progress, cancel };
-    let cycle = Cycle { mirror, client, clock, rules, memory, progress, cancel };
+pub async fn verify(mut cycle: Cycle<'_, Verify<'_>>, known: AccountState, with_rates: bool) -> CycleReport {
     let mut report = cycle.run(CycleMode::Full, known).await;
     if report.outcome.is_ok() {
-        mirror.report_unconfirmed();
-    }
-    if with_rates && report.outcome.is_ok() {
-        report.outcome = compare_rates(&mut rates_cycle, &mut report).await;
+        cycle.mirror.report_unconfirmed();
+        if with_rates {
+            report.outcome = compare_rates(&mut cycle, &mut report).await;
+        }
     }
     report
 }

@@ -9,7 +9,6 @@ use tokio::time::{Instant, sleep_until};
 /// Any login of the database can send `NOTIFY roster_sync`. It makes a worker query the database no more often than this.
 const QUERY_SPACING: Duration = Duration::from_secs(1);
 
-/// Wakes a worker.
 #[derive(Debug, Default)]
 pub struct Wake {
     notification: Notify,
@@ -47,7 +46,6 @@ impl Wake {
     }
 }
 
-/// The time limit of reads between two polls.
 #[derive(Clone, Copy)]
 pub struct ReadUntil<'a> {
     /// When the next poll is due.

@@ -39,7 +39,6 @@ const WEBHOOK_BUCKETS: [f64; 8] = [0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0]
 /// A histogram keeps 8 bytes for each sample until they are added up.
 const SUM_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Renders the metrics of this process.
 #[derive(Clone, Debug)]
 pub struct Metrics(PrometheusHandle);
 
@@ -71,7 +70,6 @@ impl Metrics {
         }
     }
 
-    /// The metrics in the text format of Prometheus.
     pub(crate) fn render(&self) -> String {
         counter!(LOG_DROPPED).absolute(u64::try_from(super::queue::lost()).unwrap_or(u64::MAX));
         self.0.run_upkeep();
@@ -136,12 +134,10 @@ pub(crate) fn cycle(account: i64, mode: &'static str, outcome: &'static str, too
     }
 }
 
-/// A write to Harvest that is finished.
 pub(crate) fn write(account: i64, kind: &'static str, outcome: &'static str) {
     counter!(WRITES, "account" => account.to_string(), "kind" => kind, "outcome" => outcome).increment(1);
 }
 
-/// A request of a SCIM client, answered with this status.
 pub(crate) fn scim_request(route: &'static str, status: u16) {
     counter!(SCIM_REQUESTS, "route" => route, "status" => status.to_string()).increment(1);
 }
@@ -167,7 +163,6 @@ fn endpoint(path: &str) -> String {
     path.split('/').map(part).collect::<Vec<_>>().join("/")
 }
 
-/// Counts a response with status 429.
 pub(crate) fn throttled() {
     counter!(THROTTLED).increment(1);
 }
@@ -195,7 +190,6 @@ pub(crate) fn rows(account: i64, resource: &str, state: &'static str, rows: i64)
         .set(number(rows));
 }
 
-/// The numbers of deletions held for review and of quarantined records.
 pub(crate) fn held_and_rejected(account: i64, held: i64, rejected: i64) {
     gauge!(HELD, "account" => account.to_string()).set(number(held));
     gauge!(REJECTED, "account" => account.to_string()).set(number(rejected));

@@ -33,7 +33,6 @@ impl Line<Format<Json>> {
     }
 }
 
-/// A line of a library.
 struct LibraryLine {
     timestamp: String,
     level: Level,

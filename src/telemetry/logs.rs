@@ -38,27 +38,17 @@ const NOISY: [(&str, LevelFilter); 9] = [
     ("tower", LevelFilter::DEBUG),
 ];
 
-/// The format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// One flat JSON object: `timestamp, level, message, event, …`.
     Json,
-    /// Text for people.
     Pretty,
 }
 
-/// Why the log could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The filter is invalid.
     #[error("the log filter {filter:?} is invalid")]
-    Filter {
-        /// The filter as configured.
-        filter: String,
-        /// The reason.
-        source: ParseError,
-    },
-    /// The process already has a log.
+    Filter { filter: String, source: ParseError },
     #[error("cannot start the log")]
     Taken(#[from] TryInitError),
 }

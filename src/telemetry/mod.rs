@@ -11,7 +11,7 @@ mod logs;
 mod queue;
 mod text;
 
-pub use logs::{Format, TelemetryError, init};
+pub use logs::{Format, init};
 pub(crate) use queue::{Flush, flush, stderr};
 pub use text::chain;
 pub(crate) use text::{count, duration, sentences};

@@ -30,14 +30,12 @@ const POLL_INTERVAL: Duration = Duration::from_secs(10);
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
 /// How often accepted events are acknowledged while others of the same read are being sent.
 const ACK_INTERVAL: Duration = Duration::from_secs(1);
-/// The pause after an error of the database.
 const ERROR_PAUSE: Duration = Duration::from_secs(5);
 /// How long requests in flight may take when the daemon stops.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// How often a failing endpoint is logged.
 const LOG_INTERVAL: Duration = Duration::from_hours(1);
 
-/// The task of one endpoint.
 pub(crate) struct Dispatcher {
     pub endpoint: Arc<Endpoint>,
     pub store: Store,
@@ -49,16 +47,13 @@ pub(crate) struct Dispatcher {
     pub ttl: Duration,
     /// Whether this process has sent a heartbeat within `ttl`.
     pub is_alive: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// Notified of new events and of commands.
     pub wake: Arc<Notify>,
 }
 
-/// What the task knows while it holds the lease.
 struct Held {
     fence: WebhookFence,
     /// Accepted events after one that was not. They are not sent again by this process.
     delivered: BTreeSet<i64>,
-    /// Events per read.
     window: i32,
     failing_logged_at: Option<Instant>,
 }

@@ -12,7 +12,6 @@ use crate::store::webhooks::notices::{KnownNotice, NoticeState};
 pub(crate) struct Message {
     /// `webhook-id`: the same at every attempt.
     pub id: Uuid,
-    /// The type, such as `user.created`.
     pub r#type: String,
     /// JSON text: the bytes that are signed and sent.
     pub body: String,

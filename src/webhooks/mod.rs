@@ -24,9 +24,7 @@ use reqwest::header::HeaderValue;
 use crate::store::webhooks::EventFilter;
 use signature::SigningKey;
 
-/// An endpoint.
 pub(crate) struct Endpoint {
-    /// The name in the settings.
     pub name: String,
     /// Often holds a secret, so that only [`Self::origin`] is shown.
     pub url: Url,
@@ -34,7 +32,6 @@ pub(crate) struct Endpoint {
     pub keys: Vec<SigningKey>,
     /// An `Authorization` header, marked as sensitive.
     pub authorization: Option<HeaderValue>,
-    /// Which events it gets, and what of them.
     pub filter: EventFilter,
     /// Whether a new endpoint begins with the oldest event instead of the next one.
     pub from_beginning: bool,

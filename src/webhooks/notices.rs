@@ -15,7 +15,6 @@ pub(crate) struct Notice {
     pub concern: String,
     /// `None` if the concern belongs to no account.
     pub account_id: Option<i64>,
-    /// What the message shows.
     pub data: Value,
 }
 

@@ -27,7 +27,6 @@ const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the request in flight may take when the daemon stops.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
-/// Decides what is wrong.
 type Rule = dyn Fn(&Status) -> Vec<Notice> + Send + Sync;
 
 /// The task of one endpoint with `notices = true`.

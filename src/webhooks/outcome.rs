@@ -4,18 +4,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// The result of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The receiver accepted the message.
     Delivered,
     /// The receiver answered 410: it wants no more messages.
     Gone,
-    /// Everything else.
     Failed(Failure),
 }
 
-/// Why a message was not delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     /// From a closed list, without the address: `status 422`, `redirect 308`, `timeout`, `connect`, `dns`, `tls` or
@@ -56,7 +52,6 @@ pub(super) fn of_status(status: u16, retry_after: Option<Duration>, skew: Option
     Outcome::Failed(Failure { text, is_refusal: matches!(status, 400 | 413 | 415 | 422), retry_after })
 }
 
-/// The outcome of an attempt without a response.
 pub(super) fn without_response(text: &'static str) -> Outcome {
     Outcome::Failed(Failure { text: text.to_owned(), is_refusal: false, retry_after: None })
 }

@@ -10,7 +10,6 @@ use crate::outbound;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How messages reach the receiver.
 pub(crate) enum Route {
     Direct,
     /// Through this proxy, which looks the host up.

@@ -36,9 +36,7 @@ pub(crate) struct Sender {
     clock: Arc<dyn Clock>,
 }
 
-/// The result of [`Sender::send`].
 pub(crate) struct Attempt {
-    /// What the answer means.
     pub outcome: Outcome,
     /// The status, if there was a response.
     pub status: Option<u16>,
@@ -67,7 +65,6 @@ impl Sender {
         attempt
     }
 
-    /// Sends the message of a notice.
     pub async fn send_notice(&self, endpoint: &Endpoint, message: &Message) -> Attempt {
         let attempt = self.attempt(endpoint, message).await;
         instruments::webhook_notice(&endpoint.name, outcome_name(&attempt.outcome));
@@ -121,7 +118,6 @@ fn is_reset(outcome: &Outcome) -> bool {
 
 const RESET: &str = "reset";
 
-/// The label of metrics.
 fn outcome_name(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Delivered => "delivered",

@@ -9,7 +9,6 @@ use ring::hmac;
 pub(crate) struct SigningKey(hmac::Key);
 
 impl SigningKey {
-    /// The key of a secret's bytes.
     pub fn new(secret: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }

@@ -10,7 +10,6 @@ use crate::store::webhooks::WebhookEvent;
 pub(super) struct Window {
     /// `seq`, and whether the endpoint wants the event.
     events: Vec<(i64, bool)>,
-    /// Wanted events that the receiver has accepted.
     delivered: BTreeSet<i64>,
     /// Number of events that [`Self::take_ack`] has returned.
     acked: usize,
@@ -46,7 +45,6 @@ impl Window {
         groups
     }
 
-    /// Notes the outcome of an event.
     pub fn note(&mut self, event: WebhookEvent, outcome: Outcome) {
         match outcome {
             Outcome::Delivered => drop(self.delivered.insert(event.seq)),
@@ -73,7 +71,6 @@ impl Window {
         (count > 0).then(|| (self.events[self.acked - 1].0, delivered))
     }
 
-    /// Whether all events are acknowledged.
     pub fn is_done(&self) -> bool {
         self.acked == self.events.len()
     }

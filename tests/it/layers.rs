@@ -25,7 +25,7 @@ const MAY_IMPORT: [(&str, &str); 13] = [
         "cli",
         "app http daemon webhooks provision sync harvest store scim roster clock progress telemetry settings",
     ),
-    ("main", "app cli"),
+    ("main", ""),
 ];
 /// `roster` and `scim` await nothing, and use no clock, file, network or random number.
 const IMPURE: &str =

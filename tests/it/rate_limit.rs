@@ -12,8 +12,8 @@ use chrono::{DateTime, Utc};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rosterd::daemon::limiter::LimiterTask;
-use rosterd::harvest::rate_limit::{Priority, RateLimiter, RateLimits, ThrottleReason};
-use rosterd::outbound::parse_retry_after;
+use rosterd::harvest::rate_limit::{Priority, RateLimiter, RateLimits};
+use rosterd::outbound::retry_after;
 use rosterd::store::Pool;
 use rosterd::store::permits::{self, Replica};
 use sqlx::postgres::PgPoolOptions;
@@ -66,13 +66,13 @@ async fn idle_process_holds_no_permits() {
     let (_database, pool, budget) = database().await;
     let (budgets, limiter) = start(&pool, &budget);
     for _ in 0..LIMITS.permits() {
-        limiter.permit(Priority::Poll).await.answered();
+        limiter.permit(Priority::Poll).await.answered(StatusCode::OK, None);
     }
     // A free row stays in the table until a process takes permits.
     let none =
         "SELECT count(*) = 0 FROM roster.rate_permits WHERE budget = $1 AND free_at > clock_timestamp()";
     until(&pool, none, &budget).await;
-    limiter.permit(Priority::Poll).await.answered();
+    limiter.permit(Priority::Poll).await.answered(StatusCode::OK, None);
     budgets.stop().await;
 }
 
@@ -80,13 +80,13 @@ async fn idle_process_holds_no_permits() {
 async fn without_the_database_no_request_is_sent_after_the_ttl() {
     let (_database, pool, budget) = database().await;
     let (budgets, limiter) = start(&pool, &budget);
-    limiter.permit(Priority::Poll).await.answered();
+    limiter.permit(Priority::Poll).await.answered(StatusCode::OK, None);
     pool.close().await;
     let closed = Instant::now();
     let mut last = closed;
     while let Ok(permit) = timeout(3 * TTL, limiter.permit(Priority::Poll)).await {
         last = Instant::now();
-        permit.answered();
+        permit.answered(StatusCode::OK, None);
     }
     assert!(last < closed + 2 * TTL, "the TTL, and as much again for a busy machine");
     budgets.stop().await;
@@ -171,11 +171,10 @@ async fn get(
 ) {
     let permit = limiter.permit(priority).await;
     match client.get(url).timeout(timeout_after).send().await {
-        Ok(response) if response.status() == StatusCode::TOO_MANY_REQUESTS => {
-            let header = response.headers()[header::RETRY_AFTER].to_str().unwrap();
-            permit.throttled(ThrottleReason::TooMany, parse_retry_after(header, DateTime::<Utc>::UNIX_EPOCH));
+        Ok(response) => {
+            let retry_after = retry_after(response.headers(), DateTime::<Utc>::UNIX_EPOCH);
+            permit.answered(response.status(), retry_after);
         }
-        Ok(_) => permit.answered(),
         Err(_) => drop(permit),
     }
 }

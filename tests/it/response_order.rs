@@ -31,7 +31,7 @@ async fn read<'w>(world: &'w World, run: impl AsyncFnOnce(Cycle<'_, PostgresMirr
 
 async fn full_read(world: &World) {
     let known = world.store.account_state(world.fence.account).await.unwrap();
-    read(world, async |cycle| cycle.run(CycleMode::Full, known).await).await;
+    read(world, async |mut cycle| cycle.run(CycleMode::Full, known).await).await;
 }
 
 async fn read_user(world: &World, user: UserId) {

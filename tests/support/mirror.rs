@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use chrono::DateTime;
 use harvest_sim::Sim;
-use rosterd::store::{Session, Store};
+use rosterd::store::Store;
+use rosterd::store::session::Session;
 use serde_json::Value;
 use uuid::Uuid;
 

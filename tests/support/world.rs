@@ -104,7 +104,7 @@ impl World {
 
     pub async fn try_cycle_in(&mut self, mode: CycleMode) -> CycleReport {
         let known = self.store.account_state(self.fence.account).await.unwrap();
-        self.turn(async |cycle| cycle.run(mode, known).await).await
+        self.turn(async |mut cycle| cycle.run(mode, known).await).await
     }
 
     /// Runs a part of a cycle.

@@ -20,7 +20,6 @@ const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// How often the command reads the progress of the request.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(300);
 
-/// Which process runs the cycle.
 pub(super) enum Runner {
     /// This process, which has acquired the lease.
     This(Fence),

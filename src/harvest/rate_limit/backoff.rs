@@ -6,9 +6,8 @@
 
 use std::time::Duration;
 
+use reqwest::StatusCode;
 use tokio::time::Instant;
-
-use super::limits::ThrottleReason;
 
 /// The longest pause: a wrong `Retry-After` must not stop a daemon for a day.
 const MAX_PAUSE: Duration = Duration::from_mins(5);
@@ -32,22 +31,21 @@ impl Backoff {
         Self { permits, jitter, paused_until: None, unrecorded: None, reduction: None }
     }
 
-    /// The end of the pause; `None` without a pause.
     pub(super) fn pause_end(&self, now: Instant) -> Option<Instant> {
         self.paused_until.map(|at| at + self.jitter).filter(|&at| at > now)
     }
 
-    /// Handles a response to a request that was granted at `granted`. Returns the length of the pause if there was none
+    /// Handles a 429 or 503 to a request that was granted at `granted`. Returns the length of the pause if there was none
     /// before, so that among many concurrent requests only the first response is logged.
     pub(super) fn throttled(
         &mut self,
-        reason: ThrottleReason,
+        status: StatusCode,
         pause: Duration,
         granted: Instant,
         now: Instant,
     ) -> Option<Duration> {
-        // Requests in flight at a reduction do not reduce again.
-        if reason == ThrottleReason::TooMany && self.reduction.is_none_or(|(at, _)| granted > at) {
+        // A 503 is not related to the number of requests. Requests in flight at a reduction do not reduce again.
+        if status == StatusCode::TOO_MANY_REQUESTS && self.reduction.is_none_or(|(at, _)| granted > at) {
             self.reduction = Some((now, (self.usable(now) / 2).max(1)));
         }
         let (is_new, pause) = (self.pause_end(now).is_none(), pause.min(MAX_PAUSE));
@@ -87,7 +85,7 @@ mod tests {
 
     #[test]
     fn pause_is_never_shortened_and_lasts_at_most_five_minutes() {
-        let (now, too_many) = (Instant::now(), ThrottleReason::TooMany);
+        let (now, too_many) = (Instant::now(), StatusCode::TOO_MANY_REQUESTS);
         let mut backoff = Backoff::new(95, SECOND);
         assert_eq!(backoff.throttled(too_many, 30 * SECOND, now, now), Some(30 * SECOND));
         assert_eq!(backoff.throttled(too_many, 10 * SECOND, now, now + SECOND), None);
@@ -106,11 +104,11 @@ mod tests {
         let now = sent + SECOND;
         let mut backoff = Backoff::new(95, SECOND);
         for _ in 0..10 {
-            backoff.throttled(ThrottleReason::TooMany, SECOND, sent, now);
+            backoff.throttled(StatusCode::TOO_MANY_REQUESTS, SECOND, sent, now);
         }
         let usable = [0, 359, 360, 420, 960, 600_000].map(|seconds| backoff.usable(now + SECOND * seconds));
         assert_eq!(usable, [47, 47, 52, 57, 95, 95]);
-        backoff.throttled(ThrottleReason::TooMany, SECOND, now + SECOND, now + SECOND);
+        backoff.throttled(StatusCode::TOO_MANY_REQUESTS, SECOND, now + SECOND, now + SECOND);
         assert_eq!(backoff.usable(now + SECOND), 23);
     }
 }

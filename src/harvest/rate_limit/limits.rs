@@ -7,7 +7,6 @@ use std::time::Duration;
 pub struct RateLimits {
     /// Requests that Harvest accepts in any window.
     pub requests: u32,
-    /// Length of a window.
     pub window: Duration,
     /// Requests of these that rosterd leaves to users and other programs.
     pub reserve: u32,
@@ -55,7 +54,6 @@ fn with_slack(span: Duration) -> Duration {
     span + span / 64
 }
 
-/// Which permits a request may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
     /// Polls and other requests that are due now; may use all permits.
@@ -64,13 +62,4 @@ pub enum Priority {
     Background,
     /// Writes; leave the permits of one idle poll, unless no poll is due within the next window.
     Write,
-}
-
-/// Why Harvest requested a back-off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ThrottleReason {
-    /// 429. rosterd stays below the limit, so another program uses the same limit.
-    TooMany,
-    /// 503 with `Retry-After`; not related to the request rate.
-    Unavailable,
 }

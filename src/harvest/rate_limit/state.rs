@@ -14,7 +14,6 @@ use crate::roster::permits::{PermitRequest, Returned, Taken};
 /// Permits taken at once: as many as an idle poll has requests.
 const PERMITS_AT_ONCE: u32 = 4;
 
-/// Why a request cannot be sent now.
 pub(super) enum Wait {
     Until(Instant),
     /// Permits must be taken first.
@@ -41,7 +40,6 @@ impl State {
         Self { limits, backoff, unused, answered, expired, next_poll: Some(now), closed: false }
     }
 
-    /// Uses one permit.
     pub(super) fn grant(&mut self, now: Instant, priority: Priority) -> Result<Uuid, Wait> {
         self.check(now, priority, 1)?;
         let granted = self.unused[priority as usize].pop_front();

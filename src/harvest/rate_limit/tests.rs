@@ -17,7 +17,7 @@ const LIMITS: RateLimits =
 async fn waited_for(limiter: &RateLimiter, priority: Priority, permits: u32) -> Duration {
     let before = Instant::now();
     for _ in 0..permits {
-        limiter.permit(priority).await.answered();
+        limiter.permit(priority).await.answered(StatusCode::OK, None);
     }
     before.elapsed()
 }
@@ -34,7 +34,7 @@ async fn local_limiter_sends_a_burst_then_the_budget_at_three_times_the_rate_and
 #[tokio::test(start_paused = true)]
 async fn requests_of_all_priorities_wait_for_the_retry_after_of_a_429() {
     let limiter = RateLimiter::local(LIMITS);
-    limiter.permit(Priority::Poll).await.throttled(ThrottleReason::TooMany, Some(30 * SECOND));
+    limiter.permit(Priority::Poll).await.answered(StatusCode::TOO_MANY_REQUESTS, Some(30 * SECOND));
     let before = Instant::now();
     let _permits = tokio::join!(limiter.permit(Priority::Poll), limiter.permit(Priority::Background));
     assert!(before.elapsed() >= 30 * SECOND);
@@ -43,11 +43,14 @@ async fn requests_of_all_priorities_wait_for_the_retry_after_of_a_429() {
 
 #[tokio::test(start_paused = true)]
 async fn usable_permits_are_halved_by_a_429_but_not_by_a_503() {
-    for (reason, permits) in [(ThrottleReason::TooMany, 47), (ThrottleReason::Unavailable, 95)] {
+    let window = LIMITS.window;
+    for (status, retry_after, permits) in
+        [(StatusCode::TOO_MANY_REQUESTS, None, 47), (StatusCode::SERVICE_UNAVAILABLE, Some(window), 95)]
+    {
         let limiter = RateLimiter::local(LIMITS);
-        limiter.permit(Priority::Poll).await.throttled(reason, None);
+        limiter.permit(Priority::Poll).await.answered(status, retry_after);
         let paused = waited_for(&limiter, Priority::Poll, 1).await;
-        assert!(paused >= LIMITS.window, "the pause without Retry-After: {paused:?}");
+        assert!(paused >= window, "the pause of one window: {paused:?}");
         sleep(SECOND).await;
         assert!(waited_for(&limiter, Priority::Poll, permits - 1).await < LIMITS.window / 2);
         assert!(waited_for(&limiter, Priority::Poll, 1).await > LIMITS.window / 2);
@@ -89,7 +92,7 @@ async fn callers_are_served_in_order_of_arrival() {
     let call = async |caller| {
         let permit = limiter.permit(Priority::Poll).await;
         served.lock().unwrap().push(caller);
-        permit.answered();
+        permit.answered(StatusCode::OK, None);
     };
     tokio::join!(call(0), call(1), call(2), call(3));
     assert_eq!(*served.lock().unwrap(), [0, 1, 2, 3]);
@@ -148,7 +151,7 @@ impl World {
             let (up, down) = (self.random(self.conditions.up), self.random(self.conditions.down));
             self.handled.lock().unwrap().push(Instant::now() + up);
             match timeout(LIMITS.grace, sleep(up + down)).await {
-                Ok(()) => permit.answered(),
+                Ok(()) => permit.answered(StatusCode::OK, None),
                 Err(_) => drop(permit),
             }
         }

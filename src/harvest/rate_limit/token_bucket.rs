@@ -29,7 +29,6 @@ impl TokenBucket {
         Self { limiter: RateLimiter::direct_with_clock(quota, TokioClock) }
     }
 
-    /// Waits for one token.
     pub(super) async fn pass(&self) {
         while let Err(not_until) = self.limiter.check() {
             sleep(not_until.wait_time_from(TokioClock.now())).await;

@@ -15,7 +15,6 @@ use crate::scim::{GroupRow, Projection, ScimError, UserGroup, UserRow};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// A response before it is written.
 #[derive(Default)]
 pub(super) struct Answer {
     pub status: StatusCode,
@@ -32,12 +31,10 @@ impl Answer {
         Self { status, ..Self::default() }
     }
 
-    /// A user, with the entity tag.
     pub fn user(user: &UserRow, groups: &[UserGroup], base: &str, projection: &Projection) -> Self {
         Self::ok(user.render(groups, base, projection)).with(ETAG, user.etag())
     }
 
-    /// A group, with the entity tag.
     pub fn group(group: &GroupRow, base: &str, projection: &Projection) -> Self {
         Self::ok(group.render(base, projection)).with(ETAG, group.etag())
     }

@@ -18,17 +18,14 @@ use crate::telemetry::chain;
 /// For most answers with 503.
 pub(super) const RETRY_SECONDS: u32 = 30;
 
-/// One request.
 pub(super) struct Call {
     pub service: Arc<Service>,
     pub token: Token,
-    /// The URL of the account's endpoint.
     pub base: String,
     pub headers: HeaderMap,
     pub projection: Projection,
     /// When a waiting write is given up.
     pub deadline: Instant,
-    /// The writes of this request.
     pub writes: Vec<Uuid>,
     /// The write whose result the response has.
     pub answered: Option<Uuid>,
@@ -51,7 +48,6 @@ impl Call {
         ))
     }
 
-    /// Refuses a request that changes something.
     pub fn require_write(&self) -> Result<(), ScimError> {
         if self.token.access == Access::Read {
             return Err(ScimError::new(403, "this token may only read"));
@@ -67,7 +63,6 @@ impl Call {
         self.service.store.scim_users(self.account(), key).await.map_err(unavailable)
     }
 
-    /// The user with this id in a path.
     pub async fn user(&self, id: &str) -> Result<UserRow, ScimError> {
         let users = match id_of(id) {
             Some(id) => self.users(ScimKey::Id(id)).await?,
@@ -86,7 +81,6 @@ pub(super) fn not_found() -> ScimError {
     ScimError::new(404, "there is no such user")
 }
 
-/// The database failed.
 #[expect(clippy::needless_pass_by_value, reason = "the argument of `map_err`")]
 pub(super) fn unavailable(error: StoreError) -> ScimError {
     tracing::warn!(event = "scim.database_failed", error = %chain(&error), "a SCIM request failed");

@@ -48,7 +48,6 @@ impl Call {
         self.set_link(user.id, &changes.link, is_removed).await
     }
 
-    /// Refuses names that another user has.
     async fn require_unique(
         &self,
         user: i64,

@@ -8,7 +8,6 @@ use crate::scim::{Creation, ScimError, UserIntent, UserRow};
 use crate::store::scim::ScimKey;
 
 impl Call {
-    /// `POST /Users`.
     pub async fn create(&mut self, intent: UserIntent) -> Result<Answer, ScimError> {
         self.service.notice_ignored(&self.token, &intent.ignored);
         let id = match self.known(&intent).await? {

@@ -15,7 +15,6 @@ use crate::scim::{GroupIntent, ScimError};
 use crate::store::scim_groups::GroupKey;
 
 impl Call {
-    /// `POST /Groups`.
     pub async fn create_group(&mut self, intent: GroupIntent) -> Result<Answer, ScimError> {
         self.service.notice_ignored(&self.token, &intent.ignored);
         let write = intent.creation()?;

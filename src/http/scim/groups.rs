@@ -16,12 +16,10 @@ impl Call {
         are_read.then_some(()).ok_or_else(|| ScimError::unavailable(RETRY_SECONDS, detail))
     }
 
-    /// The groups with this key.
     pub async fn groups(&self, key: GroupKey<'_>, with_members: bool) -> Result<Vec<GroupRow>, ScimError> {
         self.service.store.scim_groups(self.account(), key, with_members).await.map_err(unavailable)
     }
 
-    /// The group with this id in a path.
     pub async fn group(&self, id: &str, with_members: bool) -> Result<GroupRow, ScimError> {
         let groups = match id_of(id) {
             Some(id) => self.groups(GroupKey::Id(id), with_members).await?,
@@ -30,7 +28,6 @@ impl Call {
         groups.into_iter().next().ok_or_else(no_group)
     }
 
-    /// `GET /Groups/{id}`.
     pub async fn get_group(&self, id: &str) -> Result<Answer, ScimError> {
         let group = self.group(id, self.projection.wants("members")).await?;
         if let Some(answer) = self.not_modified(&group.etag()) {

@@ -10,7 +10,6 @@ use crate::store::scim::ScimKey;
 use crate::store::scim_groups::GroupKey;
 
 impl Call {
-    /// `GET /Users/{id}`.
     pub async fn get(&self, id: &str) -> Result<Answer, ScimError> {
         let user = self.user(id).await?;
         if let Some(answer) = self.not_modified(&user.etag()) {
@@ -42,13 +41,11 @@ impl Call {
         Some(values.filter_map(|value| value.to_str().ok()).any(|value| value.split(',').any(is_it)))
     }
 
-    /// The user, with the groups.
     pub async fn answer_with(&self, user: &UserRow) -> Result<Answer, ScimError> {
         let groups = self.groups_of([user.id], &self.projection).await?.remove(&user.id).unwrap_or_default();
         Ok(Answer::user(user, &groups, &self.base, &self.projection))
     }
 
-    /// A list of users.
     pub async fn list(&self, query: &ListQuery<UserQuery>) -> Result<Answer, ScimError> {
         let (total, users) = match &query.filter {
             None => self.page(query).await?,

@@ -4,7 +4,6 @@ use axum::http::Method;
 
 use crate::roster::AccountId;
 
-/// What a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route<'p> {
     ServiceProviderConfig,
@@ -52,7 +51,6 @@ impl<'p> Route<'p> {
         }
     }
 
-    /// The route if there are no groups.
     pub fn without_groups(self) -> Self {
         match self {
             Self::Groups | Self::GroupSearch | Self::Group(_) => Self::Unknown,
@@ -60,13 +58,11 @@ impl<'p> Route<'p> {
         }
     }
 
-    /// Whether it concerns users or groups.
     pub fn is_resource(self) -> bool {
         let is_group = self != self.without_groups();
         is_group || matches!(self, Self::Users | Self::Search | Self::User(_))
     }
 
-    /// Whether a request changes something.
     pub fn changes(self, method: &Method) -> bool {
         let is_search = matches!(self, Self::Search | Self::GroupSearch);
         !is_search && [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method)

@@ -29,7 +29,6 @@ const MISSED_WRITES: usize = 256;
 /// Names of ignored attributes that are remembered, and so logged once.
 const MAX_NOTICED: usize = 1000;
 
-/// What a DELETE does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnDelete {
     /// Archives the user, whom SCIM does not show from then on.
@@ -40,7 +39,6 @@ pub(crate) enum OnDelete {
     Refuse,
 }
 
-/// The settings of SCIM.
 #[derive(Clone, Debug)]
 pub(crate) struct ScimOptions {
     /// Has no slash at its end.
@@ -48,7 +46,6 @@ pub(crate) struct ScimOptions {
     pub tokens_file: PathBuf,
     pub on_delete: OnDelete,
     pub mode: WriteMode,
-    /// Whether job roles are groups.
     pub with_roles: bool,
     /// How long a request waits for its writes.
     pub patience: Duration,
@@ -57,7 +54,6 @@ pub(crate) struct ScimOptions {
 pub(super) struct Service {
     pub store: Store,
     pub options: ScimOptions,
-    /// The ids of finished writes.
     pub written: broadcast::Sender<Uuid>,
     tokens: Mutex<Arc<Tokens>>,
     in_flight: Mutex<BTreeMap<(i64, String), Arc<Semaphore>>>,

@@ -16,10 +16,8 @@ use crate::roster::AccountId;
 const MIN_CHARACTERS: usize = 32;
 /// The same as in `roster.scim_ask`.
 const MAX_NAME_CHARACTERS: usize = 64;
-/// Bytes of a new token.
 const NEW_TOKEN_BYTES: usize = 32;
 
-/// What a token may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Read,
@@ -44,7 +42,6 @@ pub(crate) struct Token {
     hash: [u8; 32],
 }
 
-/// All tokens.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tokens(Vec<Token>);
 
@@ -101,7 +98,6 @@ impl Tokens {
         found
     }
 
-    /// The accounts that have a token.
     pub(crate) fn accounts(&self) -> BTreeSet<i64> {
         self.0.iter().map(|token| token.account.0).collect()
     }
@@ -142,7 +138,6 @@ impl Token {
     }
 }
 
-/// Whether a token may have this name.
 pub(crate) fn is_name(name: &str) -> bool {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || ['.', '-', '_'].contains(&c);
     (1..=MAX_NAME_CHARACTERS).contains(&name.len()) && name.chars().all(is_allowed)

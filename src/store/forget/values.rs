@@ -12,7 +12,6 @@ pub(super) fn pay_fields() -> Vec<&'static str> {
     Resource::ALL.iter().flat_map(|resource| resource.pay_fields()).copied().collect()
 }
 
-/// Rows of the mirror that lost their values.
 pub(super) struct ErasedRows {
     pub rows: u64,
     /// Those that are no tombstones.

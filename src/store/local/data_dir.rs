@@ -11,7 +11,6 @@ use super::process::RunAs;
 /// The directory that root uses if the server's user cannot enter the configured directory.
 const FALLBACK_FOR_ROOT: &str = "/var/lib/rosterd/postgres";
 
-/// The data directory and the paths in it.
 #[derive(Clone, Debug)]
 pub(super) struct DataDir {
     dir: PathBuf,
@@ -108,7 +107,6 @@ impl DataDir {
         self.dir.join("pgpass")
     }
 
-    /// Downloaded server programs.
     pub(super) fn programs(&self) -> PathBuf {
         self.dir.join("programs")
     }

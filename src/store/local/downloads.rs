@@ -34,7 +34,6 @@ fn target() -> Option<String> {
     Some(format!("{}-{system}", std::env::consts::ARCH))
 }
 
-/// How server programs are downloaded.
 #[derive(Clone, Debug)]
 pub struct DownloadOptions {
     /// rosterd appends `/VERSION/postgresql-VERSION-TARGET.tar.gz`, as GitHub names the files of a release.
@@ -49,7 +48,6 @@ pub struct DownloadOptions {
 }
 
 impl DownloadOptions {
-    /// The directory of downloaded programs.
     pub(super) fn dir(&self, data_dir: &DataDir, run_as: &RunAs) -> PathBuf {
         let reachable = self.dir.clone().filter(|dir| run_as.may_enter(nearest_existing(dir)));
         reachable.unwrap_or_else(|| data_dir.programs())

@@ -30,14 +30,12 @@ pub enum LocalError {
     )]
     Download(#[source] DownloadError),
 
-    /// The downloaded programs do not run.
     #[error(
         "the PostgreSQL that rosterd downloaded into {dir} does not run on this machine ({outcome}); install what it needs, \
          or install PostgreSQL (Debian, Ubuntu: `apt install postgresql`; Fedora, RHEL: `dnf install postgresql-server`; \
          macOS: `brew install postgresql@17`); remove {dir} to download it again"
     )]
     Unusable {
-        /// The directory of downloaded programs.
         dir: PathBuf,
         /// What `postgres --version` printed.
         outcome: String,
@@ -48,23 +46,12 @@ pub enum LocalError {
         "the private database in {dir} was made by PostgreSQL {major}, which was not found on this machine ({seen}); \
          install PostgreSQL {major}, or move that directory away to begin with an empty database"
     )]
-    OtherMajor {
-        /// The data directory.
-        dir: PathBuf,
-        /// The version that created it.
-        major: u32,
-        /// The installed versions.
-        seen: String,
-    },
+    OtherMajor { dir: PathBuf, major: u32, seen: String },
 
-    /// The directory has other files.
     #[error(
         "{dir} is not empty and holds no private database of rosterd; set database.data_dir to an empty or new directory"
     )]
-    NotOurs {
-        /// The directory.
-        dir: PathBuf,
-    },
+    NotOurs { dir: PathBuf },
 
     /// rosterd runs as root, and no other user exists that could run the server.
     #[error(
@@ -78,21 +65,13 @@ pub enum LocalError {
         "the user {user}, which runs the private PostgreSQL server, cannot enter {dir}; set database.data_dir to a directory that \
          this user can enter"
     )]
-    OutOfReach {
-        /// The user that runs the server.
-        user: String,
-        /// The directory.
-        dir: PathBuf,
-    },
+    OutOfReach { user: String, dir: PathBuf },
 
-    /// An operation on a file or directory failed.
     #[error("cannot {doing} {path}; check that it exists and that rosterd's user may use it")]
     Files {
         /// The operation, such as "read".
         doing: &'static str,
-        /// The file.
         path: PathBuf,
-        /// The operating system's error.
         source: io::Error,
     },
 
@@ -101,75 +80,41 @@ pub enum LocalError {
         "the private database in {dir} exists, but its password file {pgpass} does not or cannot be read; restore \
          the file, or move that directory away to begin with an empty database"
     )]
-    PasswordLost {
-        /// The data directory.
-        dir: PathBuf,
-        /// The password file.
-        pgpass: PathBuf,
-    },
+    PasswordLost { dir: PathBuf, pgpass: PathBuf },
 
-    /// The server refused the password.
     #[error(
         "the private PostgreSQL server in {dir} refused the password in {pgpass}; restore the file, or move that \
          directory away to begin with an empty database"
     )]
-    PasswordRefused {
-        /// The data directory.
-        dir: PathBuf,
-        /// The password file.
-        pgpass: PathBuf,
-    },
+    PasswordRefused { dir: PathBuf, pgpass: PathBuf },
 
     /// Another rosterd is starting or stopping the server for too long.
     #[error(
         "another rosterd is still starting or stopping the private PostgreSQL server in {dir}; try again when it has finished"
     )]
-    Busy {
-        /// The directory.
-        dir: PathBuf,
-    },
+    Busy { dir: PathBuf },
 
-    /// A program of the server failed.
     #[error(
         "running {program} for the private PostgreSQL server failed ({outcome}); fix the cause, or set DATABASE_URL to an \
          existing server"
     )]
     Program {
-        /// The program.
         program: String,
         /// How it ended, and the end of its output.
         outcome: String,
     },
 
-    /// The server did not start.
     #[error(
         "the private PostgreSQL server in {dir} did not start; fix the error at the end of its log {log}, or set DATABASE_URL to \
          an existing server; the log ends with: {tail}"
     )]
-    Start {
-        /// The data directory.
-        dir: PathBuf,
-        /// The log file.
-        log: PathBuf,
-        /// Its last lines.
-        tail: String,
-    },
+    Start { dir: PathBuf, log: PathBuf, tail: String },
 
-    /// The server runs, but does not answer.
     #[error(
         "the private PostgreSQL server in {dir} runs as process {pid} but did not answer on port {port} in time; check its log, or \
          stop it and try again"
     )]
-    Unanswered {
-        /// The data directory.
-        dir: PathBuf,
-        /// The server's process.
-        pid: u32,
-        /// Its port.
-        port: u16,
-        /// The error of the last attempt.
-        source: sqlx::Error,
-    },
+    Unanswered { dir: PathBuf, pid: u32, port: u16, source: sqlx::Error },
 }
 
 impl LocalError {

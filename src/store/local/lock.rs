@@ -15,7 +15,6 @@ use super::error::LocalError;
 
 /// The longest wait of a start for its turn: another process's start may have to wait for the server's recovery.
 const START_LIMIT: Duration = Duration::from_secs(90);
-/// The interval between attempts to lock.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Opens a lock file; creates it if it does not exist.

@@ -18,7 +18,6 @@ const PASSED_VARIABLES: [&str; 3] = ["PATH", "LD_LIBRARY_PATH", "TMPDIR"];
 /// The user that runs the server's programs. PostgreSQL refuses to run as root.
 #[derive(Clone, Debug)]
 pub(super) enum RunAs {
-    /// The user of this process.
     CurrentUser,
     /// Another user, because this process runs as root.
     Other(User),
@@ -56,7 +55,6 @@ impl RunAs {
         test.status().is_ok_and(|status| status.success())
     }
 
-    /// Makes this user the owner of `path`.
     pub(super) fn set_owner(&self, path: &Path) -> io::Result<()> {
         match self {
             Self::CurrentUser => Ok(()),
@@ -64,7 +62,6 @@ impl RunAs {
         }
     }
 
-    /// Makes this user's group the group of `path`.
     pub(super) fn set_group(&self, path: &Path) -> io::Result<()> {
         match self {
             Self::CurrentUser => Ok(()),

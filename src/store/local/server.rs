@@ -16,16 +16,13 @@ use super::error::LocalError;
 use super::process::{RunAs, run, tail};
 use super::server_programs::ServerPrograms;
 
-/// The address on which the server listens.
 pub(super) const HOST: &str = "127.0.0.1";
 /// The name of the database and of its owner.
 pub(super) const NAME: &str = "rosterd";
 
 /// The longest wait for the server to start; after a crash it replays its log.
 const START_LIMIT: Duration = Duration::from_mins(1);
-/// The longest wait for one attempt to connect.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
-/// The interval between attempts to connect.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// The attempts to start the server. Another program may take the free port in between, and the processes of a killed
 /// server need a moment to exit.
@@ -51,7 +48,6 @@ const SETTINGS: [(&str, &str); 10] = [
 const NOT_DURABLE: [(&str, &str); 3] =
     [("fsync", "off"), ("synchronous_commit", "off"), ("full_page_writes", "off")];
 
-/// The server of one data directory.
 #[derive(Debug)]
 pub(super) struct PostgresServer {
     pub(super) binaries: ServerPrograms,

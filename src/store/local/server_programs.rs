@@ -28,7 +28,6 @@ const PACKAGE_DIRS: [&str; 7] = [
     "Applications/Postgres.app/Contents/Versions/*/bin",
 ];
 
-/// A complete set of programs of one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ServerPrograms {
     dir: PathBuf,
@@ -47,12 +46,10 @@ impl ServerPrograms {
     }
 }
 
-/// Where to search.
 pub(super) struct SearchPaths {
     path: OsString,
     /// `None`: the machine's programs are not searched.
     root: Option<PathBuf>,
-    /// The directory of downloaded programs.
     downloads: PathBuf,
 }
 

@@ -5,10 +5,8 @@ use sqlx::migrate::{MigrateError, Migration, Migrator};
 use crate::store::error::StoreError;
 use crate::store::session::Session;
 
-/// The table of the applied migrations.
 const TABLE: &str = "rosterd_internal.migrations";
 
-/// All migrations of this rosterd.
 pub(super) fn migrator() -> Migrator {
     configured(sqlx::migrate!("./migrations"))
 }
@@ -44,7 +42,6 @@ pub(super) async fn pending<'m>(
     Ok(pending)
 }
 
-/// A row of the table of migrations.
 #[derive(sqlx::FromRow)]
 struct Applied {
     version: i64,

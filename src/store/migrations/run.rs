@@ -26,7 +26,6 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// The pause between two attempts, in which other sessions can take the lock.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// A run of the migrations.
 pub(super) struct Run {
     pool: Pool,
     /// A transaction that holds the run's lock and finds the sessions that block the run. It has no snapshot between
@@ -55,7 +54,6 @@ impl Run {
         Ok(Self { pool: store.pool.for_long_statements(), guard, deadline })
     }
 
-    /// Applies one migration.
     pub async fn apply(&mut self, migration: &Migration) -> Result<(), StoreError> {
         let mut sql = statements::lock_views(migration.sql.as_str()) + migration.sql.as_str();
         for index in statements::indexes(migration.sql.as_str()) {
@@ -239,7 +237,6 @@ async fn create_internal_schema(transaction: &mut Session) -> Result<(), StoreEr
     Ok(())
 }
 
-/// Drops an index whose build did not end.
 async fn drop_invalid_index(pool: &Pool, index: &Index<'_>) -> Result<(), StoreError> {
     let mut transaction = begin(pool).await?;
     let is_invalid = sqlx::query!(

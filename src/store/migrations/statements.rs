@@ -6,10 +6,8 @@
 //! table that holds rows is built before the migration's transaction, and the statement is removed from the migration:
 //! even `CREATE INDEX IF NOT EXISTS` locks the table before it checks.
 
-/// The beginnings of index statements.
 const BEGINNINGS: [&str; 2] = ["CREATE INDEX ", "CREATE UNIQUE INDEX "];
 
-/// An index that a migration creates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Index<'m> {
     /// With its schema, which is the schema of the table.
@@ -23,13 +21,11 @@ pub(super) struct Index<'m> {
 }
 
 impl Index<'_> {
-    /// The statement that drops it.
     pub fn drop_statement(&self) -> String {
         format!("DROP INDEX {}", self.name)
     }
 }
 
-/// The indexes that a migration creates.
 pub(super) fn indexes(migration: &str) -> Vec<Index<'_>> {
     let mut indexes = Vec::new();
     let mut rest = migration;

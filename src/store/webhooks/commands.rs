@@ -9,7 +9,6 @@ use crate::store::database::Store;
 use crate::store::error::StoreError;
 use crate::store::session::{Session, Transaction};
 
-/// An endpoint, for `rosterd webhooks list`.
 #[derive(Clone, Debug, Serialize)]
 // The names of the fields are those of `rosterd webhooks list --json`.
 pub struct WebhookStatus {
@@ -37,12 +36,9 @@ pub struct WebhookStatus {
     pub seen_at: DateTime<Utc>,
 }
 
-/// The result of a command that changes an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The endpoint was changed.
     Done,
-    /// No endpoint has this name.
     Unknown,
     /// The endpoint's state does not allow it.
     Refused,
@@ -55,14 +51,12 @@ pub enum ReplayFrom {
     Oldest,
     /// After the newest event.
     Now,
-    /// This event.
     Seq(i64),
     /// The first event recorded at this time or later.
     Since(DateTime<Utc>),
 }
 
 impl Store {
-    /// All endpoints, by name.
     pub(crate) async fn webhooks(&self) -> Result<Vec<WebhookStatus>, StoreError> {
         let mut snapshot = self.pool.snapshot().await?;
         let webhooks = webhooks(&mut snapshot).await?;
@@ -277,7 +271,6 @@ impl Store {
     }
 }
 
-/// All endpoints, by name.
 pub(crate) async fn webhooks(connection: &mut Session) -> Result<Vec<WebhookStatus>, StoreError> {
     let webhooks = sqlx::query_as!(
         WebhookStatus,
@@ -300,7 +293,6 @@ pub(crate) async fn webhooks(connection: &mut Session) -> Result<Vec<WebhookStat
     Ok(webhooks.fetch_all(connection).await?)
 }
 
-/// Wakes the processes that deliver.
 async fn notify(transaction: &mut Transaction) -> Result<(), StoreError> {
     sqlx::query!("SELECT pg_notify('roster_outbox', seq::text) AS notified FROM roster.outbox_head")
         .fetch_one(&mut **transaction)

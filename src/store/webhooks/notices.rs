@@ -7,10 +7,8 @@ use serde_json::Value;
 use crate::store::database::Store;
 use crate::store::error::StoreError;
 
-/// What is sent about a concern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoticeState {
-    /// Nothing was sent.
     New,
     /// `rosterd.attention_needed` was sent at least once.
     Needed,
@@ -38,7 +36,6 @@ impl From<String> for NoticeState {
     }
 }
 
-/// A row of `roster.webhook_notices`.
 #[derive(Clone, Debug)]
 pub struct KnownNotice {
     /// Kind, and what the concern is about.
@@ -194,7 +191,6 @@ impl Store {
         Ok(())
     }
 
-    /// Stores a failed attempt.
     pub(crate) async fn webhook_notice_failed(
         &self,
         name: &str,

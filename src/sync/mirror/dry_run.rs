@@ -15,19 +15,15 @@ use crate::store::state::AccountState;
 use crate::store::{MirrorTable, Store, StoreError};
 use crate::sync::report::CycleReport;
 
-/// Prints the plan of an account.
 pub struct DryRun<'a> {
     /// `None` if the database has no schema yet, so that the mirror is empty.
     pub store: Option<&'a Store>,
-    /// The account.
     pub account: AccountId,
     /// Whether lines show old and new values.
     pub values: bool,
-    /// Called with each finding.
     pub print: &'a (dyn Fn(Finding) + Sync),
     /// See [`super::PostgresMirror`].
     pub again_after: TimeDelta,
-    /// What the cycle has planned so far.
     pub planned: Planned,
 }
 

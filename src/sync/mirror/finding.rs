@@ -7,30 +7,25 @@ use crate::harvest::UnreadableRecord;
 use crate::roster::field::Value;
 use crate::roster::{Change, Record};
 
-/// A finding about one record.
 #[derive(Debug, Serialize)]
 pub struct Finding {
-    /// The line to print.
     #[serde(skip)]
     pub line: String,
     /// `user`, `user_assignment`, `billable_rate`, `cost_rate` or `project`.
     pub record: &'static str,
-    /// Its id, if it can be read.
     pub id: Option<i64>,
-    /// The kind of finding, such as `differs`.
-    pub finding: &'static str,
+    /// Such as `differs`.
+    #[serde(rename = "finding")]
+    pub kind: &'static str,
     /// The reason, with names of fields.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Fields that differ.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<Difference>,
 }
 
-/// A field that differs.
 #[derive(Debug, Serialize)]
 pub struct Difference {
-    /// Its name.
     pub field: &'static str,
     /// The mirror's value, if values were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,29 +44,25 @@ impl Difference {
 }
 
 impl Finding {
-    /// A finding without a reason and fields.
     pub(super) fn new(
         record: &'static str,
         id: impl Into<Option<i64>>,
-        finding: &'static str,
+        kind: &'static str,
         line: String,
     ) -> Self {
-        Self { line, record, id: id.into(), finding, reason: None, fields: Vec::new() }
+        Self { line, record, id: id.into(), kind, reason: None, fields: Vec::new() }
     }
 
-    /// Adds a reason.
     pub(super) fn because(self, reason: impl Into<String>) -> Self {
         Self { reason: Some(reason.into()), ..self }
     }
 
-    /// The finding that a record cannot be read.
     pub(super) fn unreadable(record: &'static str, rejected: &UnreadableRecord) -> Self {
         let id = rejected.id.map_or_else(|| "?".to_owned(), |id| id.to_string());
         let line = format!("{record} {id} cannot be read: {}", rejected.reason);
         Self::new(record, rejected.id, "unreadable", line).because(&*rejected.reason)
     }
 
-    /// The finding that a change would be written.
     pub(crate) fn change<R: Record>(change: &Change<R>, values: bool) -> Self {
         let line = if values { change.with_values() } else { change.to_string() };
         let changed = change.changed().into_iter();

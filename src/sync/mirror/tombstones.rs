@@ -106,7 +106,6 @@ impl PostgresMirror<'_> {
     }
 }
 
-/// The user of a deleted rate.
 fn user_of<R: Record>(deletion: &Change<R>) -> i64 {
     deletion.before.as_ref().and_then(Record::part_of_user).unwrap_or_default()
 }

@@ -18,15 +18,11 @@ use crate::sync::report::CycleReport;
 
 /// Prints the differences between an account at Harvest and its mirror.
 pub struct Verify<'a> {
-    /// The mirror.
     pub store: &'a Store,
-    /// The account.
     pub account: AccountId,
     /// Whether lines show both values.
     pub values: bool,
-    /// Called with each finding.
     pub print: &'a (dyn Fn(Finding) + Sync),
-    /// Number of differences so far.
     pub differences: AtomicU64,
     /// Rows that the lists did not show and that have no finding yet.
     pub unconfirmed: Mutex<BTreeSet<(Resource, i64)>>,
@@ -60,7 +56,6 @@ impl Verify<'_> {
         self.differences.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Reports the differences between a record and its row.
     fn compare<R: Record>(&self, record: &R, row: Option<&MirrorRow<R>>) {
         let (aggregate, id) = (R::RESOURCE.aggregate(), record.id());
         let name = format!("{aggregate} {id}");

@@ -18,11 +18,9 @@ use crate::telemetry::instruments;
 
 /// Writes an account that this process holds.
 pub struct PostgresMirror<'a> {
-    /// The database.
     pub store: &'a Store,
     /// Proves that this process holds the account.
     pub fence: Fence,
-    /// The order of the account's requests.
     pub order: &'a Order,
     /// How long after its first 404 a recently created record's second one counts: a poll interval.
     pub again_after: TimeDelta,
@@ -148,7 +146,6 @@ impl PostgresMirror<'_> {
         Ok((events, refreshed))
     }
 
-    /// The context of the events of this transaction.
     pub(super) fn event_context(&self, tx: &AccountTx, report: &CycleReport) -> EventContext<'static> {
         EventContext {
             account: self.fence.account,

@@ -338,7 +338,7 @@ async fn cycle(
             return report;
         }
     };
-    let cycle =
+    let mut cycle =
         Cycle { mirror: &writer, client, clock, rules, memory, progress: &|_, _, _| {}, cancel: &cancel };
     cycle.run(schedule::mode(clock.now(), &known), known).await
 }
