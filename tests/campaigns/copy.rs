@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-/// Mounts the copy, whose changes stay in memory, and runs the script of the second argument in it. The first argument is a
+/// Mounts the copy, whose changes stay in memory and whose `/tmp` is empty, and runs the script of the second argument in it. The first argument is a
 /// directory of the repository that appears as `/given`.
 const MOUNT: &str = r#"
 set -e
@@ -11,6 +11,7 @@ mkdir /mnt/upper /mnt/work /mnt/root
 mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work none /mnt/root
 mount --bind /dev /mnt/root/dev
 mount -t proc none /mnt/root/proc
+mount -t tmpfs none /mnt/root/tmp
 mkdir -p /mnt/root/given
 mount --bind "$1" /mnt/root/given
 exec chroot /mnt/root sh -e -c "$2"
@@ -27,15 +28,22 @@ pub fn run(program: &str, arguments: &[&str]) -> Output {
     called.unwrap_or_else(|error| panic!("{program}: {error}"))
 }
 
+/// A script on a copy, as root: with `sudo`, if the tests do not run as root and it needs no password.
+fn in_a_copy(given: &str, script: &str) -> Output {
+    let sudo: &[&str] = if nix::unistd::geteuid().is_root() { &[] } else { &["sudo", "-n"] };
+    let words = [sudo, &["unshare", "--mount", "sh", "-c", MOUNT, "sh", given, script]].concat();
+    run(words[0], &words[1..])
+}
+
 /// Whether this machine can make a copy in which `probe` succeeds: it takes root and the rights to mount.
 pub fn is_possible(probe: &str) -> bool {
-    succeeds("unshare", &["--mount", "sh", "-c", MOUNT, "sh", "/tmp", probe])
+    succeeds("unshare", &["--version"]) && in_a_copy("/tmp", probe).status.success()
 }
 
 /// What a script printed, which must succeed.
 #[track_caller]
 pub fn script(given: &str, script: &str) -> String {
-    let output = run("unshare", &["--mount", "sh", "-c", MOUNT, "sh", given, script]);
+    let output = in_a_copy(given, script);
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stdout}\n{stderr}");
     stdout.into_owned()

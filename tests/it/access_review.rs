@@ -4,6 +4,7 @@
 use sqlx::{AssertSqlSafe, Column, Connection, Executor, PgConnection, Row, SqlSafeStr};
 
 use crate::consuming_guide::{Block, MirrorWithRoles, blocks_of};
+use crate::page_blocks::run;
 
 const GUIDE: &str = include_str!("../../docs/ACCESS_REVIEWS.md");
 
@@ -31,6 +32,15 @@ async fn access_review_queries_find_differences_and_match_their_examples() {
     let expected =
         statements.iter().find(|block| block.text.contains("CREATE TABLE review.expected")).unwrap();
     mirror.run("reader", expected.text).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("people.csv"), "email,source\nada@example.com,hr\n").unwrap();
+    let mut load = mirror.program.shell(blocks_of(GUIDE, "sh")[0].text);
+    load.env("DATABASE_URL", mirror.url("reader")).current_dir(&directory);
+    run(load).await;
+    assert_eq!(
+        column::<String>(&mirror, "DELETE FROM review.expected RETURNING email").await,
+        ["ada@example.com"]
+    );
     let mut connection = PgConnection::connect(&mirror.url("reader")).await.unwrap();
     let mut examples = 0;
     for block in statements.iter().filter(|block| block.words[0] == "reader") {

@@ -22,12 +22,11 @@ const GUIDES: [&str; 5] = [
     include_str!("../../docs/TROUBLESHOOTING.md"),
 ];
 const ROLES: &str = include_str!("../../deploy/roles.sql");
-/// A login for each role, and a schema of the reader.
-const LOGINS: &str = "CREATE ROLE reader LOGIN PASSWORD 'secret' IN ROLE roster_reader;
-                      CREATE ROLE consumer LOGIN PASSWORD 'secret' IN ROLE roster_consumer;
+/// Has the statements that create the login `reader` and its schema.
+const EXAMPLES: &str = include_str!("../../examples/consumers/README.md");
+const LOGINS: &str = "CREATE ROLE consumer LOGIN PASSWORD 'secret' IN ROLE roster_consumer;
                       CREATE ROLE auditor LOGIN PASSWORD 'secret' IN ROLE roster_auditor;
-                      CREATE ROLE provisioner LOGIN PASSWORD 'secret' IN ROLE roster_provisioner;
-                      CREATE SCHEMA review AUTHORIZATION reader";
+                      CREATE ROLE provisioner LOGIN PASSWORD 'secret' IN ROLE roster_provisioner";
 
 /// A fenced code block: the words after its language, and its text.
 pub struct Block {
@@ -83,6 +82,7 @@ impl MirrorWithRoles {
         let program = Program::new(&sim, cluster.url());
         program.call(&["migrate"]).await.expect(0);
         cluster.execute(ROLES).await;
+        cluster.execute(blocks_of(EXAMPLES, "sql")[0].text).await;
         cluster.execute(LOGINS).await;
         Self { cluster, sim, program }
     }

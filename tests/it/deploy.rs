@@ -7,14 +7,16 @@ mod queries;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
 
 use crate::database::TestDatabase;
 use crate::logging::names;
-use crate::program::{Program, free_port};
+use crate::program::{Program, STUCK, free_port};
 use crate::reference::expect_page;
 use exposition::Exposition;
 use harvest_sim::{Company, Fault, Options, Sim};
@@ -44,7 +46,7 @@ async fn alerts_and_dashboard_query_only_metrics_that_rosterd_exposes() {
     let secret = secret.display();
     // No receiver listens there.
     let section = format!(
-        "[webhooks.bot]\nurl = \"http://127.0.0.1:9\"\nsecret_files = [\"{secret}\"]\nstart = \"beginning\""
+        "[webhooks.bot]\nurl = \"http://127.0.0.1:9\"\nsecret_files = [\"{secret}\"]\nstart = \"beginning\"\nnotices = true"
     );
     fs::write(&settings, section).unwrap();
     program
@@ -75,10 +77,32 @@ async fn alerts_and_dashboard_query_only_metrics_that_rosterd_exposes() {
     }
     daemon.until("deletions.held").await;
     daemon.until("cycle.finished").await;
+    // As if the concerns had begun two minutes earlier. The receiver gets a notice of each.
+    let begin =
+        "UPDATE roster.webhook_notices SET began_at = began_at - interval '2 minutes' WHERE state = 'new';
+                 SELECT pg_notify('roster_outbox', '')";
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    let any = "SELECT count(*) > 0 FROM roster.webhook_notices WHERE state = 'new'";
+    let give_up = Instant::now() + STUCK;
+    while !sqlx::query_scalar::<_, bool>(any).fetch_one(&mut connection).await.unwrap() {
+        assert!(Instant::now() < give_up, "no notice");
+        sleep(Duration::from_millis(20)).await;
+    }
+    sqlx::raw_sql(begin).execute(&mut connection).await.unwrap();
+    let notices = "\nrosterd_webhook_notices_total{".to_owned();
     let of_tables = ["held_deletions", "webhook_state", "outbox_consumer_lag", "writes_open", "mirror_rows"]
         .map(|name| format!("\nrosterd_{name}{{"));
-    let metrics = program.until_metrics(&of_tables.each_ref().map(String::as_str)).await;
+    let expected: Vec<_> = of_tables.iter().chain([&notices]).map(String::as_str).collect();
+    let metrics = program.until_metrics(&expected).await;
     let exposition = Exposition::parse(&metrics);
+    let of_source = between(&read("src/telemetry/instruments.rs"), "\"rosterd_", &['"']);
+    let exposed: BTreeSet<_> =
+        exposition.names().map(|name| name.trim_start_matches("rosterd_").to_owned()).collect();
+    let unseen: Vec<_> = of_source.iter().filter(|name| !exposed.contains(*name)).collect();
+    assert!(
+        of_source.len() > 20 && unseen.is_empty(),
+        "the test makes rosterd expose all metrics but {unseen:?}"
+    );
 
     let (alerts, panels) =
         (alerts(&read("deploy/alerts.yaml")), panels(&read("deploy/grafana-dashboard.json")));

@@ -42,20 +42,19 @@ fn python_consumer() -> Option<Command> {
     Some(command)
 }
 
-/// The driver comes from the registry, or is one of the system (`NODE_PATH`).
+/// The driver and the compiler come from the registry, or from Debian's packages, which `.ci/run` unpacks into the directory.
 fn typescript_consumer() -> Option<Command> {
     let dir = copied("typescript");
-    let installed = dir.join("node_modules/pg").exists()
-        || runs(Command::new("node").args(["-e", "require('pg')"]).current_dir(&dir))
+    let tsc = dir.join("node_modules/typescript/bin/tsc");
+    let is_installed = dir.join("node_modules/pg").exists() && tsc.exists()
         || runs(Command::new("npm").args(["install", "--silent", "--fetch-retries=0"]).current_dir(&dir));
-    let local = dir.join("node_modules/.bin/tsc");
-    let tsc = if local.exists() { local } else { "tsc".into() };
-    if !installed || !runs(Command::new(&tsc).arg("--version")) {
+    if !is_installed || !runs(Command::new("node").arg("--version")) {
         return None;
     }
-    // The types of a driver of the system may be absent, so errors of types do not count without them.
-    let compiled = runs(Command::new(tsc).current_dir(&dir));
-    assert!(compiled || !dir.join("node_modules/@types/pg").exists(), "the program has errors");
+    let compiled = runs(Command::new("node").arg(tsc).current_dir(&dir));
+    // Without the types of Node.js and the driver, errors of types do not count.
+    let has_types = ["node", "pg"].iter().all(|it| dir.join("node_modules/@types").join(it).exists());
+    assert!(compiled || !has_types, "the program has errors");
     let mut command = Command::new("node");
     command.arg(dir.join("consumer.js"));
     Some(command)

@@ -54,7 +54,7 @@ fn normalized_text(key: &str, text: &str) -> String {
             "PostgreSQL at db.example.com:5432 (database \"roster\", user \"rosterd\"), version 17.6"
                 .to_owned()
         }
-        "detail" => with_number(text, " migrations", "18"),
+        "detail" => with_number(text, " migrations", "11"),
         _ => text.to_owned(),
     }
 }

@@ -59,6 +59,7 @@ mod notifications;
 mod oauth;
 mod operator_commands;
 mod outbox_tail;
+mod page_blocks;
 mod pages;
 mod parent_deletions;
 mod permits;

@@ -1,4 +1,4 @@
-//! The commands in README.md run, its queries work for a reader, and its settings exist.
+//! The commands in README.md run, and its queries work for a reader.
 
 use std::collections::BTreeSet;
 
@@ -71,20 +71,5 @@ async fn readme_queries_run_as_a_reader() {
     assert_eq!(queries.len(), 2);
     for query in queries {
         mirror.run("reader", query.text).await.unwrap_or_else(|error| panic!("{error}\n{}", query.text));
-    }
-}
-
-#[test]
-fn readme_settings_exist() {
-    let defaults: toml::Table = include_str!("../../config/default.toml").parse().unwrap();
-    let names = README.split('`').skip(1).step_by(2).filter(|span| {
-        span.contains('.') && span.bytes().all(|byte| byte.is_ascii_lowercase() || b"._".contains(&byte))
-    });
-    let settings: Vec<_> =
-        names.filter(|name| defaults.contains_key(name.split('.').next().unwrap())).collect();
-    assert!(settings.len() >= 8, "{settings:?}");
-    for setting in settings {
-        let (section, key) = setting.split_once('.').unwrap();
-        assert!(defaults[section].as_table().is_some_and(|table| table.contains_key(key)), "{setting}");
     }
 }

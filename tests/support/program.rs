@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
@@ -110,6 +111,15 @@ impl Program {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rosterd"));
         command.args(arguments).env_clear().envs(&self.environment).stdin(Stdio::null());
+        command
+    }
+
+    /// A shell that runs a script with the program's environment, in which `rosterd` is the program.
+    pub fn shell(&self, script: &str) -> Command {
+        let program = Path::new(env!("CARGO_BIN_EXE_rosterd")).parent().unwrap().display();
+        let mut command = Command::new("bash");
+        command.args(["-euo", "pipefail", "-c", script]).env_clear().envs(&self.environment);
+        command.env("PATH", format!("{program}:{}", self.value("PATH"))).stdin(Stdio::null());
         command
     }
 
