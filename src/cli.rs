@@ -38,7 +38,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::app::{Exit, Failure};
-use crate::settings::{LogFormat, Settings};
+use crate::settings::Settings;
 use crate::telemetry;
 
 /// Mirror Harvest users and assignments into PostgreSQL
@@ -219,16 +219,17 @@ impl Global {
 
     fn start_log(&self, settings: &Settings, is_daemon: bool) -> Result<(), Failure> {
         let is_terminal = std::io::stderr().is_terminal();
-        let automatic = if is_terminal { telemetry::Format::Pretty } else { telemetry::Format::Json };
-        let format = match (self.log_format, settings.log.format) {
-            (Some(Format::Json), _) | (None, LogFormat::Json) => telemetry::Format::Json,
-            (Some(Format::Pretty), _) | (None, LogFormat::Pretty) => telemetry::Format::Pretty,
-            (Some(Format::Auto), _) | (None, LogFormat::Auto) => automatic,
+        let chosen = match self.log_format {
+            None => settings.log.format,
+            Some(Format::Auto) => None,
+            Some(Format::Json) => Some(telemetry::Format::Json),
+            Some(Format::Pretty) => Some(telemetry::Format::Pretty),
         };
+        let automatic = if is_terminal { telemetry::Format::Pretty } else { telemetry::Format::Json };
         // On a terminal, commands show progress bars and the result, and log only problems.
         let is_quiet = !is_daemon && is_terminal && settings.log.level == "info";
         let filter = if is_quiet { "warn" } else { settings.log.level.as_str() };
-        telemetry::init(format, filter).map_err(|error| Failure::new(Exit::Settings, error))
+        telemetry::init(chosen.unwrap_or(automatic), filter).map_err(|error| Failure::new(Exit::Settings, error))
     }
 }
 

@@ -29,9 +29,7 @@ use std::path::Path;
 
 pub use findings::SettingsError;
 pub use model::{Account, Credential, PollInterval, Settings};
-pub(crate) use model::{LogFormat, ScimDelete, Scope, Webhook, WebhookContent, WriteMode};
-#[cfg(test)]
-pub(crate) use validate::PERMISSIONS;
+pub(crate) use model::{ScimDelete, Scope, Webhook};
 
 use findings::Findings;
 

@@ -11,9 +11,8 @@ use crate::daemon::schedule::Interval;
 use crate::harvest::Client;
 use crate::harvest::transport::WriteAccess;
 use crate::provision::WriteSender;
-use crate::roster::DeletionGuard;
-use crate::roster::write_policy::{WriteMode, WriteRules};
-use crate::settings::{self, PollInterval, Scope, Settings};
+use crate::roster::write_policy::WriteMode;
+use crate::settings::{PollInterval, Scope, Settings};
 use crate::sync::concerns::Limits;
 use crate::sync::cycle::SyncRules;
 
@@ -44,25 +43,9 @@ impl App {
         Interval::within(quickest, slowest, rate_limit.requests, rate_limit.window, accounts)
     }
 
-    /// The rules of writes.
-    pub(crate) fn write_rules(&self) -> WriteRules {
-        let write = &self.settings.write;
-        WriteRules {
-            mode: match write.mode {
-                settings::WriteMode::Off => WriteMode::Off,
-                settings::WriteMode::Dry => WriteMode::Dry,
-                settings::WriteMode::On => WriteMode::On,
-            },
-            allow: write.allow.clone(),
-            protected: write.protected.clone(),
-            guard: DeletionGuard { fraction: write.guard.fraction, at_least: write.guard.at_least },
-            with_pay_data: self.settings.rates.mirror,
-        }
-    }
-
     /// Sends the writes of an account. `None` if `write.mode` is `"off"`.
     pub(crate) fn write_sender(&self, client: &Client, wake: Arc<Notify>) -> Option<Arc<WriteSender>> {
-        let rules = self.write_rules();
+        let rules = self.settings.write.rules.clone();
         if rules.mode == WriteMode::Off {
             return None;
         }
@@ -88,10 +71,7 @@ impl App {
             full_interval: delta(self.settings.sync.full_interval),
             count_probe: self.settings.sync.count_probe,
             with_roles: self.settings.scim.with_roles,
-            guard: DeletionGuard {
-                fraction: self.settings.sync.deletion_guard.fraction,
-                at_least: self.settings.sync.deletion_guard.at_least,
-            },
+            guard: self.settings.sync.deletion_guard,
             alone: self.settings.accounts().len() == 1 || self.settings.rate_limit.scope == Scope::Token,
         }
     }
@@ -99,19 +79,4 @@ impl App {
 
 fn delta(duration: Duration) -> TimeDelta {
     TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::roster::write_policy::PERMISSIONS;
-
-    #[test]
-    fn settings_know_every_type_of_event() {
-        assert_eq!(crate::settings::glob::EVENT_TYPES.to_vec(), crate::roster::event::types());
-    }
-
-    #[test]
-    fn settings_know_every_permission_of_writes() {
-        assert_eq!(crate::settings::PERMISSIONS, PERMISSIONS);
-    }
 }

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use super::context::App;
 use super::failure::{Exit, Failure};
 use crate::daemon::limiter::LimiterTask;
-use crate::settings::{Webhook, WebhookContent};
+use crate::settings::Webhook;
 use crate::store::status::Status;
 use crate::store::webhooks::EventFilter;
 use crate::sync::concerns::{Concern, concerns};
@@ -148,7 +148,7 @@ fn endpoint(webhook: &Webhook) -> Result<Endpoint, Failure> {
             accounts: webhook.accounts.clone(),
             initial: webhook.initial,
             include_pay: webhook.include_pay,
-            ids_only: webhook.content == WebhookContent::Ids,
+            ids_only: webhook.ids_only,
         },
         from_beginning: webhook.from_beginning,
         in_flight: usize::try_from(webhook.in_flight).unwrap_or(1),

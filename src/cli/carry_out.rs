@@ -60,7 +60,7 @@ impl WriteOptions {
             let advice = "the settings have several accounts; add --account to choose one";
             return Err(Failure::new(Exit::Settings, advice));
         }
-        if settings.write_mode_is_off() {
+        if settings.write.rules.mode == WriteMode::Off {
             let advice = "write.mode is \"off\", so rosterd sends only GET requests to Harvest; to plan writes, set it to \
                           \"dry\", and to send them, to \"on\" (docs/WRITES.md)";
             return Err(Failure::new(Exit::Credentials, advice));
@@ -95,7 +95,7 @@ pub(super) async fn confirm(
     options: &WriteOptions,
     mut lines: Vec<String>,
 ) -> Result<bool, Failure> {
-    if app.write_rules().mode == WriteMode::Dry {
+    if app.settings.write.rules.mode == WriteMode::Dry {
         lines.push("write.mode is \"dry\": the writes are journalled and not sent".to_owned());
     }
     options.confirmation.obtain_for_harvest(async || Ok(lines.join("\n"))).await

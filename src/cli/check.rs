@@ -258,7 +258,7 @@ fn check_scim(app: &App, checks: &mut Checks) {
         return checks.warn("scim", advice);
     }
     match options.mode {
-        WriteMode::On if options.with_roles && !app.settings.write.allow.contains("roles") => {
+        WriteMode::On if options.with_roles && !app.settings.write.rules.allow.contains("roles") => {
             let advice = "write.allow does not have \"roles\", so directories can only read groups";
             checks.warn("scim", format!("{detail}; {advice}"));
         }

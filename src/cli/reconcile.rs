@@ -168,7 +168,7 @@ impl Reconcile<'_> {
             scope_domains: &scope_domains,
             deactivate_missing: self.options.deactivate_missing,
             owner: self.app.store.account_state(account).await?.owner.map(|owner| owner.id),
-            protected: &self.app.write_rules().protected,
+            protected: &self.app.settings.write.rules.protected,
         };
         ReconcilePlan::new(desired, users, &rules).map_err(|errors| refused(&errors))
     }
@@ -184,7 +184,7 @@ impl Reconcile<'_> {
             return Ok(format!("cli:{}", operator()));
         }
         let active = users.iter().filter(|user| user.is_active == Field::Value(true)).count();
-        if self.app.write_rules().guard.holds(number, active as u64) {
+        if self.app.settings.write.rules.guard.holds(number, active as u64) {
             let advice = format!(
                 "{} of {} exceed write.guard, and nothing was sent; if they are right, add --accept-deactivations {number}",
                 count(number, "deactivation"),

@@ -1,11 +1,14 @@
 //! The types of the settings.
 
-use std::{collections::BTreeSet, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use secrecy::{SecretSlice, SecretString};
 use url::Url;
 
 use super::findings::{Findings, SettingsError};
+use crate::roster::DeletionGuard;
+use crate::roster::write_policy::WriteRules;
+use crate::telemetry;
 
 /// Valid settings. `config/default.toml` explains each key.
 #[derive(Debug)]
@@ -114,12 +117,6 @@ impl fmt::Display for PollInterval {
 }
 
 #[derive(Debug)]
-pub struct DeletionGuard {
-    pub fraction: f64,
-    pub(crate) at_least: u32,
-}
-
-#[derive(Debug)]
 pub(crate) struct Lease {
     pub ttl: Duration,
 }
@@ -146,12 +143,7 @@ pub(crate) struct Retention {
 
 /// Writes to Harvest.
 pub(crate) struct Write {
-    pub mode: WriteMode,
-    /// Names of permissions.
-    pub allow: BTreeSet<String>,
-    /// E-mail addresses in lower case, and ids of users.
-    pub protected: BTreeSet<String>,
-    pub guard: DeletionGuard,
+    pub rules: WriteRules,
     /// The time in which the guard counts.
     pub guard_window: Duration,
     /// How long a SCIM request waits for its writes.
@@ -161,18 +153,8 @@ pub(crate) struct Write {
 /// Without the protected addresses, which are personal data.
 impl fmt::Debug for Write {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Write").field("mode", &self.mode).field("allow", &self.allow).finish_non_exhaustive()
+        f.debug_struct("Write").field("mode", &self.rules.mode).finish_non_exhaustive()
     }
-}
-
-/// Whether rosterd writes to Harvest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WriteMode {
-    /// rosterd sends only GET requests.
-    Off,
-    /// Writes are planned and not sent.
-    Dry,
-    On,
 }
 
 /// SCIM. If `listen` is set, so are `public_url` and `tokens_file`.
@@ -223,7 +205,8 @@ pub(crate) struct Webhook {
     pub types: Vec<String>,
     /// Empty: all.
     pub accounts: Vec<i64>,
-    pub content: WebhookContent,
+    /// Whether messages have ids and names of changed fields instead of the event: `content`.
+    pub ids_only: bool,
     pub include_pay: bool,
     /// Whether a new endpoint begins with the oldest event instead of the next one.
     pub from_beginning: bool,
@@ -244,30 +227,12 @@ impl fmt::Debug for Webhook {
     }
 }
 
-/// What messages contain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WebhookContent {
-    /// The event.
-    Full,
-    /// Ids and names of changed fields.
-    Ids,
-}
-
 #[derive(Debug)]
 pub(crate) struct Log {
-    pub format: LogFormat,
+    /// `None`: for people if stderr is a terminal, else JSON.
+    pub format: Option<telemetry::Format>,
     /// A filter that `tracing_subscriber::EnvFilter` can parse.
     pub level: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogFormat {
-    /// `Pretty` if stderr is a terminal, else `Json`.
-    Auto,
-    /// One flat JSON object per line.
-    Json,
-    /// Text for people.
-    Pretty,
 }
 
 /// A Harvest account and its credential.
@@ -298,11 +263,6 @@ impl Settings {
     /// The accounts. May be empty: `migrate` needs no account.
     pub fn accounts(&self) -> &[Account] {
         &self.accounts
-    }
-
-    /// Whether rosterd sends only GET requests.
-    pub(crate) fn write_mode_is_off(&self) -> bool {
-        self.write.mode == WriteMode::Off
     }
 
     /// An OAuth2 application whose account id is not set yet. `rosterd auth login` finds the id.

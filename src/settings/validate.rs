@@ -11,25 +11,14 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::Url;
 
 use super::model::{
-    Account, Credential, Database, DeletionGuard, Harvest, Http, Lease, Log, LogFormat, Monitoring, Outbox,
-    PollInterval, RateLimit, Rates, Retention, Scope, Settings, Sync, Write, WriteMode,
+    Account, Credential, Database, Harvest, Http, Lease, Log, Monitoring, Outbox, PollInterval, RateLimit,
+    Rates, Retention, Scope, Settings, Sync, Write,
 };
 use super::parse::{base_url, is_loopback, listen};
 use super::{database, reader::Reader, scim, secrets};
-
-/// What `write.allow` can name; the same as `roster::write_policy::PERMISSIONS`, which a test compares.
-pub(crate) const PERMISSIONS: [&str; 10] = [
-    "create",
-    "update",
-    "deactivate",
-    "reactivate",
-    "assign",
-    "unassign",
-    "delete",
-    "access_roles",
-    "rates",
-    "roles",
-];
+use crate::roster::DeletionGuard;
+use crate::roster::write_policy::{PERMISSIONS, WriteMode, WriteRules};
+use crate::telemetry::Format;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MAX_PATIENCE: Duration = Duration::from_secs(55);
@@ -41,6 +30,8 @@ pub(super) fn settings(
     env: &BTreeMap<String, String>,
     (accounts, credential_without_account): (Vec<Account>, Option<Credential>),
 ) -> Settings {
+    let rates =
+        Rates { mirror: reader.boolean("rates.mirror"), histories: reader.boolean("rates.histories") };
     let settings = Settings {
         database: database(reader, env),
         harvest: harvest(reader),
@@ -52,14 +43,14 @@ pub(super) fn settings(
         },
         sync: sync(reader),
         lease: Lease { ttl: reader.duration("lease.ttl", 3 * SECOND) },
-        rates: Rates { mirror: reader.boolean("rates.mirror"), histories: reader.boolean("rates.histories") },
         outbox: Outbox { retention: reader.duration("outbox.retention", SECOND) },
         retention: Retention {
             cycles: reader.duration("retention.cycles", SECOND),
             history: reader.duration_or("retention.history", "forever", SECOND),
             writes: reader.duration("retention.writes", SECOND),
         },
-        write: write(reader),
+        write: write(reader, rates.mirror),
+        rates,
         scim: scim::scim(reader, env),
         http: Http {
             listen: reader.text("http.listen", listen).flatten(),
@@ -69,7 +60,7 @@ pub(super) fn settings(
         log: Log {
             format: reader.choice(
                 "log.format",
-                [("auto", LogFormat::Auto), ("json", LogFormat::Json), ("pretty", LogFormat::Pretty)],
+                [("auto", None), ("json", Some(Format::Json)), ("pretty", Some(Format::Pretty))],
             ),
             level: reader.text("log.level", level).unwrap_or_default(),
         },
@@ -90,22 +81,23 @@ fn sync(reader: &mut Reader) -> Sync {
         skew_buffer: reader.duration("sync.skew_buffer", 2 * SECOND),
         full_interval: reader.duration("sync.full_interval", SECOND),
         count_probe: reader.boolean("sync.count_probe"),
-        deletion_guard: DeletionGuard {
-            fraction: reader.fraction("sync.deletion_guard.fraction"),
-            at_least: reader.integer("sync.deletion_guard.at_least", 0..=u32::MAX),
-        },
+        deletion_guard: guard(reader, "sync.deletion_guard.fraction", "sync.deletion_guard.at_least"),
     }
 }
 
-fn write(reader: &mut Reader) -> Write {
+fn guard(reader: &mut Reader, fraction: &'static str, at_least: &'static str) -> DeletionGuard {
+    DeletionGuard { fraction: reader.fraction(fraction), at_least: reader.integer(at_least, 0..=u32::MAX) }
+}
+
+fn write(reader: &mut Reader, with_pay_data: bool) -> Write {
     let modes = [("off", WriteMode::Off), ("dry", WriteMode::Dry), ("on", WriteMode::On)];
     Write {
-        mode: reader.choice("write.mode", modes),
-        allow: reader.text("write.allow", permissions).unwrap_or_default(),
-        protected: reader.text("write.protected", |text| Ok(words(text))).unwrap_or_default(),
-        guard: DeletionGuard {
-            fraction: reader.fraction("write.guard.fraction"),
-            at_least: reader.integer("write.guard.at_least", 0..=u32::MAX),
+        rules: WriteRules {
+            mode: reader.choice("write.mode", modes),
+            allow: reader.text("write.allow", permissions).unwrap_or_default(),
+            protected: reader.text("write.protected", |text| Ok(words(text))).unwrap_or_default(),
+            guard: guard(reader, "write.guard.fraction", "write.guard.at_least"),
+            with_pay_data,
         },
         guard_window: reader.duration("write.guard.within", SECOND),
         patience: reader.duration("write.patience", SECOND),

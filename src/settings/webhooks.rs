@@ -12,7 +12,7 @@ use url::{Host, Url};
 
 use super::findings::Findings;
 use super::glob::matching_types;
-use super::model::{Webhook, WebhookContent};
+use super::model::Webhook;
 use super::parse::is_loopback;
 use super::reader::Reader;
 use super::values::{Values, flatten};
@@ -136,14 +136,14 @@ fn webhook(name: &str, reader: &mut Reader<'_>, context: &Context<'_>) -> Option
         reader.secret("authorization_file").and_then(|path| header(path, reader, context.home));
     let types = types(reader);
     let accounts = reader.integers("accounts");
-    let message = reader.choice("content", [("full", WebhookContent::Full), ("ids", WebhookContent::Ids)]);
+    let ids_only = reader.choice("content", [("full", false), ("ids", true)]);
     let include_pay = reader.boolean("include_pay");
     let from_beginning = reader.choice("start", [("now", false), ("beginning", true)]);
     let timeout = reader.duration("timeout", Duration::from_secs(1));
     if timeout > MAX_TIMEOUT {
         reader.refuse_value("timeout", "give at most \"60s\"");
     }
-    if include_pay && message == WebhookContent::Ids {
+    if include_pay && ids_only {
         reader.refuse_value(
             "include_pay",
             "messages with content = \"ids\" have no values; remove one of them",
@@ -162,7 +162,7 @@ fn webhook(name: &str, reader: &mut Reader<'_>, context: &Context<'_>) -> Option
         authorization,
         types,
         accounts,
-        content: message,
+        ids_only,
         include_pay,
         from_beginning,
         initial: reader.boolean("initial") || from_beginning,
@@ -265,7 +265,7 @@ fn types(reader: &mut Reader<'_>) -> Vec<String> {
     let mut types = BTreeSet::new();
     for glob in reader.texts("types") {
         match matching_types(&glob) {
-            Ok(matching) => types.extend(matching.into_iter().map(str::to_owned)),
+            Ok(matching) => types.extend(matching),
             Err(advice) => {
                 let fault = format!("{} has {glob:?}: {advice}", reader.name("types"));
                 reader.findings.fault(fault);
