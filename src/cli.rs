@@ -42,7 +42,7 @@ use crate::settings::Settings;
 use crate::telemetry;
 
 /// Mirror Harvest users and assignments into PostgreSQL
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(
     name = "rosterd",
     version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ROSTERD_REVISION"), ")"),
@@ -66,7 +66,7 @@ pub struct Cli {
     command: Command,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 struct Global {
     /// Read settings from this TOML file (or `ROSTERD_CONFIG`)
     #[arg(long, global = true, value_name = "FILE")]
@@ -76,7 +76,7 @@ struct Global {
     log_format: Option<Format>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, ValueEnum)]
 enum Format {
     /// Pretty if stderr is a terminal, otherwise JSON
     Auto,
@@ -86,7 +86,7 @@ enum Format {
     Pretty,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
     /// Run the daemon: migrate, then poll until SIGTERM or SIGINT
     #[command(after_help = "Example:\n  rosterd run --config /etc/rosterd.toml")]

@@ -5,7 +5,7 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
 
 use super::carry_out::{WriteOptions, carry_out};
-use super::support::{hide_in_debug, with_mirror};
+use super::support::with_mirror;
 use super::user::find_user;
 use super::{output, signals};
 use crate::app::{App, Exit, Failure};
@@ -14,7 +14,7 @@ use crate::roster::write::{Write, WriteFields, WriteKind};
 use crate::settings::Settings;
 use crate::sync::error::CycleError;
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(super) enum Command {
     /// Assign a user to a project
     #[command(after_help = "Example:\n  rosterd assignment add ada@example.com WEB --manager")]
@@ -74,8 +74,6 @@ struct Target {
     #[arg(value_name = "PROJECT")]
     project: String,
 }
-
-hide_in_debug!(Change Remove);
 
 impl Command {
     fn kind(&self) -> WriteKind {

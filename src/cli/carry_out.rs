@@ -40,7 +40,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 const LEASE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The options of every command that writes to Harvest.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct WriteOptions {
     /// The account, if the settings have several
     #[arg(long, value_name = "ID")]

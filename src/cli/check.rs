@@ -22,7 +22,7 @@ use crate::webhooks::route::{self, Route};
 /// A larger difference between two clocks is a warning.
 const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(30);
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct Options {
     /// Print one JSON document instead of lines
     #[arg(long)]

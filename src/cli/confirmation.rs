@@ -7,7 +7,7 @@ use clap::Args;
 use super::output;
 use crate::app::{Exit, Failure};
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct Confirmation {
     /// Do not ask for confirmation; needed without a terminal
     #[arg(long, conflicts_with = "dry_run")]

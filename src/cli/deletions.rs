@@ -15,7 +15,7 @@ use crate::settings::Settings;
 use crate::store::missing::{Decision, HeldDeletion, Selection};
 use crate::telemetry::count;
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(super) enum Command {
     /// List held deletions with reason and time
     #[command(after_help = "Examples:\n  rosterd deletions list --values\n  rosterd deletions list --json")]
@@ -31,7 +31,7 @@ pub(super) enum Command {
     Reject(DecideOptions),
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct ListOptions {
     /// List only this account
     #[arg(long, value_name = "ID")]
@@ -44,7 +44,7 @@ pub(super) struct ListOptions {
     json: bool,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct AcceptOptions {
     #[command(flatten)]
     decide: DecideOptions,
@@ -52,7 +52,7 @@ pub(super) struct AcceptOptions {
     confirmation: Confirmation,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 #[command(group = ArgGroup::new("selection").args(["kind", "account", "all"]).required(true).multiple(true))]
 pub(super) struct DecideOptions {
     /// `user`, `assignment`, `billable_rate` or `cost_rate`

@@ -11,7 +11,7 @@ use crate::settings::Settings;
 use crate::store::forget::{EraseScope, Erased};
 use crate::telemetry::count;
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(super) enum Command {
     /// Erase a user permanently, from events too; the id stays
     #[command(
@@ -32,7 +32,7 @@ pub(super) enum Command {
     Account(AccountOptions),
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct UserOptions {
     /// Harvest's id of the user
     #[arg(value_name = "ID")]
@@ -44,7 +44,7 @@ pub(super) struct UserOptions {
     confirmation: Confirmation,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct AccountOptions {
     /// Harvest's id of the account
     #[arg(value_name = "ID")]

@@ -20,7 +20,7 @@ use crate::telemetry::{chain, count};
 /// How often `tail --follow` reads without a notification. A notification may be lost, and a pooler may pass none on.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(super) enum Command {
     /// Print events as JSON lines, pay data included
     #[command(
@@ -39,7 +39,7 @@ pub(super) enum Command {
     NewStream(Confirmation),
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct TailOptions {
     /// Start at this event number
     #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(i64).range(1..))]

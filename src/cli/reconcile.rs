@@ -28,7 +28,7 @@ const MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// Errors of lines that are printed.
 const MAX_ERRORS: usize = 20;
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct Options {
     /// The list: CSV or JSON lines; - for stdin
     #[arg(value_name = "FILE|-")]

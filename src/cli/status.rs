@@ -19,7 +19,7 @@ const MAX_STALE_NAMED: usize = 20;
 /// How many concerns the table begins with.
 const MAX_CONCERNS: usize = 20;
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct Options {
     /// Print one JSON document instead of a table
     #[arg(long)]

@@ -31,7 +31,7 @@ use crate::sync::report::{CycleMode, CycleReport};
 use crate::sync::{absent_rates, rates, user};
 use crate::telemetry::count;
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of the command line")]
 pub(super) struct Options {
     /// Read everything, not only what changed

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::carry_out::{WriteOptions, carry_out};
-use super::support::{hide_in_debug, with_mirror};
+use super::support::with_mirror;
 use super::{output, signals};
 use crate::app::{App, Exit, Failure};
 use crate::roster::AccountId;
@@ -12,7 +12,7 @@ use crate::roster::write::{Write, WriteFields, WriteKind, is_address};
 use crate::settings::Settings;
 use crate::sync::error::CycleError;
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(super) enum Command {
     /// Create a user; Harvest sends an invitation
     #[command(after_help = "A seat may be charged.\n\nExample:\n  \
@@ -90,8 +90,6 @@ pub(super) struct One {
     #[command(flatten)]
     options: WriteOptions,
 }
-
-hide_in_debug!(Create Update One);
 
 impl Command {
     fn options(&self) -> &WriteOptions {

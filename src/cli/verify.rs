@@ -21,7 +21,7 @@ use crate::sync::mirror::verify::Verify;
 use crate::sync::verify;
 use crate::telemetry::count;
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct Options {
     /// Verify only this account
     #[arg(long, value_name = "ID")]

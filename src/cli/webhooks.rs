@@ -19,7 +19,7 @@ use crate::webhooks::Endpoint;
 use crate::webhooks::message::{Message, TEST};
 use crate::webhooks::outcome::Outcome;
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(super) enum Command {
     /// List endpoints with state, lag and last failure
     #[command(after_help = "Examples:\n  rosterd webhooks list\n  rosterd webhooks list --json")]
@@ -73,7 +73,7 @@ pub(super) enum Command {
     Remove(Target),
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct Target {
     /// The endpoint's name in the settings
     #[arg(value_name = "NAME")]
@@ -83,7 +83,7 @@ pub(super) struct Target {
     json: bool,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 #[command(group = ArgGroup::new("place").args(["from", "since", "event"]).required(true))]
 pub(super) struct ReplayOptions {
     #[command(flatten)]
