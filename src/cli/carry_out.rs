@@ -6,20 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::confirmation::Confirmation;
-use super::output;
-use super::support::{DATABASE_WAIT, operator};
+use super::support::{DATABASE_WAIT, operator, with_mirror};
+use super::{output, signals};
 use crate::app::{App, Exit, Failure};
 use crate::daemon::limiter::LimiterTask;
 use crate::daemon::worker;
 use crate::roster::AccountId;
-use crate::roster::write::Write;
+use crate::roster::write::{Write, WriteFields, WriteKind};
 use crate::roster::write_policy::WriteMode;
 use crate::settings::{Account, Settings};
 use crate::store::Fence;
@@ -75,18 +75,31 @@ impl WriteOptions {
     }
 }
 
-/// Shows the line of a write in the plan, without values; asks, has the write carried out, and prints its result.
-pub(super) async fn carry_out(
-    app: &App,
-    options: &WriteOptions,
-    write: Write,
-    line: String,
-    stop: &CancellationToken,
-) -> Result<(), Failure> {
-    if !confirm(app, options, vec![line]).await? {
-        return Ok(());
+/// The fields that the command line has: those that are not null.
+pub(super) fn given_fields(kind: WriteKind, mut fields: Value) -> Result<WriteFields, Failure> {
+    if let Value::Object(fields) = &mut fields {
+        fields.retain(|_, value| !value.is_null());
     }
-    send(app, options, &[write], &format!("cli:{}", operator()), stop).await
+    WriteFields::parse(kind, fields).map_err(|error| Failure::new(Exit::Usage, error))
+}
+
+/// Carries out one write: `plan` makes it and its line in the plan, without values.
+pub(super) async fn carry_out(
+    settings: Settings,
+    options: &WriteOptions,
+    plan: impl AsyncFnOnce(&App, AccountId) -> Result<(Write, String), Failure>,
+) -> Result<(), Failure> {
+    signals::until_stopped(async |stop| {
+        with_mirror(settings, async |app| {
+            let (write, line) = plan(app, AccountId(options.account(app)?.id)).await?;
+            if !confirm(app, options, vec![line]).await? {
+                return Ok(());
+            }
+            send(app, options, &[write], &format!("cli:{}", operator()), stop).await
+        })
+        .await
+    })
+    .await
 }
 
 /// Shows the lines of a plan and asks, unless the command line has `--yes`. Returns whether to go on.
@@ -157,6 +170,10 @@ pub(super) fn line(entry: &JournalEntry) -> String {
     line.extend(entry.status.map(|status| format!(" ({status})")));
     line.extend(entry.error.as_ref().map(|error| format!(", {error}")));
     line + &format!("; asked by {actor} at {}", entry.asked_at.format("%Y-%m-%dT%H:%M:%SZ"))
+}
+
+fn is_open(entry: &&JournalEntry) -> bool {
+    ["waiting", "in_doubt"].contains(&entry.state.as_str())
 }
 
 struct Carrier<'a> {
@@ -264,8 +281,7 @@ impl Carrier<'_> {
         loop {
             let selection = WriteSelection { ids: ids.to_vec(), ..WriteSelection::default() };
             let mut entries = self.app.store.list_writes(&selection).await?;
-            let is_open = |it: &JournalEntry| it.state == "waiting" || it.state == "in_doubt";
-            let open = entries.iter().filter(|it| is_open(it)).count();
+            let open = entries.iter().filter(is_open).count();
             if open < last_open {
                 (progress, last_open) = (Instant::now(), open);
             }
@@ -301,7 +317,6 @@ impl Carrier<'_> {
 
     /// Gives up: withdraws what was not sent, and says so.
     async fn withdraw(&self, entries: &[JournalEntry]) -> Result<Vec<JournalEntry>, Failure> {
-        let is_open = |it: &&JournalEntry| it.state == "waiting" || it.state == "in_doubt";
         let open: Vec<Uuid> = entries.iter().filter(is_open).map(|it| it.id).collect();
         let withdrawn = self.withdraw_unsent(&open).await?;
         let sent = open.len() - withdrawn;

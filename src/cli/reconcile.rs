@@ -20,7 +20,6 @@ use crate::roster::reconcile::{DesiredUsers, LineError, ReconcilePlan, Reconcile
 use crate::roster::write::{Write, WriteKind};
 use crate::roster::{AccountId, Field, User};
 use crate::settings::Settings;
-use crate::sync::error::CycleError;
 use crate::telemetry::count;
 
 /// Longer lists are refused.
@@ -65,8 +64,7 @@ pub(super) async fn reconcile(settings: Settings, options: Options) -> Result<Ex
         return Err(Failure::new(Exit::Usage, advice));
     }
     options.write.check(&settings)?;
-    let stop = signals::stop_on_signal()?;
-    let work = Box::pin(async {
+    signals::until_stopped(async |stop| {
         let (content, options) = tokio::task::spawn_blocking(move || (read(&options), options))
             .await
             .map_err(|error| Failure::new(Exit::Internal, error))?;
@@ -79,11 +77,11 @@ pub(super) async fn reconcile(settings: Settings, options: Options) -> Result<Ex
                 let at = lines.binary_search_by_key(&line, |it| it.line).ok()?;
                 Some(lines[at].email.as_str())
             };
-            Reconcile { app, options: &options, stop: &stop, emails: &emails }.run(&desired).await
+            Reconcile { app, options: &options, stop, emails: &emails }.run(&desired).await
         }))
         .await
-    });
-    signals::within_drain_limit(&stop, work, || Err(CycleError::Stopped.into())).await
+    })
+    .await
 }
 
 impl Options {

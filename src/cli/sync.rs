@@ -60,12 +60,14 @@ pub(super) async fn sync(settings: Settings, options: Options) -> Result<(), Fai
         let advice = "the settings have several accounts; add --account to choose the account of --user";
         return Err(Failure::new(Exit::Settings, advice));
     }
-    let stop = signals::stop_on_signal()?;
-    let work = Box::pin(with_app(settings, async |app| {
-        let sync = Sync { app, options: &options, stop: &stop };
-        if options.dry_run { sync.plan().await } else { sync.apply().await }
-    }));
-    signals::within_drain_limit(&stop, work, || Err(CycleError::Stopped.into())).await
+    signals::until_stopped(async |stop| {
+        with_app(settings, async |app| {
+            let sync = Sync { app, options: &options, stop };
+            if options.dry_run { sync.plan().await } else { sync.apply().await }
+        })
+        .await
+    })
+    .await
 }
 
 /// Reads what changed in one account into the mirror, or lets the running daemon do it, as `rosterd sync` does. Prints
