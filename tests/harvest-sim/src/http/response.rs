@@ -11,8 +11,7 @@ use crate::clock::Timestamp;
 use crate::faults::{Edit, EditBytes, RetryAfter};
 use crate::oauth::Refusal;
 
-/// Harvest repeats the message of a 403 or 422 in this header. In v1, it also says why an assignment was archived
-/// instead of deleted.
+/// Harvest repeats the message of a 403 or 422 in this header.
 const HINT: HeaderName = HeaderName::from_static("hint");
 
 const JSON: &str = "application/json; charset=utf-8";
@@ -89,11 +88,6 @@ impl Response {
     pub fn unprocessable(message: &str) -> Self {
         let body = encode(&json!({ "message": message }));
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, JSON_WITHOUT_CHARSET, body).with(HINT, message)
-    }
-
-    /// Adds the header in which Harvest explains a response.
-    pub fn with_hint(self, message: &str) -> Self {
-        self.with(HINT, message)
     }
 
     /// A malformed value. The body is a guess, modelled on the body of the 404.
