@@ -229,7 +229,8 @@ impl Global {
         // On a terminal, commands show progress bars and the result, and log only problems.
         let is_quiet = !is_daemon && is_terminal && settings.log.level == "info";
         let filter = if is_quiet { "warn" } else { settings.log.level.as_str() };
-        telemetry::init(chosen.unwrap_or(automatic), filter).map_err(|error| Failure::new(Exit::Settings, error))
+        telemetry::init(chosen.unwrap_or(automatic), filter)
+            .map_err(|error| Failure::new(Exit::Settings, error))
     }
 }
 

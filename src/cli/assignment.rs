@@ -92,7 +92,7 @@ impl Command {
 
     /// The fields to write. Null: not to be written.
     fn fields(&self) -> Result<Value, Failure> {
-        let Self::Add(change) | Self::Update(change) = self else { return Ok(json!({})) };
+        let (Self::Add(change) | Self::Update(change)) = self else { return Ok(json!({})) };
         let default_rates = change.default_rates.then_some(true);
         Ok(json!({
             "is_project_manager": (change.manager || change.not_manager).then_some(change.manager),

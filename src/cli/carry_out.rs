@@ -169,7 +169,7 @@ pub(super) fn line(entry: &JournalEntry) -> String {
     line.extend([": ", state]);
     line.extend(entry.status.map(|status| format!(" ({status})")));
     line.extend(entry.error.as_ref().map(|error| format!(", {error}")));
-    line + &format!("; asked by {actor} at {}", entry.asked_at.format("%Y-%m-%dT%H:%M:%SZ"))
+    line + &format!("; asked by {actor} at {}", output::seconds(entry.asked_at))
 }
 
 fn is_open(entry: &&JournalEntry) -> bool {

@@ -285,22 +285,19 @@ async fn check_webhooks(app: &App, is_database_usable: bool, checks: &mut Checks
             }
         };
         let state = known.iter().find(|webhook| webhook.name == name).map(|webhook| webhook.state.as_str());
-        match state {
-            Some("gone") => {
-                let advice = "stopped, because its receiver answered 410; when it is back, run `rosterd webhooks retry";
-                checks.warn(check, format!("{advice} {name}`"));
-                continue;
-            }
-            Some("lost") => {
-                let advice = "stopped, because events were removed before their delivery; run `rosterd webhooks replay";
-                checks.warn(check, format!("{advice} {name}`"));
-                continue;
-            }
-            Some("paused") => {
-                checks.warn(check, format!("paused; `rosterd webhooks retry {name}` resumes it"));
-                continue;
-            }
-            _ => {}
+        let stopped = match state {
+            Some("gone") => Some(format!(
+                "stopped, because its receiver answered 410; when it is back, run `rosterd webhooks retry {name}`"
+            )),
+            Some("lost") => Some(format!(
+                "stopped, because events were removed before their delivery; run `rosterd webhooks replay {name}`"
+            )),
+            Some("paused") => Some(format!("paused; `rosterd webhooks retry {name}` resumes it")),
+            _ => None,
+        };
+        if let Some(advice) = stopped {
+            checks.warn(check, advice);
+            continue;
         }
         let signed = format!("{origin}, signed with {}", count(endpoint.keys.len(), "secret"));
         match route::find(&endpoint).await {

@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 
-use chrono::SecondsFormat;
 use clap::{ArgGroup, Args, Subcommand};
 
 use super::confirmation::Confirmation;
-use super::output;
+use super::output::{self, seconds};
 use super::support::{operator, with_mirror};
 use crate::app::{App, Exit, Failure};
 use crate::roster::{AccountId, HoldReason, Resource};
@@ -121,29 +120,19 @@ async fn list(app: &App, options: &ListOptions) -> Result<(), Failure> {
 }
 
 fn line(deletion: &HeldDeletion, with_name: bool) -> String {
-    let HeldDeletion {
-        account_id,
-        resource,
-        record_id,
-        found_at,
-        reason,
-        decision,
-        decided_at,
-        decided_by,
-        name,
-    } = deletion;
-    let name = name.as_ref().filter(|_| with_name).map(|name| format!(" ({name})")).unwrap_or_default();
-    let found_at = found_at.to_rfc3339_opts(SecondsFormat::Secs, true);
-    let decision = match (decision, decided_at, decided_by) {
-        (Some(decision), Some(at), by) => {
-            let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
-            format!("{decision} at {}{by}", at.to_rfc3339_opts(SecondsFormat::Secs, true))
-        }
-        _ => "undecided".to_owned(),
-    };
+    let HeldDeletion { account_id, resource, record_id, found_at, reason, decided_at, decided_by, .. } =
+        deletion;
+    let name = deletion.name.as_ref().filter(|_| with_name).map(|name| format!(" ({name})"));
+    let decision = deletion.decision.as_ref().zip(*decided_at).map(|(decision, at)| {
+        let by = decided_by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+        format!("{decision} at {}{by}", seconds(at))
+    });
     format!(
-        "account {account_id} {resource} {record_id}{name}: absent since {found_at}, held because {} ({reason}); {decision}",
-        explanation(reason)
+        "account {account_id} {resource} {record_id}{}: absent since {}, held because {} ({reason}); {}",
+        name.unwrap_or_default(),
+        seconds(*found_at),
+        explanation(reason),
+        decision.as_deref().unwrap_or("undecided")
     )
 }
 

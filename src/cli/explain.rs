@@ -140,6 +140,6 @@ fn version_line(version: &RecordVersion) -> String {
 fn trouble_line(trouble: &RecordProblem) -> String {
     let what =
         if trouble.what == "held" { "its deletion is held for review" } else { "the record was rejected" };
-    let since = trouble.since.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let since = output::seconds(trouble.since);
     format!("account {} since {since}: {what} ({})", trouble.account_id, trouble.why)
 }

@@ -144,7 +144,8 @@ async fn forget_account(
 ) -> Result<(), Failure> {
     let what = format!("account {account}");
     let unknown = || Failure::new(Exit::Differences, format!("the database has no {what}"));
-    let forget = async |scope| app.store.forget_account(AccountId(*account), scope).await?.ok_or_else(unknown);
+    let forget =
+        async |scope| app.store.forget_account(AccountId(*account), scope).await?.ok_or_else(unknown);
     let erased = erase(confirmation, &what, forget).await?;
     if erased.is_some() && is_configured(&app.settings, *account) {
         warn("the account is in the settings, and the next `run` or `sync` reads it again; remove it");

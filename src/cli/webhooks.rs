@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::output;
+use super::output::{self, seconds};
 use super::since::Since;
 use super::support::{operator, with_mirror};
 use crate::app::{App, Exit, Failure};
@@ -175,19 +174,18 @@ async fn list(app: &App, json: bool) -> Result<(), Failure> {
 }
 
 fn sentence(Line { origin, status }: &Line) -> String {
-    let time = |at: &DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
     let by = status.state_by.as_ref().map(|by| format!(" by {by}"));
     let reason = status.reason.as_ref().map(|reason| format!(" ({reason})"));
     let behind = (status.behind > 0).then(|| {
         let age = duration(status.oldest_seconds.unwrap_or(0));
         format!("; {} after it, the oldest {age} old", count(status.behind, "event"))
     });
-    let failing = status.failing_since.as_ref().map(|since| {
+    let failing = status.failing_since.map(|since| {
         let what = status.failed_seq.map_or_else(|| "a message".to_owned(), |seq| format!("event {seq}"));
         let failure = status.failure.as_deref().unwrap_or("unknown");
-        let next = status.next_attempt_at.as_ref().map(|at| format!(", next attempt at {}", time(at)));
+        let next = status.next_attempt_at.map(|at| format!(", next attempt at {}", seconds(at)));
         let attempts = count(status.attempts, "attempt");
-        format!("; {what} fails since {} ({failure}, {attempts}{})", time(since), next.unwrap_or_default())
+        format!("; {what} fails since {} ({failure}, {attempts}{})", seconds(since), next.unwrap_or_default())
     });
     let seqs = || status.set_aside.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let set_aside = (!status.set_aside.is_empty()).then(|| format!("; passed over: {}", seqs()));
