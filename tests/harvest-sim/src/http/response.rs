@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use axum::http::header::{HeaderName, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::body::Body;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response as HttpResponse;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::truncate::truncated;
 use crate::clock::Timestamp;
 use crate::faults::{Edit, EditBytes, RetryAfter};
 use crate::oauth::Refusal;
@@ -144,6 +147,19 @@ impl Response {
         for edit in edits {
             edit(&mut self.body);
         }
+    }
+
+    /// With `truncate_body`, the connection closes in the middle of the body.
+    pub fn into_http(self, truncate_body: bool) -> HttpResponse {
+        let length = self.body.len();
+        let body = if truncate_body { truncated(self.body) } else { Body::from(self.body) };
+        let mut response = HttpResponse::new(body);
+        *response.status_mut() = self.status;
+        let fields = response.headers_mut();
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        fields.extend(self.headers);
+        response
     }
 
     fn json_error(status: StatusCode) -> Self {
