@@ -156,13 +156,23 @@ fn unknown(name: &str) -> Failure {
 struct Line {
     /// Scheme, host and port of the address. `None` if these settings do not have the endpoint.
     origin: Option<String>,
+    /// Whether the receiver is notified when an operator is needed. `None` if these settings do not have the endpoint.
+    notices: Option<bool>,
     #[serde(flatten)]
     status: WebhookStatus,
 }
 
 async fn list(app: &App, json: bool) -> Result<(), Failure> {
     let origins: BTreeMap<_, _> = app.webhook_origins().collect();
-    let of = |status: WebhookStatus| Line { origin: origins.get(&status.name).cloned(), status };
+    let notices = |name: &str| {
+        let webhook = app.settings.webhooks.iter().find(|webhook| webhook.name == name);
+        webhook.map(|webhook| webhook.notices)
+    };
+    let of = |status: WebhookStatus| Line {
+        origin: origins.get(&status.name).cloned(),
+        notices: notices(&status.name),
+        status,
+    };
     let lines: Vec<_> = app.store.webhooks().await?.into_iter().map(of).collect();
     if json {
         return output::json(&lines);
@@ -173,7 +183,7 @@ async fn list(app: &App, json: bool) -> Result<(), Failure> {
     lines.iter().try_for_each(|line| output::print(sentence(line)))
 }
 
-fn sentence(Line { origin, status }: &Line) -> String {
+fn sentence(Line { origin, notices, status }: &Line) -> String {
     let by = status.state_by.as_ref().map(|by| format!(" by {by}"));
     let reason = status.reason.as_ref().map(|reason| format!(" ({reason})"));
     let behind = (status.behind > 0).then(|| {
@@ -199,7 +209,8 @@ fn sentence(Line { origin, status }: &Line) -> String {
         count(status.delivered, "event"),
         status.acked_seq
     );
-    [Some(start), behind, failing, set_aside].into_iter().flatten().collect()
+    let notices = (*notices == Some(true)).then(|| "; gets notices".to_owned());
+    [Some(start), behind, failing, set_aside, notices].into_iter().flatten().collect()
 }
 
 async fn test(app: &App, target: &Target) -> Result<(), Failure> {
