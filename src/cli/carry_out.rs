@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::confirmation::Confirmation;
+use super::confirmation::{CHANGES_HARVEST, Confirmation};
 use super::support::{DATABASE_WAIT, operator, with_mirror};
 use super::{output, signals};
 use crate::app::{App, Exit, Failure};
@@ -111,7 +111,7 @@ pub(super) async fn confirm(
     if app.settings.write.rules.mode == WriteMode::Dry {
         lines.push("write.mode is \"dry\": the writes are journalled and not sent".to_owned());
     }
-    options.confirmation.obtain_for_harvest(async || Ok(lines.join("\n"))).await
+    options.confirmation.obtain(CHANGES_HARVEST, async || Ok(lines.join("\n"))).await
 }
 
 /// Has the writes carried out and prints their results.

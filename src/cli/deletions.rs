@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::confirmation::Confirmation;
+use super::confirmation::{Confirmation, PERMANENT};
 use super::output::{self, seconds};
 use super::support::{operator, with_mirror};
 use crate::app::{App, Exit, Failure};
@@ -210,7 +210,7 @@ async fn is_confirmed(
         output::json(&held)?;
         return Ok(false);
     }
-    confirmation.obtain(async || Ok(preview(held))).await
+    confirmation.obtain(PERMANENT, async || Ok(preview(held))).await
 }
 
 /// Refuses ids without a held deletion, and ids with held deletions in several accounts.

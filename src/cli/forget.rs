@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::confirmation::Confirmation;
+use super::confirmation::{Confirmation, PERMANENT};
 use super::output;
 use super::support::with_mirror;
 use crate::app::{App, Exit, Failure};
@@ -93,7 +93,7 @@ async fn erase(
 ) -> Result<Option<Erased>, Failure> {
     let preview =
         async || Ok(format!("would erase {what}: {}", amounts(&forget(EraseScope::Preview).await?)));
-    if !confirmation.obtain(preview).await? {
+    if !confirmation.obtain(PERMANENT, preview).await? {
         return Ok(None);
     }
     let erased = forget(EraseScope::Erase).await?;

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use super::confirmation::Confirmation;
+use super::confirmation::{Confirmation, PERMANENT};
 use super::since::Since;
 use super::support::with_mirror;
 use super::{output, signals};
@@ -79,7 +79,7 @@ async fn new_stream(app: &App, confirmation: &Confirmation) -> Result<(), Failur
             count(status.accounts.len(), "account"),
         ))
     };
-    if !confirmation.obtain(preview).await? {
+    if !confirmation.obtain(PERMANENT, preview).await? {
         return Ok(());
     }
     let stream = app.store.new_stream().await?;

@@ -16,7 +16,7 @@ use super::carry_out::{WriteOptions, confirm, send};
 use super::support::{operator, with_app};
 use super::{output, signals, sync};
 use crate::app::{App, Exit, Failure};
-use crate::roster::reconcile::{DesiredUsers, LineError, ReconcilePlan, ReconcileRules, UserPlan};
+use crate::roster::reconcile::{Desired, DesiredUsers, LineError, ReconcilePlan, ReconcileRules, UserPlan};
 use crate::roster::write::{Write, WriteKind};
 use crate::roster::{AccountId, Field, User};
 use crate::settings::Settings;
@@ -73,11 +73,7 @@ pub(super) async fn reconcile(settings: Settings, options: Options) -> Result<Ex
         let lines = list::decode(&content, ListFormat::of(extension, &content)).map_err(|e| refused(&e))?;
         let desired = DesiredUsers::new(&lines).map_err(|errors| refused(&errors))?;
         Box::pin(with_app(settings, async |app| {
-            let emails = |line| {
-                let at = lines.binary_search_by_key(&line, |it| it.line).ok()?;
-                Some(lines[at].email.as_str())
-            };
-            Reconcile { app, options: &options, stop, emails: &emails }.run(&desired).await
+            Reconcile { app, options: &options, stop, lines: &lines }.run(&desired).await
         }))
         .await
     })
@@ -122,8 +118,7 @@ struct Reconcile<'a> {
     app: &'a App,
     options: &'a Options,
     stop: &'a CancellationToken,
-    /// The e-mail address in a line.
-    emails: &'a dyn Fn(u64) -> Option<&'a str>,
+    lines: &'a [Desired],
 }
 
 impl Reconcile<'_> {
@@ -231,8 +226,9 @@ impl Reconcile<'_> {
     fn line(&self, user: &UserPlan) -> String {
         let name = name(user.line, user.user);
         let deeds: Vec<String> = user.writes.iter().map(deed).collect();
-        let email = user.line.filter(|_| self.options.values && user.user.is_none()).and_then(self.emails);
-        let email = email.map(|email| format!(" ({email})")).unwrap_or_default();
+        let is_shown = self.options.values && user.user.is_none();
+        let line = self.lines.iter().find(|line| is_shown && Some(line.line) == user.line);
+        let email = line.map(|line| format!(" ({})", line.email)).unwrap_or_default();
         format!("{name}: would {}{email}", deeds.join(" and "))
     }
 }

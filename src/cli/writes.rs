@@ -5,7 +5,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::carry_out::line;
-use super::confirmation::Confirmation;
+use super::confirmation::{CHANGES_HARVEST, Confirmation};
 use super::output;
 use super::support::{operator, with_mirror};
 use crate::app::{App, Exit, Failure};
@@ -144,7 +144,7 @@ async fn decide(app: &App, options: &Decide, confirmation: Option<&Confirmation>
     }
     if let Some(confirmation) = confirmation {
         let preview = async || Ok(held.iter().map(line).collect::<Vec<_>>().join("\n"));
-        if !confirmation.obtain_for_harvest(preview).await? {
+        if !confirmation.obtain(CHANGES_HARVEST, preview).await? {
             return Ok(());
         }
     }
