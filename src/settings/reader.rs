@@ -96,6 +96,15 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// The same, or `None` for empty text.
+    pub fn optional<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        self.text(key, |text| if text.is_empty() { Ok(None) } else { parse(text).map(Some) }).flatten()
+    }
+
     /// One of these words.
     pub fn choice<T: Copy, const N: usize>(&mut self, key: &'static str, choices: [(&str, T); N]) -> T {
         let chosen = self.text(key, |text| {

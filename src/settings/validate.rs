@@ -53,7 +53,7 @@ pub(super) fn settings(
         rates,
         scim: scim::scim(reader, env),
         http: Http {
-            listen: reader.text("http.listen", listen).flatten(),
+            listen: reader.optional("http.listen", listen),
             page: reader.boolean("http.page"),
         },
         monitoring: Monitoring { ping_url: ping_url(reader, env) },
@@ -179,7 +179,7 @@ fn database(reader: &mut Reader, env: &BTreeMap<String, String>) -> Database {
         data_dir: data_dir.unwrap_or_default(),
         download: reader.boolean("database.download"),
         download_url: read_url(reader, "database.download_url", "https://mirror.example.com/postgresql"),
-        download_sha256: reader.text("database.download_sha256", database::sha256).flatten(),
+        download_sha256: reader.optional("database.download_sha256", database::sha256),
         max_connections: reader.integer("database.max_connections", 2..=1000),
         prepared_statements: reader.boolean("database.prepared_statements"),
         statement_timeout: reader.duration("database.statement_timeout", SECOND),

@@ -15,8 +15,8 @@ use super::glob::matching_types;
 use super::model::Webhook;
 use super::parse::is_loopback;
 use super::reader::Reader;
-use super::values::{Values, flatten};
-use super::{secrets, unknown};
+use super::secrets;
+use super::values::{Values, flatten, known_values};
 
 /// The default of each key. `config/default.toml` explains the keys, and a test compares the two.
 pub(super) const DEFAULTS: &str = r#"
@@ -117,15 +117,9 @@ fn section(
 fn merged(table: Map<String, Value>, source: &str, prefix: &str, findings: &mut Findings) -> Values {
     let defaults = File::from_str(DEFAULTS, FileFormat::Toml).collect().unwrap_or_default();
     let mut values = Values::from_iter(flatten(defaults, "the built-in defaults"));
-    let names: Vec<_> = values.keys().cloned().collect();
-    let names: Vec<_> = names.iter().map(String::as_str).collect();
-    for (key, value) in flatten(table, source) {
-        if names.contains(&key.as_str()) {
-            values.insert(key, value);
-        } else {
-            findings.fault(unknown::sentence(&key, source, &names, prefix));
-        }
-    }
+    let names: Vec<_> = values.keys().map(String::as_str).collect();
+    let given = known_values(flatten(table, source), &names, prefix, findings);
+    values.extend(given);
     values
 }
 
