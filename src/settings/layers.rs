@@ -11,8 +11,8 @@ use std::{
 
 use config::{ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
 
-use super::findings::Findings;
 use super::environment;
+use super::findings::Findings;
 use super::values::{FILE_VARIABLE, Values, flatten, known_values};
 
 /// The reference of settings and their defaults.

@@ -52,10 +52,7 @@ pub(super) fn settings(
         write: write(reader, rates.mirror),
         rates,
         scim: scim::scim(reader, env),
-        http: Http {
-            listen: reader.optional("http.listen", listen),
-            page: reader.boolean("http.page"),
-        },
+        http: Http { listen: reader.optional("http.listen", listen), page: reader.boolean("http.page") },
         monitoring: Monitoring { ping_url: ping_url(reader, env) },
         log: Log {
             format: reader.choice(

@@ -118,8 +118,7 @@ fn scope(accounts: &[Account]) -> String {
 /// Whether the redirect address is one of this machine, without a fragment.
 fn is_allowed(redirect_uri: &str) -> bool {
     let parsed = redirect_uri.parse::<Uri>();
-    let is_local =
-        |uri: Uri| uri.scheme_str() == Some("http") && uri.host().is_some_and(is_loopback);
+    let is_local = |uri: Uri| uri.scheme_str() == Some("http") && uri.host().is_some_and(is_loopback);
     parsed.is_ok_and(is_local) && !redirect_uri.contains('#')
 }
 

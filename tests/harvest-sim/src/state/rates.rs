@@ -157,13 +157,7 @@ impl Company {
         self.put_in_force(kind, user, moment);
     }
 
-    pub(crate) fn remove_rate(
-        &mut self,
-        kind: RateKind,
-        user: UserId,
-        id: RateId,
-        moment: Moment,
-    ) {
+    pub(crate) fn remove_rate(&mut self, kind: RateKind, user: UserId, id: RateId, moment: Moment) {
         known(self.users.newest(user.0), "user", user);
         let removed =
             self.rates_mut(kind).edit(user, moment.visible_from, |history| history.remove(id, moment));

@@ -124,7 +124,10 @@ async fn current_rate_is_in_the_user_record_and_keeps_updated_at() {
     assert_eq!(shown["updated_at"], hired.to_string());
     client.sim.remove_billable_rate(jane, since_ever);
     let shown = client.json(&format!("/users/{jane}")).await;
-    assert_eq!((&shown["default_hourly_rate"], &shown["updated_at"]), (&Value::Null, &hired.to_string().into()));
+    assert_eq!(
+        (&shown["default_hourly_rate"], &shown["updated_at"]),
+        (&Value::Null, &hired.to_string().into())
+    );
 }
 
 #[tokio::test]
