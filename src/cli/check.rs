@@ -275,16 +275,10 @@ fn check_scim(app: &App, checks: &mut Checks) {
 /// Checks the endpoints of webhooks, without sending anything. The settings have read their secrets.
 async fn check_webhooks(app: &App, is_database_usable: bool, checks: &mut Checks) {
     let known = if is_database_usable { app.store.webhooks().await.unwrap_or_default() } else { Vec::new() };
-    for (name, origin) in app.webhook_origins() {
+    for webhook in &app.settings.webhooks {
+        let (name, origin) = (&webhook.name, webhook.origin());
         let check = format!("webhook {name}");
-        let endpoint = match app.webhook(&name) {
-            Ok(endpoint) => endpoint,
-            Err(failure) => {
-                checks.fail(check, &failure);
-                continue;
-            }
-        };
-        let state = known.iter().find(|webhook| webhook.name == name).map(|webhook| webhook.state.as_str());
+        let state = known.iter().find(|it| it.name == *name).map(|it| it.state.as_str());
         let stopped = match state {
             Some("gone") => Some(format!(
                 "stopped, because its receiver answered 410; when it is back, run `rosterd webhooks retry {name}`"
@@ -299,8 +293,8 @@ async fn check_webhooks(app: &App, is_database_usable: bool, checks: &mut Checks
             checks.warn(check, advice);
             continue;
         }
-        let signed = format!("{origin}, signed with {}", count(endpoint.keys.len(), "secret"));
-        match route::find(&endpoint).await {
+        let signed = format!("{origin}, signed with {}", count(webhook.secrets.len(), "secret"));
+        match route::find(&webhook.url).await {
             Some(Route::Direct) => checks.ok(check, signed),
             Some(Route::Proxy(proxy)) => checks.ok(check, format!("{signed}, through the proxy {proxy}")),
             None => checks.warn(check, format!("{origin}: the host has no address; check url and DNS")),

@@ -1,7 +1,5 @@
 //! `rosterd webhooks`: list, test and steer the endpoints of webhooks.
 
-use std::collections::BTreeMap;
-
 use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
@@ -11,7 +9,7 @@ use super::output::{self, seconds};
 use super::since::Since;
 use super::support::{operator, with_mirror};
 use crate::app::{App, Exit, Failure};
-use crate::settings::Settings;
+use crate::settings::{Settings, Webhook};
 use crate::store::webhooks::commands::{Change, ReplayFrom, WebhookStatus};
 use crate::telemetry::{count, duration};
 use crate::webhooks::Endpoint;
@@ -163,22 +161,17 @@ struct Line {
 }
 
 async fn list(app: &App, json: bool) -> Result<(), Failure> {
-    let origins: BTreeMap<_, _> = app.webhook_origins().collect();
-    let notices = |name: &str| {
-        let webhook = app.settings.webhooks.iter().find(|webhook| webhook.name == name);
-        webhook.map(|webhook| webhook.notices)
-    };
-    let of = |status: WebhookStatus| Line {
-        origin: origins.get(&status.name).cloned(),
-        notices: notices(&status.name),
-        status,
+    let of = |status: WebhookStatus| {
+        let webhook = app.settings.webhooks.iter().find(|webhook| webhook.name == status.name);
+        Line { origin: webhook.map(Webhook::origin), notices: webhook.map(|it| it.notices), status }
     };
     let lines: Vec<_> = app.store.webhooks().await?.into_iter().map(of).collect();
     if json {
         return output::json(&lines);
     }
-    for name in origins.keys().filter(|name| !lines.iter().any(|line| line.status.name == **name)) {
-        output::print(format_args!("{name}: not registered; start the daemon"))?;
+    let is_unknown = |it: &&Webhook| !lines.iter().any(|line| line.status.name == it.name);
+    for webhook in app.settings.webhooks.iter().filter(is_unknown) {
+        output::print(format_args!("{}: not registered; start the daemon", webhook.name))?;
     }
     lines.iter().try_for_each(|line| output::print(sentence(line)))
 }
@@ -300,7 +293,7 @@ async fn replay_event(app: &App, target: &Target, seq: i64) -> Result<(), Failur
 }
 
 async fn remove(app: &App, target: &Target) -> Result<(), Failure> {
-    if app.webhook_origins().any(|(name, _)| name == target.name) {
+    if app.settings.webhooks.iter().any(|webhook| webhook.name == target.name) {
         let advice =
             format!("the settings have webhook {0}; remove the section [webhooks.{0}] first", target.name);
         return Err(Failure::new(Exit::Differences, advice));

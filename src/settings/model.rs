@@ -2,6 +2,7 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
+use reqwest::header::HeaderValue;
 use secrecy::{SecretSlice, SecretString};
 use url::Url;
 
@@ -200,8 +201,8 @@ pub(crate) struct Webhook {
     pub url: Url,
     /// The current one first.
     pub secrets: Vec<SecretSlice<u8>>,
-    /// Text of an `Authorization` header.
-    pub authorization: Option<SecretString>,
+    /// An `Authorization` header, marked as sensitive.
+    pub authorization: Option<HeaderValue>,
     pub types: Vec<String>,
     /// Empty: all.
     pub accounts: Vec<i64>,
@@ -218,6 +219,13 @@ pub(crate) struct Webhook {
     pub sets_aside: bool,
     /// Whether the receiver is notified when an operator is needed.
     pub notices: bool,
+}
+
+impl Webhook {
+    /// Scheme, host and port of the address.
+    pub fn origin(&self) -> String {
+        self.url.origin().ascii_serialization()
+    }
 }
 
 /// Without the address.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use config::{File, FileFormat, Map, Source, Value, ValueKind};
+use reqwest::header::HeaderValue;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use url::{Host, Url};
@@ -241,18 +242,15 @@ fn not_a_secret(key: &str) -> String {
     )
 }
 
-/// The text of an `Authorization` header.
-fn header(path: &str, reader: &mut Reader<'_>, home: Option<&str>) -> Option<SecretString> {
+fn header(path: &str, reader: &mut Reader<'_>, home: Option<&str>) -> Option<HeaderValue> {
     let name = reader.name("authorization_file");
     let read = secrets::from_file(&name, path, home, &mut reader.findings).and_then(|secret| {
-        let is_text = secret.expose_secret().chars().all(|c| c == ' ' || c.is_ascii_graphic());
-        if is_text {
-            Ok(secret)
-        } else {
-            Err(format!("{name} names a file with characters that no header may have"))
-        }
+        HeaderValue::from_str(secret.expose_secret())
+            .map_err(|_| format!("{name} names a file with characters that no header may have"))
     });
-    reader.findings.ok(read)
+    let mut header = reader.findings.ok(read)?;
+    header.set_sensitive(true);
+    Some(header)
 }
 
 fn types(reader: &mut Reader<'_>) -> Vec<String> {
