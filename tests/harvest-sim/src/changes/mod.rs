@@ -40,11 +40,6 @@ impl Sim {
         self.change(|company, moment| company.promote(user, access_role, moment));
     }
 
-    /// Makes a user a member.
-    pub fn demote(&self, user: UserId) {
-        self.promote(user, "member");
-    }
-
     /// Archives a user and the user's active assignments.
     pub fn archive_user(&self, user: UserId) {
         self.change(|company, moment| company.archive_user(user, moment));
