@@ -135,25 +135,18 @@ fn report(entries: &[JournalEntry], as_json: bool) -> Result<(), Failure> {
     if as_json {
         output::json(&json!({ "writes": entries }))?;
     }
-    let number = |states: &[&str]| entries.iter().filter(|it| states.contains(&it.state.as_str())).count();
-    let (refused, unsure, held) = (number(&["refused"]), number(&["in_doubt", "lost"]), number(&["held"]));
-    let ended = number(&["withdrawn", "rejected"]);
-    let fail = |exit, text: String| Err(Failure::new(exit, text));
-    match entries {
-        _ if unsure > 0 => {
-            let what = count(unsure, "write");
-            fail(Exit::Busy, format!("{what} without a clear answer; see `rosterd writes list --open`"))
+    for (states, exit, what) in [
+        (&["in_doubt", "lost"][..], Exit::Busy, "without a clear answer; see `rosterd writes list --open`"),
+        (&["refused"], Exit::Credentials, "refused"),
+        (&["withdrawn", "rejected"], Exit::Differences, "withdrawn or rejected by others"),
+        (&["held"], Exit::Differences, "held for a person; see `rosterd writes list --held`"),
+    ] {
+        let number = entries.iter().filter(|it| states.contains(&it.state.as_str())).count();
+        if number > 0 {
+            return Err(Failure::new(exit, format!("{} {what}", count(number, "write"))));
         }
-        _ if refused > 0 => fail(Exit::Credentials, format!("{} refused", count(refused, "write"))),
-        _ if ended > 0 => {
-            fail(Exit::Differences, format!("{} withdrawn or rejected by others", count(ended, "write")))
-        }
-        _ if held > 0 => fail(
-            Exit::Differences,
-            format!("{} held for a person; see `rosterd writes list --held`", count(held, "write")),
-        ),
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// A journal entry for people.
