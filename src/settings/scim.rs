@@ -1,7 +1,5 @@
 //! The section `scim`.
 
-use std::collections::BTreeMap;
-
 use super::model::{Scim, ScimDelete, Settings};
 use super::parse::{base_url, is_loopback, listen};
 use super::reader::Reader;
@@ -11,8 +9,8 @@ const LISTEN: &str = "scim.listen";
 const PUBLIC_URL: &str = "scim.public_url";
 const TOKENS_FILE: &str = "scim.tokens_file";
 
-pub(super) fn scim(reader: &mut Reader, env: &BTreeMap<String, String>) -> Scim {
-    let home = secrets::home(env);
+pub(super) fn scim(reader: &mut Reader) -> Scim {
+    let home = reader.home;
     let tokens_file = |text: &str| {
         secrets::expanded(text, home).ok_or_else(|| "HOME is not set, so give a path without ~".to_owned())
     };

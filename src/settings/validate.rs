@@ -51,9 +51,9 @@ pub(super) fn settings(
         },
         write: write(reader, rates.mirror),
         rates,
-        scim: scim::scim(reader, env),
+        scim: scim::scim(reader),
         http: Http { listen: reader.optional("http.listen", listen), page: reader.boolean("http.page") },
-        monitoring: Monitoring { ping_url: ping_url(reader, env) },
+        monitoring: Monitoring { ping_url: ping_url(reader) },
         log: Log {
             format: reader.choice(
                 "log.format",
@@ -162,8 +162,8 @@ fn check_urls(reader: &mut Reader, harvest: &Harvest) {
 }
 
 fn database(reader: &mut Reader, env: &BTreeMap<String, String>) -> Database {
-    let home = secrets::home(env);
-    let url = database_url(reader, env, home);
+    let url = database_url(reader, env);
+    let home = reader.home;
     let local = url.is_none();
     let data_dir = reader.text("database.data_dir", |path| match secrets::expanded(path, home) {
         Some(path) if !path.as_os_str().is_empty() => Ok(path),
@@ -185,15 +185,11 @@ fn database(reader: &mut Reader, env: &BTreeMap<String, String>) -> Database {
 }
 
 /// `None` if no URL is given. A URL that is given but refused is a placeholder, so that `data_dir` is not required.
-fn database_url(
-    reader: &mut Reader,
-    env: &BTreeMap<String, String>,
-    home: Option<&str>,
-) -> Option<SecretString> {
+fn database_url(reader: &mut Reader, env: &BTreeMap<String, String>) -> Option<SecretString> {
     let plain = reader.secret("database.url");
     let file = reader.secret("database.url_file");
     let name = reader.name(if plain.is_some() { "database.url" } else { "database.url_file" });
-    let findings = &mut reader.findings;
+    let (home, findings) = (reader.home, &mut reader.findings);
     let given = match plain {
         Some(url) => Ok(SecretString::from(secrets::cleaned(&name, url, findings))),
         None => secrets::from_file(&name, file?, home, findings),
@@ -231,15 +227,9 @@ fn read_url(reader: &mut Reader, key: &'static str, example: &str) -> Url {
 }
 
 /// The URL that the file of `monitoring.ping_url_file` contains.
-fn ping_url(reader: &mut Reader, env: &BTreeMap<String, String>) -> Option<SecretString> {
-    const KEY: &str = "monitoring.ping_url_file";
-    let file = reader.secret(KEY)?;
-    let name = reader.name(KEY);
-    let home = secrets::home(env);
-    let given = secrets::from_file(&name, file, home, &mut reader.findings);
-    let checked = given.and_then(|text| {
-        let url = Url::parse(text.expose_secret()).ok();
-        let is_valid = url.is_some_and(|url| {
+fn ping_url(reader: &mut Reader) -> Option<SecretString> {
+    reader.secret_file("monitoring.ping_url_file", |name, text| {
+        let is_valid = Url::parse(text.expose_secret()).is_ok_and(|url| {
             (url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url))
                 && url.username().is_empty()
                 && url.password().is_none()
@@ -247,8 +237,7 @@ fn ping_url(reader: &mut Reader, env: &BTreeMap<String, String>) -> Option<Secre
         });
         let refused = || format!("{name} names a file without a valid URL (not shown); write an https URL without user, password and # into it");
         if is_valid { Ok(text) } else { Err(refused()) }
-    });
-    reader.findings.ok(checked)
+    })
 }
 
 #[expect(clippy::expect_used, reason = "the text is a URL")]

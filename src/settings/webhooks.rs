@@ -107,7 +107,7 @@ fn section(
     };
     let prefix = format!("webhooks.{name}.");
     let values = merged(table, source, &prefix, findings);
-    let mut reader = Reader::section(&values, prefix, std::mem::take(findings));
+    let mut reader = Reader::new(&values, prefix, context.home, std::mem::take(findings));
     let faults_before = reader.findings.faults.len();
     let webhook = webhook(name, &mut reader, context);
     *findings = reader.into_findings();
@@ -125,10 +125,9 @@ fn merged(table: Map<String, Value>, source: &str, prefix: &str, findings: &mut 
 }
 
 fn webhook(name: &str, reader: &mut Reader<'_>, context: &Context<'_>) -> Option<Webhook> {
-    let url = url(reader, context.home);
-    let secrets = signing_secrets(reader, context.home);
-    let authorization =
-        reader.secret("authorization_file").and_then(|path| header(path, reader, context.home));
+    let url = url(reader);
+    let secrets = signing_secrets(reader);
+    let authorization = reader.secret_file("authorization_file", header);
     let types = types(reader);
     let accounts = reader.integers("accounts");
     let ids_only = reader.choice("content", [("full", false), ("ids", true)]);
@@ -170,24 +169,20 @@ fn webhook(name: &str, reader: &mut Reader<'_>, context: &Context<'_>) -> Option
 }
 
 /// The address, which often holds a secret, so no sentence shows it.
-fn url(reader: &mut Reader<'_>, home: Option<&str>) -> Option<Url> {
-    let (key, text) = match (reader.secret("url"), reader.secret("url_file")) {
-        (Some(url), None) => ("url", SecretString::from(url)),
-        (None, Some(path)) => {
-            let name = reader.name("url_file");
-            let read = secrets::from_file(&name, path, home, &mut reader.findings);
-            ("url_file", reader.findings.ok(read)?)
-        }
-        _ => {
-            let name = reader.name("url");
-            reader.findings.fault(format!("{name} must be given, or url_file, and not both"));
-            return None;
-        }
+fn url(reader: &mut Reader<'_>) -> Option<Url> {
+    let checked = |name: &str, text: &str| {
+        checked_url(text)
+            .map_err(|advice| format!("{name} is not the address of a receiver (not shown); {advice}"))
     };
-    let checked = checked_url(text.expose_secret()).map_err(|advice| {
-        format!("{} is not the address of a receiver (not shown); {advice}", reader.name(key))
-    });
-    reader.findings.ok(checked)
+    let name = reader.name("url");
+    match (reader.secret("url"), reader.secret("url_file")) {
+        (Some(url), None) => reader.findings.ok(checked(&name, url)),
+        (None, Some(_)) => reader.secret_file("url_file", |name, text| checked(name, text.expose_secret())),
+        _ => {
+            reader.findings.fault(format!("{name} must be given, or url_file, and not both"));
+            None
+        }
+    }
 }
 
 fn checked_url(text: &str) -> Result<Url, String> {
@@ -213,13 +208,13 @@ fn checked_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-fn signing_secrets(reader: &mut Reader<'_>, home: Option<&str>) -> Vec<SecretSlice<u8>> {
+fn signing_secrets(reader: &mut Reader<'_>) -> Vec<SecretSlice<u8>> {
     let (paths, key) = (reader.texts("secret_files"), reader.name("secret_files"));
     if !(1..=2).contains(&paths.len()) {
         let fault = format!("{key} must name one file, or two while the secret is replaced");
         reader.findings.fault(fault);
     }
-    let findings = &mut reader.findings;
+    let (home, findings) = (reader.home, &mut reader.findings);
     let mut secrets = Vec::new();
     for path in &paths {
         let read = secrets::from_file(&key, path, home, findings);
@@ -242,15 +237,11 @@ fn not_a_secret(key: &str) -> String {
     )
 }
 
-fn header(path: &str, reader: &mut Reader<'_>, home: Option<&str>) -> Option<HeaderValue> {
-    let name = reader.name("authorization_file");
-    let read = secrets::from_file(&name, path, home, &mut reader.findings).and_then(|secret| {
-        HeaderValue::from_str(secret.expose_secret())
-            .map_err(|_| format!("{name} names a file with characters that no header may have"))
-    });
-    let mut header = reader.findings.ok(read)?;
+fn header(name: &str, text: SecretString) -> Result<HeaderValue, String> {
+    let mut header = HeaderValue::from_str(text.expose_secret())
+        .map_err(|_| format!("{name} names a file with characters that no header may have"))?;
     header.set_sensitive(true);
-    Some(header)
+    Ok(header)
 }
 
 fn types(reader: &mut Reader<'_>) -> Vec<String> {

@@ -32,7 +32,7 @@ fn defaults_without_file_and_environment_are_valid() {
 fn keys_of_the_reference_and_keys_that_are_read_are_the_same() {
     let mut findings = Findings::default();
     let layers = layers::merge(None, &variables(&[]), &mut findings);
-    let mut reader = Reader::new(&layers.values, findings);
+    let mut reader = Reader::new(&layers.values, String::new(), None, findings);
     validate::settings(&mut reader, &variables(&[]), (Vec::new(), None));
     let documented: Vec<_> = layers.values.keys().map(String::as_str).collect();
     assert_eq!(reader.keys(), documented);
