@@ -165,7 +165,7 @@ pub(super) fn line(entry: &JournalEntry) -> String {
     line + &format!("; asked by {actor} at {}", output::seconds(entry.asked_at))
 }
 
-fn is_open(entry: &&JournalEntry) -> bool {
+fn is_open(entry: &JournalEntry) -> bool {
     ["waiting", "in_doubt"].contains(&entry.state.as_str())
 }
 
@@ -274,7 +274,7 @@ impl Carrier<'_> {
         loop {
             let selection = WriteSelection { ids: ids.to_vec(), ..WriteSelection::default() };
             let mut entries = self.app.store.list_writes(&selection).await?;
-            let open = entries.iter().filter(is_open).count();
+            let open = entries.iter().filter(|it| is_open(it)).count();
             if open < last_open {
                 (progress, last_open) = (Instant::now(), open);
             }
@@ -310,7 +310,7 @@ impl Carrier<'_> {
 
     /// Gives up: withdraws what was not sent, and says so.
     async fn withdraw(&self, entries: &[JournalEntry]) -> Result<Vec<JournalEntry>, Failure> {
-        let open: Vec<Uuid> = entries.iter().filter(is_open).map(|it| it.id).collect();
+        let open: Vec<Uuid> = entries.iter().filter(|it| is_open(it)).map(|it| it.id).collect();
         let withdrawn = self.withdraw_unsent(&open).await?;
         let sent = open.len() - withdrawn;
         let cause = entries.iter().find_map(|entry| entry.error.as_deref());

@@ -61,10 +61,10 @@ pub(super) async fn sync(settings: Settings, options: Options) -> Result<(), Fai
         return Err(Failure::new(Exit::Settings, advice));
     }
     signals::until_stopped(async |stop| {
-        with_app(settings, async |app| {
+        Box::pin(with_app(settings, async |app| {
             let sync = Sync { app, options: &options, stop };
             if options.dry_run { sync.plan().await } else { sync.apply().await }
-        })
+        }))
         .await
     })
     .await

@@ -37,7 +37,7 @@ pub(super) async fn verify(settings: Settings, options: Options) -> Result<ExitC
     accounts::require(&settings, options.account)?;
     let differences = AtomicU64::new(0);
     signals::until_stopped(async |stop| {
-        with_mirror(settings, async |app| {
+        Box::pin(with_mirror(settings, async |app| {
             let limiter = app.budgets(App::replica(), DATABASE_WAIT).await?;
             let work = async |client: &Client| {
                 let (found, result) = compare(app, client, &options, stop).await?;
@@ -45,7 +45,7 @@ pub(super) async fn verify(settings: Settings, options: Options) -> Result<ExitC
                 Ok(result)
             };
             accounts::for_each(app, limiter, options.account, options.json, work).await
-        })
+        }))
         .await
     })
     .await?;

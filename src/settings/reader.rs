@@ -160,12 +160,12 @@ impl<'a> Reader<'a> {
     pub fn secret_file<T>(
         &mut self,
         key: &'static str,
-        parse: impl FnOnce(&str, SecretString) -> Result<T, String>,
+        parse: impl FnOnce(&str, &SecretString) -> Result<T, String>,
     ) -> Option<T> {
         let path = self.secret(key)?;
         let name = self.name(key);
         let text = secrets::from_file(&name, path, self.home, &mut self.findings);
-        self.findings.ok(text.and_then(|text| parse(&name, text)))
+        self.findings.ok(text.and_then(|text| parse(&name, &text)))
     }
 
     /// Refuses the value of `key`, and shows it. For rules that involve several keys.

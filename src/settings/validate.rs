@@ -236,7 +236,7 @@ fn ping_url(reader: &mut Reader) -> Option<SecretString> {
                 && url.fragment().is_none()
         });
         let refused = || format!("{name} names a file without a valid URL (not shown); write an https URL without user, password and # into it");
-        if is_valid { Ok(text) } else { Err(refused()) }
+        if is_valid { Ok(text.clone()) } else { Err(refused()) }
     })
 }
 

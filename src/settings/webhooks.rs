@@ -237,7 +237,7 @@ fn not_a_secret(key: &str) -> String {
     )
 }
 
-fn header(name: &str, text: SecretString) -> Result<HeaderValue, String> {
+fn header(name: &str, text: &SecretString) -> Result<HeaderValue, String> {
     let mut header = HeaderValue::from_str(text.expose_secret())
         .map_err(|_| format!("{name} names a file with characters that no header may have"))?;
     header.set_sensitive(true);
