@@ -54,8 +54,9 @@ impl TwoAccounts {
     fn max_requests_in_window(&self, window: Duration) -> usize {
         let requests = [&self.first, &self.second].into_iter().flat_map(|account| account.sim.requests());
         let arrivals: Vec<_> = requests.map(|request| request.at).collect();
-        let within =
-            |first| arrivals.iter().filter(|next| **next >= first && **next - first <= window).count();
+        let within = |first: std::time::Instant| {
+            arrivals.iter().filter(|next| **next >= first && **next - first <= window).count()
+        };
         arrivals.iter().map(|first| within(*first)).max().unwrap()
     }
 }

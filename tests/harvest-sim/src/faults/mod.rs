@@ -277,6 +277,7 @@ impl fmt::Debug for Fault {
         let kind = match self.kind {
             Kind::Html(status) => return write!(f, "Fault(html {status} on {:?})", self.path),
             Kind::Refusal(status) => return write!(f, "Fault(refusal {status} on {:?})", self.path),
+            Kind::Answer(_) => "answer",
             Kind::Delay(_) => "delay",
             Kind::HoldRequest(_) => "hold request",
             Kind::Reset => "reset",
