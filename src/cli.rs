@@ -40,11 +40,11 @@ use nix::sys::resource::{Resource, setrlimit};
 use tokio::runtime::Builder;
 
 use crate::app::{Exit, Failure};
-use crate::settings::{LogFormat, Settings};
+use crate::settings::Settings;
 use crate::telemetry;
 
 /// Mirror Harvest users and assignments into PostgreSQL
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(
     name = "rosterd",
     version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ROSTERD_REVISION"), ")"),
@@ -68,7 +68,7 @@ pub struct Cli {
     command: Command,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 struct Global {
     /// Read settings from this TOML file (or `ROSTERD_CONFIG`)
     #[arg(long, global = true, value_name = "FILE")]
@@ -78,7 +78,7 @@ struct Global {
     log_format: Option<Format>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, ValueEnum)]
 enum Format {
     /// Pretty if stderr is a terminal, otherwise JSON
     Auto,
@@ -88,7 +88,7 @@ enum Format {
     Pretty,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
     /// Run the daemon: migrate, then poll until SIGTERM or SIGINT
     #[command(after_help = "Example:\n  rosterd run --config /etc/rosterd.toml")]
@@ -221,16 +221,18 @@ impl Global {
 
     fn start_log(&self, settings: &Settings, is_daemon: bool) -> Result<(), Failure> {
         let is_terminal = std::io::stderr().is_terminal();
-        let automatic = if is_terminal { telemetry::Format::Pretty } else { telemetry::Format::Json };
-        let format = match (self.log_format, settings.log.format) {
-            (Some(Format::Json), _) | (None, LogFormat::Json) => telemetry::Format::Json,
-            (Some(Format::Pretty), _) | (None, LogFormat::Pretty) => telemetry::Format::Pretty,
-            (Some(Format::Auto), _) | (None, LogFormat::Auto) => automatic,
+        let chosen = match self.log_format {
+            None => settings.log.format,
+            Some(Format::Auto) => None,
+            Some(Format::Json) => Some(telemetry::Format::Json),
+            Some(Format::Pretty) => Some(telemetry::Format::Pretty),
         };
+        let automatic = if is_terminal { telemetry::Format::Pretty } else { telemetry::Format::Json };
         // On a terminal, commands show progress bars and the result, and log only problems.
         let is_quiet = !is_daemon && is_terminal && settings.log.level == "info";
         let filter = if is_quiet { "warn" } else { settings.log.level.as_str() };
-        telemetry::init(format, filter).map_err(|error| Failure::new(Exit::Settings, error))
+        telemetry::init(chosen.unwrap_or(automatic), filter)
+            .map_err(|error| Failure::new(Exit::Settings, error))
     }
 }
 

@@ -17,7 +17,8 @@
 //! - [`roster`]: pure functions and types: records, changes, events, the watermark.
 //! - [`download`]: installs an archive from another host.
 //! - [`outbound`]: what requests to all other hosts share.
-//! - [`clock`], [`progress`], [`settings`], [`telemetry`]: used by the modules above; they import none of them.
+//! - [`settings`]: typed settings, in the terms of `roster` and `telemetry`.
+//! - [`clock`], [`progress`], [`telemetry`]: used by the modules above; they import none of them.
 
 #![cfg_attr(feature = "test-support", allow(missing_docs, reason = "only tests see the modules"))]
 // Printing panics if the reader is gone, and exiting skips destructors: see `cli::output` and `cli::signals`.

@@ -29,9 +29,7 @@ use std::path::Path;
 
 pub use findings::SettingsError;
 pub use model::{Account, Credential, PollInterval, Settings};
-pub(crate) use model::{LogFormat, ScimDelete, Scope, Webhook, WebhookContent, WriteMode};
-#[cfg(feature = "test-support")]
-pub use validate::PERMISSIONS;
+pub(crate) use model::{ScimDelete, Scope, Webhook};
 
 use findings::Findings;
 
@@ -65,11 +63,12 @@ impl Settings {
         } else {
             (Vec::new(), None)
         };
-        let mut reader = reader::Reader::new(&layers.values, findings);
+        let home = secrets::home(env);
+        let mut reader = reader::Reader::new(&layers.values, String::new(), home, findings);
         let mut settings = validate::settings(&mut reader, env, accounts);
         let mut findings = reader.into_findings();
         let context = webhooks::Context {
-            home: env.get("HOME").map(String::as_str),
+            home,
             accounts: settings.accounts.iter().map(|account| account.id).collect(),
             has_pay_data: settings.rates.mirror,
         };

@@ -11,9 +11,8 @@ use crate::daemon::schedule::Interval;
 use crate::harvest::Client;
 use crate::harvest::transport::WriteAccess;
 use crate::provision::WriteSender;
-use crate::roster::DeletionGuard;
-use crate::roster::write_policy::{WriteMode, WriteRules};
-use crate::settings::{self, PollInterval, Scope, Settings};
+use crate::roster::write_policy::WriteMode;
+use crate::settings::{PollInterval, Scope, Settings};
 use crate::sync::concerns::Limits;
 use crate::sync::cycle::SyncRules;
 
@@ -43,24 +42,9 @@ impl App {
         Interval::within(quickest, slowest, rate_limit.requests, rate_limit.window, accounts)
     }
 
-    pub(crate) fn write_rules(&self) -> WriteRules {
-        let write = &self.settings.write;
-        WriteRules {
-            mode: match write.mode {
-                settings::WriteMode::Off => WriteMode::Off,
-                settings::WriteMode::Dry => WriteMode::Dry,
-                settings::WriteMode::On => WriteMode::On,
-            },
-            allow: write.allow.clone(),
-            protected: write.protected.clone(),
-            guard: DeletionGuard { fraction: write.guard.fraction, at_least: write.guard.at_least },
-            with_pay_data: self.settings.rates.mirror,
-        }
-    }
-
     /// Sends the writes of an account. `None` if `write.mode` is `"off"`.
     pub(crate) fn write_sender(&self, client: &Client, wake: Arc<Notify>) -> Option<Arc<WriteSender>> {
-        let rules = self.write_rules();
+        let rules = self.settings.write.rules.clone();
         if rules.mode == WriteMode::Off {
             return None;
         }
@@ -86,10 +70,7 @@ impl App {
             full_interval: delta(self.settings.sync.full_interval),
             count_probe: self.settings.sync.count_probe,
             with_roles: self.settings.scim.with_roles,
-            guard: DeletionGuard {
-                fraction: self.settings.sync.deletion_guard.fraction,
-                at_least: self.settings.sync.deletion_guard.at_least,
-            },
+            guard: self.settings.sync.deletion_guard,
             alone: self.settings.accounts().len() == 1 || self.settings.rate_limit.scope == Scope::Token,
         }
     }
@@ -97,62 +78,4 @@ impl App {
 
 fn delta(duration: Duration) -> TimeDelta {
     TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use serde_json::json;
-
-    use super::*;
-    use crate::roster::write::{Write, WriteFields, WriteKind};
-    use crate::roster::write_policy::{Verdict, WriteFacts};
-    use crate::roster::{ChangeKind, Resource};
-    use crate::settings::PERMISSIONS;
-    use crate::settings::glob::EVENT_TYPES;
-
-    #[test]
-    fn settings_know_every_type_of_event() {
-        let archival = [ChangeKind::Deactivated, ChangeKind::Reactivated];
-        let all = [ChangeKind::Created, ChangeKind::Updated, archival[0], archival[1], ChangeKind::Deleted];
-        let types = Resource::ALL.into_iter().flat_map(|resource| {
-            let is_rate = Resource::RATES.contains(&resource);
-            let kinds = all.into_iter().filter(move |kind| !is_rate || !archival.contains(kind));
-            kinds.map(move |kind| format!("{}.{}", resource.aggregate(), kind.name()))
-        });
-        assert_eq!(EVENT_TYPES.to_vec(), types.collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn settings_know_exactly_the_permissions_that_writes_need() {
-        let write = |kind, fields| {
-            Write::of_user(kind, Some(5), WriteFields::parse(kind, fields).expect("valid fields"))
-        };
-        let mut writes: Vec<_> =
-            WriteKind::ALL.map(|kind| Write::of_user(kind, None, WriteFields::default())).into();
-        writes.push(write(WriteKind::UserUpdate, json!({"access_roles": ["manager"]})));
-        writes.push(write(WriteKind::AssignmentUpdate, json!({"hourly_rate": 1})));
-        let facts = WriteFacts {
-            user: None,
-            owners: [Some(1); 2],
-            active_users: 40,
-            recent_losses: 0,
-            is_deliberate: true,
-        };
-        let is_refused_without = |permission: &str| {
-            let rules = WriteRules {
-                mode: WriteMode::On,
-                allow: PERMISSIONS.into_iter().filter(|it| *it != permission).map(str::to_owned).collect(),
-                protected: BTreeSet::new(),
-                guard: DeletionGuard { fraction: 1.0, at_least: 9 },
-                with_pay_data: true,
-            };
-            writes.iter().any(|write| rules.decide(write, &facts) != Verdict::Allow)
-        };
-        assert!(!is_refused_without("nothing"));
-        for permission in PERMISSIONS {
-            assert!(is_refused_without(permission), "{permission}");
-        }
-    }
 }

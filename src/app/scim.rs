@@ -89,7 +89,7 @@ impl App {
                 ScimDelete::Delete => OnDelete::Delete,
                 ScimDelete::Refuse => OnDelete::Refuse,
             },
-            mode: self.write_rules().mode,
+            mode: write.rules.mode,
             with_roles: scim.with_roles,
             patience: write.patience,
         };

@@ -1,16 +1,14 @@
 //! Creates the endpoints of webhooks from the settings, and their tasks.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use reqwest::header::HeaderValue;
 use secrecy::ExposeSecret;
 use tokio::sync::Notify;
 
 use super::context::App;
 use super::failure::{Exit, Failure};
 use crate::daemon::limiter::LimiterTask;
-use crate::settings::{Webhook, WebhookContent};
+use crate::settings::Webhook;
 use crate::store::status::Status;
 use crate::store::webhooks::EventFilter;
 use crate::sync::concerns::{Concern, concerns};
@@ -62,7 +60,7 @@ impl App {
         let mut tasks = WebhookTasks::default();
         for webhook in webhooks {
             self.store.register_webhook(&webhook.name, webhook.from_beginning).await?;
-            let endpoint = Arc::new(endpoint(webhook)?);
+            let endpoint = Arc::new(endpoint(webhook));
             if webhook.notices {
                 let limits = self.concern_limits();
                 tasks.notifiers.push(Notifier {
@@ -101,13 +99,7 @@ impl App {
             let advice = format!("the settings have no webhook {name}; add a section [webhooks.{name}]");
             Failure::new(Exit::Differences, advice)
         };
-        endpoint(webhook.ok_or_else(unknown)?)
-    }
-
-    /// Name and origin of each endpoint of the settings.
-    pub(crate) fn webhook_origins(&self) -> impl Iterator<Item = (String, String)> {
-        let origin = |webhook: &Webhook| webhook.url.origin().ascii_serialization();
-        self.settings.webhooks.iter().map(move |webhook| (webhook.name.clone(), origin(webhook)))
+        webhook.map(endpoint).ok_or_else(unknown)
     }
 
     pub(crate) fn webhook_sender(&self) -> Result<Sender, Failure> {
@@ -129,29 +121,22 @@ fn notice(concern: Concern) -> Option<Notice> {
     Some(Notice { concern: parts.into_iter().flatten().collect::<Vec<_>>().join("/"), account_id, data })
 }
 
-fn endpoint(webhook: &Webhook) -> Result<Endpoint, Failure> {
-    let header = |text: &secrecy::SecretString| {
-        let mut value = HeaderValue::from_str(text.expose_secret()).map_err(|_| {
-            Failure::new(Exit::Settings, "authorization_file has a character that no header may have")
-        })?;
-        value.set_sensitive(true);
-        Ok::<_, Failure>(value)
-    };
-    Ok(Endpoint {
+fn endpoint(webhook: &Webhook) -> Endpoint {
+    Endpoint {
         name: webhook.name.clone(),
         url: webhook.url.clone(),
         keys: webhook.secrets.iter().map(|secret| SigningKey::new(secret.expose_secret())).collect(),
-        authorization: webhook.authorization.as_ref().map(header).transpose()?,
+        authorization: webhook.authorization.clone(),
         filter: EventFilter {
             types: webhook.types.clone(),
             accounts: webhook.accounts.clone(),
             initial: webhook.initial,
             include_pay: webhook.include_pay,
-            ids_only: webhook.content == WebhookContent::Ids,
+            ids_only: webhook.ids_only,
         },
         from_beginning: webhook.from_beginning,
         in_flight: usize::try_from(webhook.in_flight).unwrap_or(1),
-        timeout: webhook.timeout.max(Duration::from_secs(1)),
+        timeout: webhook.timeout,
         sets_aside: webhook.sets_aside,
-    })
+    }
 }

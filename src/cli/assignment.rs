@@ -2,19 +2,17 @@
 
 use clap::{Args, Subcommand};
 use rust_decimal::Decimal;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::carry_out::{WriteOptions, carry_out};
-use super::support::{hide_in_debug, with_mirror};
+use super::carry_out::{WriteOptions, carry_out, given_fields};
+use super::output;
 use super::user::find_user;
-use super::{output, signals};
 use crate::app::{App, Exit, Failure};
 use crate::roster::AccountId;
-use crate::roster::write::{Write, WriteFields, WriteKind};
+use crate::roster::write::{Write, WriteKind};
 use crate::settings::Settings;
-use crate::sync::error::CycleError;
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(super) enum Command {
     /// Assign a user to a project
     #[command(after_help = "Example:\n  rosterd assignment add ada@example.com WEB --manager")]
@@ -75,8 +73,6 @@ struct Target {
     project: String,
 }
 
-hide_in_debug!(Change Remove);
-
 impl Command {
     fn kind(&self) -> WriteKind {
         match self {
@@ -94,26 +90,17 @@ impl Command {
         }
     }
 
-    fn fields(&self) -> Result<WriteFields, Failure> {
-        let mut fields = Map::new();
-        if let Self::Add(change) | Self::Update(change) = self {
-            if change.manager || change.not_manager {
-                fields.insert("is_project_manager".to_owned(), json!(change.manager));
-            }
-            if change.default_rates {
-                fields.insert("use_default_rates".to_owned(), json!(true));
-            }
-            if let Some(rate) = change.rate {
-                // Harvest ignores the rate of an assignment that uses default rates.
-                fields.insert("use_default_rates".to_owned(), json!(false));
-                fields.insert("hourly_rate".to_owned(), number(rate)?);
-            }
-            if let Some(budget) = change.budget {
-                fields.insert("budget".to_owned(), number(budget)?);
-            }
-        }
-        WriteFields::parse(self.kind(), Value::Object(fields))
-            .map_err(|error| Failure::new(Exit::Usage, error))
+    /// The fields to write. Null: not to be written.
+    fn fields(&self) -> Result<Value, Failure> {
+        let (Self::Add(change) | Self::Update(change)) = self else { return Ok(json!({})) };
+        let default_rates = change.default_rates.then_some(true);
+        Ok(json!({
+            "is_project_manager": (change.manager || change.not_manager).then_some(change.manager),
+            // Harvest ignores the rate of an assignment that uses default rates.
+            "use_default_rates": change.rate.map_or(default_rates, |_| Some(false)),
+            "hourly_rate": change.rate.map(number).transpose()?,
+            "budget": change.budget.map(number).transpose()?,
+        }))
     }
 }
 
@@ -122,40 +109,30 @@ fn number(amount: Decimal) -> Result<Value, Failure> {
 }
 
 pub(super) async fn assignment(settings: Settings, command: Command) -> Result<(), Failure> {
-    let (target, options) = command.target();
+    let (kind, (target, options)) = (command.kind(), command.target());
     options.check(&settings)?;
-    let (kind, fields) = (command.kind(), command.fields()?);
-    let stop = signals::stop_on_signal()?;
-    let work = Box::pin(with_mirror(settings, async |app| {
-        let account = AccountId(options.account(app)?.id);
+    let fields = given_fields(kind, command.fields()?)?;
+    carry_out(settings, options, async |app, account| {
         let user = find_user(app, account, &target.user).await?;
         let project = find_project(app, account, &target.project).await?;
         let assignment = match kind {
             WriteKind::AssignmentAdd => None,
             _ => Some(find_assignment(app, account, user, project).await?),
         };
-        let names = fields.names();
-        let what = match kind {
+        let line = match kind {
             WriteKind::AssignmentAdd => format!("would assign user {user} to project {project}"),
             WriteKind::AssignmentUpdate => {
-                format!("would change {} of user {user} in project {project}", names.join(", "))
+                format!("would change {} of user {user} in project {project}", fields.names().join(", "))
             }
             WriteKind::AssignmentArchive => {
                 format!("would archive user {user}'s assignment to project {project}")
             }
             _ => format!("would delete user {user}'s assignment to project {project} permanently"),
         };
-        let write = Write {
-            kind,
-            user: Some(user),
-            project: Some(project),
-            assignment,
-            role: None,
-            fields: fields.clone(),
-        };
-        carry_out(app, options, write, what, &stop).await
-    }));
-    signals::within_drain_limit(&stop, work, || Err(CycleError::Stopped.into())).await
+        let write = Write { project: Some(project), assignment, ..Write::of_user(kind, Some(user), fields) };
+        Ok((write, line))
+    })
+    .await
 }
 
 async fn find_project(app: &App, account: AccountId, name: &str) -> Result<i64, Failure> {

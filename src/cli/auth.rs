@@ -16,7 +16,7 @@ use crate::settings::{Credential, Settings};
 /// How long rosterd waits for the browser to return from Harvest's page.
 const CONSENT_TIMEOUT: Duration = Duration::from_mins(10);
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(super) enum Command {
     /// Obtain OAuth2 tokens with consent in a browser
     #[command(
@@ -29,7 +29,7 @@ pub(super) enum Command {
     Login(LoginOptions),
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct LoginOptions {
     /// Use this account, if there are several
     #[arg(long, value_name = "ID")]

@@ -6,20 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::confirmation::Confirmation;
-use super::output;
-use super::support::{DATABASE_WAIT, operator};
+use super::confirmation::{CHANGES_HARVEST, Confirmation};
+use super::support::{DATABASE_WAIT, operator, with_mirror};
+use super::{output, signals};
 use crate::app::{App, Exit, Failure};
 use crate::daemon::limiter::LimiterTask;
 use crate::daemon::worker;
 use crate::roster::AccountId;
-use crate::roster::write::Write;
+use crate::roster::write::{Write, WriteFields, WriteKind};
 use crate::roster::write_policy::WriteMode;
 use crate::settings::{Account, Settings};
 use crate::store::Fence;
@@ -40,7 +40,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 const LEASE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The options of every command that writes to Harvest.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct WriteOptions {
     /// The account, if the settings have several
     #[arg(long, value_name = "ID")]
@@ -60,7 +60,7 @@ impl WriteOptions {
             let advice = "the settings have several accounts; add --account to choose one";
             return Err(Failure::new(Exit::Settings, advice));
         }
-        if settings.write_mode_is_off() {
+        if settings.write.rules.mode == WriteMode::Off {
             let advice = "write.mode is \"off\", so rosterd sends only GET requests to Harvest; to plan writes, set it to \
                           \"dry\", and to send them, to \"on\" (docs/WRITES.md)";
             return Err(Failure::new(Exit::Credentials, advice));
@@ -75,18 +75,31 @@ impl WriteOptions {
     }
 }
 
-/// Shows the line of a write in the plan, without values; asks, has the write carried out, and prints its result.
-pub(super) async fn carry_out(
-    app: &App,
-    options: &WriteOptions,
-    write: Write,
-    line: String,
-    stop: &CancellationToken,
-) -> Result<(), Failure> {
-    if !confirm(app, options, vec![line]).await? {
-        return Ok(());
+/// The fields that the command line has: those that are not null.
+pub(super) fn given_fields(kind: WriteKind, mut fields: Value) -> Result<WriteFields, Failure> {
+    if let Value::Object(fields) = &mut fields {
+        fields.retain(|_, value| !value.is_null());
     }
-    send(app, options, &[write], &format!("cli:{}", operator()), stop).await
+    WriteFields::parse(kind, fields).map_err(|error| Failure::new(Exit::Usage, error))
+}
+
+/// Carries out one write: `plan` makes it and its line in the plan, without values.
+pub(super) async fn carry_out(
+    settings: Settings,
+    options: &WriteOptions,
+    plan: impl AsyncFnOnce(&App, AccountId) -> Result<(Write, String), Failure>,
+) -> Result<(), Failure> {
+    signals::until_stopped(async |stop| {
+        with_mirror(settings, async |app| {
+            let (write, line) = plan(app, AccountId(options.account(app)?.id)).await?;
+            if !confirm(app, options, vec![line]).await? {
+                return Ok(());
+            }
+            send(app, options, &[write], &format!("cli:{}", operator()), stop).await
+        })
+        .await
+    })
+    .await
 }
 
 /// Shows the lines of a plan and asks, unless the command line has `--yes`. Returns whether to go on.
@@ -95,10 +108,10 @@ pub(super) async fn confirm(
     options: &WriteOptions,
     mut lines: Vec<String>,
 ) -> Result<bool, Failure> {
-    if app.write_rules().mode == WriteMode::Dry {
+    if app.settings.write.rules.mode == WriteMode::Dry {
         lines.push("write.mode is \"dry\": the writes are journalled and not sent".to_owned());
     }
-    options.confirmation.obtain_for_harvest(async || Ok(lines.join("\n"))).await
+    options.confirmation.obtain(CHANGES_HARVEST, async || Ok(lines.join("\n"))).await
 }
 
 /// Has the writes carried out and prints their results.
@@ -122,25 +135,18 @@ fn report(entries: &[JournalEntry], as_json: bool) -> Result<(), Failure> {
     if as_json {
         output::json(&json!({ "writes": entries }))?;
     }
-    let number = |states: &[&str]| entries.iter().filter(|it| states.contains(&it.state.as_str())).count();
-    let (refused, unsure, held) = (number(&["refused"]), number(&["in_doubt", "lost"]), number(&["held"]));
-    let ended = number(&["withdrawn", "rejected"]);
-    let fail = |exit, text: String| Err(Failure::new(exit, text));
-    match entries {
-        _ if unsure > 0 => {
-            let what = count(unsure, "write");
-            fail(Exit::Busy, format!("{what} without a clear answer; see `rosterd writes list --open`"))
+    for (states, exit, what) in [
+        (&["in_doubt", "lost"][..], Exit::Busy, "without a clear answer; see `rosterd writes list --open`"),
+        (&["refused"], Exit::Credentials, "refused"),
+        (&["withdrawn", "rejected"], Exit::Differences, "withdrawn or rejected by others"),
+        (&["held"], Exit::Differences, "held for a person; see `rosterd writes list --held`"),
+    ] {
+        let number = entries.iter().filter(|it| states.contains(&it.state.as_str())).count();
+        if number > 0 {
+            return Err(Failure::new(exit, format!("{} {what}", count(number, "write"))));
         }
-        _ if refused > 0 => fail(Exit::Credentials, format!("{} refused", count(refused, "write"))),
-        _ if ended > 0 => {
-            fail(Exit::Differences, format!("{} withdrawn or rejected by others", count(ended, "write")))
-        }
-        _ if held > 0 => fail(
-            Exit::Differences,
-            format!("{} held for a person; see `rosterd writes list --held`", count(held, "write")),
-        ),
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 pub(super) fn line(entry: &JournalEntry) -> String {
@@ -155,7 +161,11 @@ pub(super) fn line(entry: &JournalEntry) -> String {
     line.extend([": ", state]);
     line.extend(entry.status.map(|status| format!(" ({status})")));
     line.extend(entry.error.as_ref().map(|error| format!(", {error}")));
-    line + &format!("; asked by {actor} at {}", entry.asked_at.format("%Y-%m-%dT%H:%M:%SZ"))
+    line + &format!("; asked by {actor} at {}", output::seconds(entry.asked_at))
+}
+
+fn is_open(entry: &JournalEntry) -> bool {
+    ["waiting", "in_doubt"].contains(&entry.state.as_str())
 }
 
 struct Carrier<'a> {
@@ -261,7 +271,6 @@ impl Carrier<'_> {
         loop {
             let selection = WriteSelection { ids: ids.to_vec(), ..WriteSelection::default() };
             let mut entries = self.app.store.list_writes(&selection).await?;
-            let is_open = |it: &JournalEntry| it.state == "waiting" || it.state == "in_doubt";
             let open = entries.iter().filter(|it| is_open(it)).count();
             if open < last_open {
                 (progress, last_open) = (Instant::now(), open);
@@ -298,8 +307,7 @@ impl Carrier<'_> {
 
     /// Gives up: withdraws what was not sent, and says so.
     async fn withdraw(&self, entries: &[JournalEntry]) -> Result<Vec<JournalEntry>, Failure> {
-        let is_open = |it: &&JournalEntry| it.state == "waiting" || it.state == "in_doubt";
-        let open: Vec<Uuid> = entries.iter().filter(is_open).map(|it| it.id).collect();
+        let open: Vec<Uuid> = entries.iter().filter(|it| is_open(it)).map(|it| it.id).collect();
         let withdrawn = self.withdraw_unsent(&open).await?;
         let sent = open.len() - withdrawn;
         let cause = entries.iter().find_map(|entry| entry.error.as_deref());

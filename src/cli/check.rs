@@ -22,7 +22,7 @@ use crate::webhooks::route::{self, Route};
 /// A larger difference between two clocks is a warning.
 const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(30);
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct Options {
     /// Print one JSON document instead of lines
     #[arg(long)]
@@ -257,7 +257,7 @@ fn check_scim(app: &App, checks: &mut Checks) {
         return checks.warn("scim", advice);
     }
     match options.mode {
-        WriteMode::On if options.with_roles && !app.settings.write.allow.contains("roles") => {
+        WriteMode::On if options.with_roles && !app.settings.write.rules.allow.contains("roles") => {
             let advice = "write.allow does not have \"roles\", so directories can only read groups";
             checks.warn("scim", format!("{detail}; {advice}"));
         }
@@ -274,35 +274,26 @@ fn check_scim(app: &App, checks: &mut Checks) {
 /// Checks the endpoints of webhooks, without sending anything. The settings have read their secrets.
 async fn check_webhooks(app: &App, is_database_usable: bool, checks: &mut Checks) {
     let known = if is_database_usable { app.store.webhooks().await.unwrap_or_default() } else { Vec::new() };
-    for (name, origin) in app.webhook_origins() {
+    for webhook in &app.settings.webhooks {
+        let (name, origin) = (&webhook.name, webhook.origin());
         let check = format!("webhook {name}");
-        let endpoint = match app.webhook(&name) {
-            Ok(endpoint) => endpoint,
-            Err(failure) => {
-                checks.fail(check, &failure);
-                continue;
-            }
+        let state = known.iter().find(|it| it.name == *name).map(|it| it.state.as_str());
+        let stopped = match state {
+            Some("gone") => Some(format!(
+                "stopped, because its receiver answered 410; when it is back, run `rosterd webhooks retry {name}`"
+            )),
+            Some("lost") => Some(format!(
+                "stopped, because events were removed before their delivery; run `rosterd webhooks replay {name}`"
+            )),
+            Some("paused") => Some(format!("paused; `rosterd webhooks retry {name}` resumes it")),
+            _ => None,
         };
-        let state = known.iter().find(|webhook| webhook.name == name).map(|webhook| webhook.state.as_str());
-        match state {
-            Some("gone") => {
-                let advice = "stopped, because its receiver answered 410; when it is back, run `rosterd webhooks retry";
-                checks.warn(check, format!("{advice} {name}`"));
-                continue;
-            }
-            Some("lost") => {
-                let advice = "stopped, because events were removed before their delivery; run `rosterd webhooks replay";
-                checks.warn(check, format!("{advice} {name}`"));
-                continue;
-            }
-            Some("paused") => {
-                checks.warn(check, format!("paused; `rosterd webhooks retry {name}` resumes it"));
-                continue;
-            }
-            _ => {}
+        if let Some(advice) = stopped {
+            checks.warn(check, advice);
+            continue;
         }
-        let signed = format!("{origin}, signed with {}", count(endpoint.keys.len(), "secret"));
-        match route::find(&endpoint).await {
+        let signed = format!("{origin}, signed with {}", count(webhook.secrets.len(), "secret"));
+        match route::find(&webhook.url).await {
             Some(Route::Direct) => checks.ok(check, signed),
             Some(Route::Proxy(proxy)) => checks.ok(check, format!("{signed}, through the proxy {proxy}")),
             None => checks.warn(check, format!("{origin}: the host has no address; check url and DNS")),

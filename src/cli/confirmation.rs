@@ -7,7 +7,11 @@ use clap::Args;
 use super::output;
 use crate::app::{Exit, Failure};
 
-#[derive(Args, Debug)]
+pub(super) const PERMANENT: &str = "This is permanent.";
+/// Another write may undo it.
+pub(super) const CHANGES_HARVEST: &str = "This changes Harvest.";
+
+#[derive(Args)]
 pub(super) struct Confirmation {
     /// Do not ask for confirmation; needed without a terminal
     #[arg(long, conflicts_with = "dry_run")]
@@ -38,27 +42,12 @@ impl Confirmation {
         Err(Failure::new(Exit::Usage, advice))
     }
 
-    /// As [`obtain`](Self::obtain), for an effect at Harvest that another write may undo.
-    pub(super) async fn obtain_for_harvest(
-        &self,
-        preview: impl AsyncFnOnce() -> Result<String, Failure>,
-    ) -> Result<bool, Failure> {
-        self.ask(preview, "This changes Harvest.").await
-    }
-
     /// Whether to go on: always with `--yes`, never with `--dry-run`, else if the user answers yes. The preview is made
     /// only if it is shown.
     pub(super) async fn obtain(
         &self,
-        preview: impl AsyncFnOnce() -> Result<String, Failure>,
-    ) -> Result<bool, Failure> {
-        self.ask(preview, "This is permanent.").await
-    }
-
-    async fn ask(
-        &self,
-        preview: impl AsyncFnOnce() -> Result<String, Failure>,
         effect: &str,
+        preview: impl AsyncFnOnce() -> Result<String, Failure>,
     ) -> Result<bool, Failure> {
         if self.yes {
             return Ok(true);

@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 
-use chrono::SecondsFormat;
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::confirmation::Confirmation;
-use super::output;
+use super::confirmation::{Confirmation, PERMANENT};
+use super::output::{self, seconds};
 use super::support::{operator, with_mirror};
 use crate::app::{App, Exit, Failure};
 use crate::roster::{AccountId, HoldReason, Resource};
@@ -15,7 +14,7 @@ use crate::settings::Settings;
 use crate::store::missing::{Decision, HeldDeletion, Selection};
 use crate::telemetry::count;
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(super) enum Command {
     /// List held deletions with reason and time
     #[command(after_help = "Examples:\n  rosterd deletions list --values\n  rosterd deletions list --json")]
@@ -31,7 +30,7 @@ pub(super) enum Command {
     Reject(DecideOptions),
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct ListOptions {
     /// List only this account
     #[arg(long, value_name = "ID")]
@@ -44,7 +43,7 @@ pub(super) struct ListOptions {
     json: bool,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct AcceptOptions {
     #[command(flatten)]
     decide: DecideOptions,
@@ -52,7 +51,7 @@ pub(super) struct AcceptOptions {
     confirmation: Confirmation,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 #[command(group = ArgGroup::new("selection").args(["kind", "account", "all"]).required(true).multiple(true))]
 pub(super) struct DecideOptions {
     /// `user`, `assignment`, `billable_rate` or `cost_rate`
@@ -121,29 +120,19 @@ async fn list(app: &App, options: &ListOptions) -> Result<(), Failure> {
 }
 
 fn line(deletion: &HeldDeletion, with_name: bool) -> String {
-    let HeldDeletion {
-        account_id,
-        resource,
-        record_id,
-        found_at,
-        reason,
-        decision,
-        decided_at,
-        decided_by,
-        name,
-    } = deletion;
-    let name = name.as_ref().filter(|_| with_name).map(|name| format!(" ({name})")).unwrap_or_default();
-    let found_at = found_at.to_rfc3339_opts(SecondsFormat::Secs, true);
-    let decision = match (decision, decided_at, decided_by) {
-        (Some(decision), Some(at), by) => {
-            let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
-            format!("{decision} at {}{by}", at.to_rfc3339_opts(SecondsFormat::Secs, true))
-        }
-        _ => "undecided".to_owned(),
-    };
+    let HeldDeletion { account_id, resource, record_id, found_at, reason, decided_at, decided_by, .. } =
+        deletion;
+    let name = deletion.name.as_ref().filter(|_| with_name).map(|name| format!(" ({name})"));
+    let decision = deletion.decision.as_ref().zip(*decided_at).map(|(decision, at)| {
+        let by = decided_by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+        format!("{decision} at {}{by}", seconds(at))
+    });
     format!(
-        "account {account_id} {resource} {record_id}{name}: absent since {found_at}, held because {} ({reason}); {decision}",
-        explanation(reason)
+        "account {account_id} {resource} {record_id}{}: absent since {}, held because {} ({reason}); {}",
+        name.unwrap_or_default(),
+        seconds(*found_at),
+        explanation(reason),
+        decision.as_deref().unwrap_or("undecided")
     )
 }
 
@@ -221,7 +210,7 @@ async fn is_confirmed(
         output::json(&held)?;
         return Ok(false);
     }
-    confirmation.obtain(async || Ok(preview(held))).await
+    confirmation.obtain(PERMANENT, async || Ok(preview(held))).await
 }
 
 /// Refuses ids without a held deletion, and ids with held deletions in several accounts.

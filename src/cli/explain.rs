@@ -1,7 +1,5 @@
 //! `rosterd explain`: the versions of a record, by ids and names of fields, without values.
 
-use std::fmt;
-
 use chrono::SecondsFormat;
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -13,7 +11,7 @@ use crate::roster::{AccountId, Resource};
 use crate::settings::Settings;
 use crate::store::explain::{RecordProblem, RecordVersion};
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(super) enum Command {
     /// Show the versions of a user
     #[command(after_help = "Examples:\n  rosterd explain user 1001\n  rosterd explain user ada@example.com")]
@@ -35,7 +33,7 @@ pub(super) enum Command {
     },
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct Options {
     /// Search only this account
     #[arg(long, value_name = "ID")]
@@ -49,13 +47,6 @@ pub(super) struct Options {
 pub(super) enum UserKey {
     Id(i64),
     Email(String),
-}
-
-/// Hides the address, which is personal data.
-impl fmt::Debug for UserKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("UserKey(…)")
-    }
 }
 
 fn parse_user(word: &str) -> Result<UserKey, &'static str> {
@@ -149,6 +140,6 @@ fn version_line(version: &RecordVersion) -> String {
 fn trouble_line(trouble: &RecordProblem) -> String {
     let what =
         if trouble.what == "held" { "its deletion is held for review" } else { "the record was rejected" };
-    let since = trouble.since.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let since = output::seconds(trouble.since);
     format!("account {} since {since}: {what} ({})", trouble.account_id, trouble.why)
 }

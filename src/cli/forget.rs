@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::confirmation::Confirmation;
+use super::confirmation::{Confirmation, PERMANENT};
 use super::output;
 use super::support::with_mirror;
 use crate::app::{App, Exit, Failure};
@@ -11,7 +11,7 @@ use crate::settings::Settings;
 use crate::store::forget::{EraseScope, Erased};
 use crate::telemetry::count;
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(super) enum Command {
     /// Erase a user permanently, from events too; the id stays
     #[command(
@@ -32,7 +32,7 @@ pub(super) enum Command {
     Account(AccountOptions),
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct UserOptions {
     /// Harvest's id of the user
     #[arg(value_name = "ID")]
@@ -44,7 +44,7 @@ pub(super) struct UserOptions {
     confirmation: Confirmation,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct AccountOptions {
     /// Harvest's id of the account
     #[arg(value_name = "ID")]
@@ -85,58 +85,52 @@ fn refuse_configured(settings: &Settings, account: i64, confirmation: &Confirmat
     Err(Failure::new(Exit::Usage, advice))
 }
 
+/// Shows what `forget` would erase, asks, erases it, and says so. `None` if nothing was to be erased.
+async fn erase(
+    confirmation: &Confirmation,
+    what: &str,
+    forget: impl AsyncFn(EraseScope) -> Result<Erased, Failure>,
+) -> Result<Option<Erased>, Failure> {
+    let preview =
+        async || Ok(format!("would erase {what}: {}", amounts(&forget(EraseScope::Preview).await?)));
+    if !confirmation.obtain(PERMANENT, preview).await? {
+        return Ok(None);
+    }
+    let erased = forget(EraseScope::Erase).await?;
+    output::print(format_args!("erased {what}: {}", amounts(&erased)))?;
+    Ok(Some(erased))
+}
+
 async fn forget_user(
     app: &App,
     UserOptions { user, account, confirmation }: &UserOptions,
 ) -> Result<(), Failure> {
-    let (user, only) = (*user, account.map(AccountId));
-    let scope = only.map_or_else(|| "all accounts".to_owned(), |account| format!("account {account}"));
+    let scope = account.map_or_else(|| "all accounts".to_owned(), |account| format!("account {account}"));
     let nothing =
         || Failure::new(Exit::Differences, format!("no table of {scope} holds values of user {user}"));
-    let preview = async || {
-        let found = app.store.forget_user(user, only, EraseScope::Preview).await?;
+    let forget = async |erase| {
+        let found = app.store.forget_user(*user, account.map(AccountId), erase).await?;
         if found.is_nothing() && found.unreadable == 0 {
             return Err(nothing());
         }
-        warn_if_at_harvest(&found);
-        Ok(format!("would erase user {user} of {scope}: {}", amounts(&found)))
+        if found.is_at_harvest && (confirmation.is_given() || erase == EraseScope::Preview) {
+            warn(
+                "according to the last read, Harvest still has this user, and the next full read stores everything again; \
+                 delete the user at Harvest first",
+            );
+        }
+        Ok(found)
     };
-    if !confirmation.obtain(preview).await? {
-        return Ok(());
-    }
-    let erased = app.store.forget_user(user, only, EraseScope::Erase).await?;
-    if !erased.is_nothing() || erased.unreadable > 0 {
-        output::print(format_args!("erased user {user} of {scope}: {}", amounts(&erased)))?;
-    }
-    if erased.is_nothing() {
-        return Err(nothing());
-    }
-    if confirmation.is_given() {
-        warn_if_at_harvest(&erased);
-    }
-    Ok(())
-}
-
-fn warn_if_at_harvest(found: &Erased) {
-    if found.is_at_harvest {
-        warn(
-            "according to the last read, Harvest still has this user, and the next full read stores everything again; delete the \
-             user at Harvest first",
-        );
+    match erase(confirmation, &format!("user {user} of {scope}"), forget).await? {
+        Some(erased) if erased.is_nothing() => Err(nothing()),
+        _ => Ok(()),
     }
 }
 
 async fn forget_pay(app: &App, confirmation: &Confirmation) -> Result<(), Failure> {
-    let preview = async || {
-        let found = app.store.forget_pay(EraseScope::Preview).await?;
-        Ok(format!("would erase the pay data of all accounts: {}", amounts(&found)))
-    };
-    if !confirmation.obtain(preview).await? {
-        return Ok(());
-    }
-    let erased = app.store.forget_pay(EraseScope::Erase).await?;
-    output::print(format_args!("erased the pay data of all accounts: {}", amounts(&erased)))?;
-    if app.settings.rates.mirror {
+    let forget = async |scope| Ok(app.store.forget_pay(scope).await?);
+    let erased = erase(confirmation, "the pay data of all accounts", forget).await?;
+    if erased.is_some() && app.settings.rates.mirror {
         warn(
             "rates.mirror is true, and the next full read stores pay data again; set it to false and restart the daemon",
         );
@@ -148,19 +142,12 @@ async fn forget_account(
     app: &App,
     AccountOptions { account, confirmation }: &AccountOptions,
 ) -> Result<(), Failure> {
-    let account = *account;
-    let unknown = || Failure::new(Exit::Differences, format!("the database has no account {account}"));
-    let forget = async |scope| app.store.forget_account(AccountId(account), scope).await?.ok_or_else(unknown);
-    let preview = async || {
-        let found = forget(EraseScope::Preview).await?;
-        Ok(format!("would erase account {account}: {}", amounts(&found)))
-    };
-    if !confirmation.obtain(preview).await? {
-        return Ok(());
-    }
-    let erased = forget(EraseScope::Erase).await?;
-    output::print(format_args!("erased account {account}: {}", amounts(&erased)))?;
-    if is_configured(&app.settings, account) {
+    let what = format!("account {account}");
+    let unknown = || Failure::new(Exit::Differences, format!("the database has no {what}"));
+    let forget =
+        async |scope| app.store.forget_account(AccountId(*account), scope).await?.ok_or_else(unknown);
+    let erased = erase(confirmation, &what, forget).await?;
+    if erased.is_some() && is_configured(&app.settings, *account) {
         warn("the account is in the settings, and the next `run` or `sync` reads it again; remove it");
     }
     Ok(())

@@ -13,7 +13,7 @@ use crate::settings::Settings;
 /// How long the daemon may take to answer.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct Options {
     /// Ask whether the mirror is fresh, not only for a response
     #[arg(long)]

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use super::confirmation::Confirmation;
+use super::confirmation::{Confirmation, PERMANENT};
 use super::since::Since;
 use super::support::with_mirror;
 use super::{output, signals};
@@ -20,7 +20,7 @@ use crate::telemetry::{chain, count};
 /// How often `tail --follow` reads without a notification. A notification may be lost, and a pooler may pass none on.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(super) enum Command {
     /// Print events as JSON lines, pay data included
     #[command(
@@ -39,7 +39,7 @@ pub(super) enum Command {
     NewStream(Confirmation),
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct TailOptions {
     /// Start at this event number
     #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(i64).range(1..))]
@@ -51,8 +51,8 @@ pub(super) struct TailOptions {
     #[arg(long)]
     follow: bool,
     /// Print only these types (* any text, ? any character)
-    #[arg(long = "type", value_name = "GLOB", value_parser = parse_type_glob)]
-    type_glob: Option<String>,
+    #[arg(long = "type", value_name = "GLOB", value_parser = parse_types)]
+    types: Option<EventTypes>,
 }
 
 pub(super) async fn outbox(settings: Settings, command: Command) -> Result<(), Failure> {
@@ -79,7 +79,7 @@ async fn new_stream(app: &App, confirmation: &Confirmation) -> Result<(), Failur
             count(status.accounts.len(), "account"),
         ))
     };
-    if !confirmation.obtain(preview).await? {
+    if !confirmation.obtain(PERMANENT, preview).await? {
         return Ok(());
     }
     let stream = app.store.new_stream().await?;
@@ -88,13 +88,13 @@ async fn new_stream(app: &App, confirmation: &Confirmation) -> Result<(), Failur
 
 async fn tail(app: &App, options: &TailOptions) -> Result<(), Failure> {
     let (floor, stream) = app.store.outbox_floor().await?;
-    let type_pattern = options.type_glob.as_deref().map(like_pattern);
+    let types = options.types.clone().map(|EventTypes(types)| types);
     let after = match (options.from, options.since) {
         (Some(from), _) => from - 1,
         (None, Some(since)) => app.store.last_seq_before(since.time(app).await?).await?,
         (None, None) => floor,
     };
-    let mut tail = Tail { store: &app.store, type_pattern, after, stream };
+    let mut tail = Tail { store: &app.store, types, after, stream };
     if !options.follow {
         return tail.print().await.map(drop);
     }
@@ -104,7 +104,8 @@ async fn tail(app: &App, options: &TailOptions) -> Result<(), Failure> {
 
 struct Tail<'a> {
     store: &'a Store,
-    type_pattern: Option<String>,
+    /// `None`: all.
+    types: Option<Vec<String>>,
     /// The last event that was printed or skipped.
     after: i64,
     stream: Uuid,
@@ -115,7 +116,7 @@ impl Tail<'_> {
     async fn print(&mut self) -> Result<bool, Failure> {
         loop {
             let (floor, stream) = self.store.outbox_floor().await?;
-            let lines = self.store.events_after(self.after, self.type_pattern.as_deref()).await?;
+            let lines = self.store.events_after(self.after, self.types.as_deref()).await?;
             if stream != self.stream {
                 return Err(must_reload("a new stream has begun"));
             }
@@ -175,28 +176,9 @@ fn must_reload(cause: &str) -> Failure {
     Failure::new(Exit::Differences, format!("{cause}; {advice}"))
 }
 
-/// Refuses a glob that matches no event type.
-fn parse_type_glob(glob: &str) -> Result<String, String> {
-    matching_types(glob).map(|_| glob.to_owned())
-}
+#[derive(Clone)]
+struct EventTypes(Vec<String>);
 
-/// The glob as a pattern for SQL's `LIKE`; PostgreSQL must match the same types as `settings::glob`.
-fn like_pattern(glob: &str) -> String {
-    glob.chars()
-        .map(|c| match c {
-            '*' => "%".to_owned(),
-            '?' => "_".to_owned(),
-            '%' | '_' | '\\' => format!("\\{c}"),
-            c => c.to_string(),
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn like_pattern_replaces_wildcards_and_escapes_other_characters() {
-        assert_eq!(super::like_pattern("user.*"), "user.%");
-        assert_eq!(super::like_pattern("user_assignment.?reated"), "user\\_assignment._reated");
-    }
+fn parse_types(glob: &str) -> Result<EventTypes, String> {
+    matching_types(glob).map(EventTypes)
 }

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter, Write as _};
 use std::io::{ErrorKind, Write};
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
 use crate::app::{Exit, Failure};
@@ -47,6 +48,11 @@ pub(super) fn print_unless_json(json: bool, text: impl Display) -> Result<(), Fa
 /// Prints a line to stderr. A failed write is ignored.
 pub(super) fn message(text: impl Display) {
     let _ = telemetry::stderr().write_all(format!("{}\n", Escaped(text)).as_bytes());
+}
+
+/// A time in UTC, without fractions of a second.
+pub(super) fn seconds(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// Width of the narrowest terminal that output is made for.

@@ -18,7 +18,7 @@ use crate::store::StoreError;
 use crate::store::local::LocalPostgres;
 use crate::telemetry::chain;
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct Options {
     /// Arguments for psql, after `--`
     #[arg(last = true, value_name = "ARGUMENT")]

@@ -16,18 +16,17 @@ use super::carry_out::{WriteOptions, confirm, send};
 use super::support::{operator, with_app};
 use super::{output, signals, sync};
 use crate::app::{App, Exit, Failure};
-use crate::roster::reconcile::{DesiredUsers, LineError, ReconcilePlan, ReconcileRules, UserPlan};
+use crate::roster::reconcile::{Desired, DesiredUsers, LineError, ReconcilePlan, ReconcileRules, UserPlan};
 use crate::roster::write::{Write, WriteKind};
 use crate::roster::{AccountId, Field, User};
 use crate::settings::Settings;
-use crate::sync::error::CycleError;
 use crate::telemetry::count;
 
 /// Longer lists are refused.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 const MAX_ERRORS: usize = 20;
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct Options {
     /// The list: CSV or JSON lines; - for stdin
     #[arg(value_name = "FILE|-")]
@@ -64,8 +63,7 @@ pub(super) async fn reconcile(settings: Settings, options: Options) -> Result<Ex
         return Err(Failure::new(Exit::Usage, advice));
     }
     options.write.check(&settings)?;
-    let stop = signals::stop_on_signal()?;
-    let work = Box::pin(async {
+    signals::until_stopped(async |stop| {
         let (content, options) = tokio::task::spawn_blocking(move || (read(&options), options))
             .await
             .map_err(|error| Failure::new(Exit::Internal, error))?;
@@ -74,15 +72,11 @@ pub(super) async fn reconcile(settings: Settings, options: Options) -> Result<Ex
         let lines = list::decode(&content, ListFormat::of(extension, &content)).map_err(|e| refused(&e))?;
         let desired = DesiredUsers::new(&lines).map_err(|errors| refused(&errors))?;
         Box::pin(with_app(settings, async |app| {
-            let emails = |line| {
-                let at = lines.binary_search_by_key(&line, |it| it.line).ok()?;
-                Some(lines[at].email.as_str())
-            };
-            Reconcile { app, options: &options, stop: &stop, emails: &emails }.run(&desired).await
+            Reconcile { app, options: &options, stop, lines: &lines }.run(&desired).await
         }))
         .await
-    });
-    signals::within_drain_limit(&stop, work, || Err(CycleError::Stopped.into())).await
+    })
+    .await
 }
 
 impl Options {
@@ -122,7 +116,7 @@ struct Reconcile<'a> {
     app: &'a App,
     options: &'a Options,
     stop: &'a CancellationToken,
-    emails: &'a dyn Fn(u64) -> Option<&'a str>,
+    lines: &'a [Desired],
 }
 
 impl Reconcile<'_> {
@@ -165,7 +159,7 @@ impl Reconcile<'_> {
             scope_domains: &scope_domains,
             deactivate_missing: self.options.deactivate_missing,
             owner: self.app.store.account_state(account).await?.owner.map(|owner| owner.id),
-            protected: &self.app.write_rules().protected,
+            protected: &self.app.settings.write.rules.protected,
         };
         ReconcilePlan::new(desired, users, &rules).map_err(|errors| refused(&errors))
     }
@@ -181,7 +175,7 @@ impl Reconcile<'_> {
             return Ok(format!("cli:{}", operator()));
         }
         let active = users.iter().filter(|user| user.is_active == Field::Value(true)).count();
-        if self.app.write_rules().guard.holds(number, active as u64) {
+        if self.app.settings.write.rules.guard.holds(number, active as u64) {
             let advice = format!(
                 "{} of {} exceed write.guard, and nothing was sent; if they are right, add --accept-deactivations {number}",
                 count(number, "deactivation"),
@@ -230,8 +224,9 @@ impl Reconcile<'_> {
     fn line(&self, user: &UserPlan) -> String {
         let name = name(user.line, user.user);
         let deeds: Vec<String> = user.writes.iter().map(deed).collect();
-        let email = user.line.filter(|_| self.options.values && user.user.is_none()).and_then(self.emails);
-        let email = email.map(|email| format!(" ({email})")).unwrap_or_default();
+        let is_shown = self.options.values && user.user.is_none();
+        let line = self.lines.iter().find(|line| is_shown && Some(line.line) == user.line);
+        let email = line.map(|line| format!(" ({})", line.email)).unwrap_or_default();
         format!("{name}: would {}{email}", deeds.join(" and "))
     }
 }

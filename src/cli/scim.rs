@@ -8,13 +8,13 @@ use crate::app::{App, DATABASE_WAIT_AT_START, Exit, Failure};
 use crate::http::scim::{Access, is_name, new_token, token_line};
 use crate::settings::Settings;
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct Options {
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(super) enum Command {
     /// Make a token for a directory, and print it once
     #[command(
@@ -24,7 +24,7 @@ pub(super) enum Command {
     Token(Token),
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct Token {
     /// Id of the Harvest account
     #[arg(value_name = "ACCOUNT", value_parser = clap::value_parser!(i64).range(1..))]

@@ -6,6 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{Exit, Failure};
+use crate::sync::error::CycleError;
 use crate::telemetry;
 
 /// Exit codes of a process that a second signal ends: 128 plus the number of the signal.
@@ -50,6 +51,17 @@ pub(super) fn stop_on_signal() -> Result<CancellationToken, Failure> {
         }
     });
     Ok(token)
+}
+
+/// Does the work of a command, with a token that the first signal cancels.
+///
+/// # Errors
+/// If the work still runs at the drain limit.
+pub(super) async fn until_stopped<T>(
+    work: impl AsyncFnOnce(&CancellationToken) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let stop = stop_on_signal()?;
+    within_drain_limit(&stop, Box::pin(work(&stop)), || Err(CycleError::Stopped.into())).await
 }
 
 /// From now on SIGHUP does not end the process. It has no effect until the daemon listens for it.

@@ -19,7 +19,7 @@ const MAX_STALE_NAMED: usize = 20;
 /// How many concerns the table begins with.
 const MAX_CONCERNS: usize = 20;
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct Options {
     /// Print one JSON document instead of a table
     #[arg(long)]
@@ -43,7 +43,7 @@ pub(super) async fn status(settings: Settings, options: Options) -> Result<(), F
         if options.json {
             output::json(&Document { concerns: &concerns, status: &status })?;
         } else {
-            output::print(table(&status, &concerns, app.clock.now()).trim_end())?;
+            output::print(table(&status, &concerns, app.clock.now()))?;
         }
         options.fresh_within.map_or(Ok(()), |within| require_fresh(&status, app.settings.accounts(), within))
     })
@@ -83,60 +83,49 @@ fn stale_sentence(account: i64, age: Option<i64>, within: i64) -> String {
     format!("the mirror of account {account} is {age} old, more than {within}")
 }
 
-/// Lines that are broken at the width of a terminal.
-#[derive(Default)]
-struct Lines(String);
-
-impl Lines {
-    fn add(&mut self, line: impl AsRef<str>) {
-        self.0.push_str(&wrapped(line.as_ref().trim_end()));
-        self.0.push('\n');
-    }
-}
-
 fn table(status: &Status, concerns: &[Concern], now: DateTime<Utc>) -> String {
-    let mut lines = Lines::default();
+    let mut lines = Vec::new();
     for concern in concerns.iter().take(MAX_CONCERNS) {
-        lines.add(format!("{}: {}", concern.severity.name(), concern.sentence));
-        lines.add(format!("  {}", concern.command));
+        lines.push(format!("{}: {}", concern.severity.name(), concern.sentence));
+        lines.push(format!("  {}", concern.command));
     }
     if let Some(more) = concerns.len().checked_sub(MAX_CONCERNS).filter(|more| *more > 0) {
-        lines.add(format!("and {}: see `rosterd status --json`", count(more, "more concern")));
+        lines.push(format!("and {}: see `rosterd status --json`", count(more, "more concern")));
     }
     if concerns.is_empty() {
-        lines.add("nothing is wrong");
+        lines.push("nothing is wrong".to_owned());
     }
     for account in &status.accounts {
-        lines.add(head(account));
+        lines.push(head(account));
         if let Some(first) = account.first_read {
             let (users, assignments) =
                 (count(first.users, "user"), count(first.user_assignments, "assignment"));
-            lines.add(format!("  first read: {users} and {assignments} so far"));
+            lines.push(format!("  first read: {users} and {assignments} so far"));
         }
         lists(account, now, &mut lines);
         problems(account, &mut lines);
     }
-    lines.add(format!("outbox: head {} (oldest kept: {})", status.outbox.seq, status.outbox.floor_seq + 1));
+    lines.push(format!("outbox: head {} (oldest kept: {})", status.outbox.seq, status.outbox.floor_seq + 1));
     for consumer in &status.consumers {
-        lines.add(format!(
+        lines.push(format!(
             "  consumer {}: acknowledged {}, lag {}",
             consumer.name,
             consumer.acked_seq,
             count(consumer.behind, "event")
         ));
     }
-    lines.0
+    lines.iter().map(|line| wrapped(line.trim_end())).collect::<Vec<_>>().join("\n")
 }
 
-fn lists(account: &AccountStatus, now: DateTime<Utc>, lines: &mut Lines) {
-    lines.add(format!(
+fn lists(account: &AccountStatus, now: DateTime<Utc>, lines: &mut Vec<String>) {
+    lines.push(format!(
         "  {:<16}{:>8}{:>10}{:>9}  {:<16}{}",
         "", "active", "inactive", "deleted", "last read", "next full read"
     ));
     for list in &account.resources {
         let last_read =
             list.lag_seconds.map_or_else(|| "never".to_owned(), |lag| format!("{} ago", duration(lag)));
-        lines.add(format!(
+        lines.push(format!(
             "  {:<16}{:>8}{:>10}{:>9}  {last_read:<16}{}",
             list.resource,
             list.active,
@@ -147,15 +136,15 @@ fn lists(account: &AccountStatus, now: DateTime<Utc>, lines: &mut Lines) {
     }
 }
 
-fn problems(account: &AccountStatus, lines: &mut Lines) {
+fn problems(account: &AccountStatus, lines: &mut Vec<String>) {
     if account.rejected_records > 0 {
-        lines.add(format!(
+        lines.push(format!(
             "  {} rejected: see roster.rejected_records",
             count(account.rejected_records, "record")
         ));
     }
     for held in &account.held_deletions {
-        lines.add(format!(
+        lines.push(format!(
             "  {} of {} {} held ({}{}): see `rosterd deletions list`",
             count(held.count, "deletion"),
             held.resource,
@@ -171,11 +160,11 @@ fn problems(account: &AccountStatus, lines: &mut Lines) {
         (open.in_doubt, "without an answer", "--open"),
     ] {
         if writes > 0 {
-            lines.add(format!("  {} {state}: see `rosterd writes list {option}`", count(writes, "write")));
+            lines.push(format!("  {} {state}: see `rosterd writes list {option}`", count(writes, "write")));
         }
     }
     for list in account.resources.iter().filter(|list| list.unexplained_total.is_some()) {
-        lines.add(format!(
+        lines.push(format!(
             "  Harvest's total of {} is {} instead of {}; a full read does not explain it",
             list.resource,
             list.unexplained_total.unwrap_or_default(),
@@ -183,7 +172,7 @@ fn problems(account: &AccountStatus, lines: &mut Lines) {
         ));
     }
     if let Some(error) = &account.last_error {
-        lines.add(format!("  last cycle failed: {error}"));
+        lines.push(format!("  last cycle failed: {error}"));
     }
 }
 

@@ -60,15 +60,3 @@ pub(super) fn operator() -> String {
     let host = App::replica().name;
     format!("{login}@{}", host.split(':').next().unwrap_or_default())
 }
-
-/// `Debug` without fields, for arguments with personal data.
-macro_rules! hide_in_debug {
-    ($($name:ident)*) => {$(
-        impl std::fmt::Debug for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(concat!(stringify!($name), "(…)"))
-            }
-        }
-    )*};
-}
-pub(super) use hide_in_debug;

@@ -31,7 +31,7 @@ use crate::sync::report::{CycleMode, CycleReport};
 use crate::sync::{absent_rates, rates, user};
 use crate::telemetry::count;
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of the command line")]
 pub(super) struct Options {
     /// Read everything, not only what changed
@@ -60,12 +60,14 @@ pub(super) async fn sync(settings: Settings, options: Options) -> Result<(), Fai
         let advice = "the settings have several accounts; add --account to choose the account of --user";
         return Err(Failure::new(Exit::Settings, advice));
     }
-    let stop = signals::stop_on_signal()?;
-    let work = Box::pin(with_app(settings, async |app| {
-        let sync = Sync { app, options: &options, stop: &stop };
-        if options.dry_run { sync.plan().await } else { sync.apply().await }
-    }));
-    signals::within_drain_limit(&stop, work, || Err(CycleError::Stopped.into())).await
+    signals::until_stopped(async |stop| {
+        Box::pin(with_app(settings, async |app| {
+            let sync = Sync { app, options: &options, stop };
+            if options.dry_run { sync.plan().await } else { sync.apply().await }
+        }))
+        .await
+    })
+    .await
 }
 
 /// Reads what changed in one account into the mirror, or lets the running daemon do it, as `rosterd sync` does. Prints

@@ -1,18 +1,16 @@
 //! `rosterd user`: creates, changes, deactivates, reactivates or deletes a user at Harvest.
 
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::carry_out::{WriteOptions, carry_out};
-use super::support::{hide_in_debug, with_mirror};
-use super::{output, signals};
+use super::carry_out::{WriteOptions, carry_out, given_fields};
+use super::output;
 use crate::app::{App, Exit, Failure};
 use crate::roster::AccountId;
-use crate::roster::write::{Write, WriteFields, WriteKind, is_address};
+use crate::roster::write::{Write, WriteKind, is_address};
 use crate::settings::Settings;
-use crate::sync::error::CycleError;
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(super) enum Command {
     /// Create a user; Harvest sends an invitation
     #[command(after_help = "A seat may be charged.\n\nExample:\n  \
@@ -91,80 +89,67 @@ pub(super) struct One {
     options: WriteOptions,
 }
 
-hide_in_debug!(Create Update One);
+/// What a command asks for.
+struct Asked<'a> {
+    kind: WriteKind,
+    /// `None` for a user to create.
+    user: Option<&'a str>,
+    /// Null: not to be written.
+    fields: Value,
+    options: &'a WriteOptions,
+}
+
+impl One {
+    fn asked(&self, kind: WriteKind) -> Asked<'_> {
+        Asked { kind, user: Some(&self.user), fields: json!({}), options: &self.options }
+    }
+}
 
 impl Command {
-    fn options(&self) -> &WriteOptions {
-        match self {
-            Self::Create(Create { options, .. }) | Self::Update(Update { options, .. }) => options,
-            Self::Deactivate(one) | Self::Reactivate(one) | Self::Delete(one) => &one.options,
-        }
-    }
-
-    fn kind(&self) -> WriteKind {
-        match self {
-            Self::Create(_) => WriteKind::UserCreate,
-            Self::Update(_) => WriteKind::UserUpdate,
-            Self::Deactivate(_) => WriteKind::UserDeactivate,
-            Self::Reactivate(_) => WriteKind::UserReactivate,
-            Self::Delete(_) => WriteKind::UserDelete,
-        }
-    }
-
-    fn fields(&self) -> Result<WriteFields, Failure> {
-        let mut fields = Map::new();
-        let mut set = |name: &str, value: Option<Value>| {
-            fields.extend(value.map(|value| (name.to_owned(), value)));
-        };
+    fn asked(&self) -> Asked<'_> {
         let roles = |roles: &[String]| (!roles.is_empty()).then(|| json!(roles));
         match self {
-            Self::Create(it) => {
-                set("email", Some(json!(it.email)));
-                set("first_name", Some(json!(it.first)));
-                set("last_name", Some(json!(it.last)));
-                set("access_roles", roles(&it.access_role));
-            }
-            Self::Update(it) => {
-                set("email", it.email.as_ref().map(|it| json!(it)));
-                set("first_name", it.first.as_ref().map(|it| json!(it)));
-                set("last_name", it.last.as_ref().map(|it| json!(it)));
-                set("telephone", it.telephone.as_ref().map(|it| json!(it)));
-                set("access_roles", roles(&it.access_role));
-            }
-            Self::Deactivate(_) | Self::Reactivate(_) | Self::Delete(_) => {}
-        }
-        WriteFields::parse(self.kind(), Value::Object(fields))
-            .map_err(|error| Failure::new(Exit::Usage, error))
-    }
-
-    fn user(&self) -> Option<&str> {
-        match self {
-            Self::Create(_) => None,
-            Self::Update(it) => Some(&it.user),
-            Self::Deactivate(one) | Self::Reactivate(one) | Self::Delete(one) => Some(&one.user),
+            Self::Create(Create { email, first, last, access_role, options }) => Asked {
+                kind: WriteKind::UserCreate,
+                user: None,
+                fields: json!({
+                    "email": email, "first_name": first, "last_name": last, "access_roles": roles(access_role),
+                }),
+                options,
+            },
+            Self::Update(Update { user, first, last, email, telephone, access_role, options }) => Asked {
+                kind: WriteKind::UserUpdate,
+                user: Some(user),
+                fields: json!({
+                    "email": email, "first_name": first, "last_name": last, "telephone": telephone,
+                    "access_roles": roles(access_role),
+                }),
+                options,
+            },
+            Self::Deactivate(one) => one.asked(WriteKind::UserDeactivate),
+            Self::Reactivate(one) => one.asked(WriteKind::UserReactivate),
+            Self::Delete(one) => one.asked(WriteKind::UserDelete),
         }
     }
 }
 
 pub(super) async fn user(settings: Settings, command: Command) -> Result<(), Failure> {
-    command.options().check(&settings)?;
-    let (kind, fields) = (command.kind(), command.fields()?);
-    let stop = signals::stop_on_signal()?;
-    let work = Box::pin(with_mirror(settings, async |app| {
-        let account = AccountId(command.options().account(app)?.id);
-        let user = match command.user() {
+    let Asked { kind, user, fields, options } = command.asked();
+    options.check(&settings)?;
+    let fields = given_fields(kind, fields)?;
+    carry_out(settings, options, async |app, account| {
+        let user = match user {
             Some(name) => Some(find_user(app, account, name).await?),
             None => None,
         };
         let line = plan_line(kind, user, &fields.names());
-        let write = Write::of_user(kind, user, fields.clone());
-        carry_out(app, command.options(), write, line, &stop).await
-    }));
-    signals::within_drain_limit(&stop, work, || Err(CycleError::Stopped.into())).await
+        Ok((Write::of_user(kind, user, fields), line))
+    })
+    .await
 }
 
 /// The line of a write in a plan: field names and ids, no values.
-pub(super) fn plan_line(kind: WriteKind, user: Option<i64>, fields: &[String]) -> String {
+fn plan_line(kind: WriteKind, user: Option<i64>, fields: &[String]) -> String {
     let user = user.map(|id| format!("user {id}")).unwrap_or_default();
     match kind {
         WriteKind::UserCreate => {

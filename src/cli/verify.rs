@@ -16,12 +16,11 @@ use crate::app::{App, Exit, Failure};
 use crate::harvest::Client;
 use crate::settings::Settings;
 use crate::sync::cycle::{Cycle, CycleMemory};
-use crate::sync::error::CycleError;
 use crate::sync::mirror::verify::Verify;
 use crate::sync::verify;
 use crate::telemetry::count;
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct Options {
     /// Verify only this account
     #[arg(long, value_name = "ID")]
@@ -36,22 +35,21 @@ pub(super) struct Options {
 
 pub(super) async fn verify(settings: Settings, options: Options) -> Result<ExitCode, Failure> {
     accounts::require(&settings, options.account)?;
-    let stop = signals::stop_on_signal()?;
-    let work = Box::pin(with_mirror(settings, async |app| {
-        let limiter = app.budgets(App::replica(), DATABASE_WAIT).await?;
-        let differences = AtomicU64::new(0);
-        let work = async |client: &Client| {
-            let (found, result) = compare(app, client, &options, &stop).await?;
-            differences.fetch_add(found, Ordering::Relaxed);
-            Ok(result)
-        };
-        accounts::for_each(app, limiter, options.account, options.json, work).await?;
-        match differences.into_inner() {
-            0 => Ok(ExitCode::SUCCESS),
-            _ => Ok(Exit::Differences.into()),
-        }
-    }));
-    signals::within_drain_limit(&stop, work, || Err(CycleError::Stopped.into())).await
+    let differences = AtomicU64::new(0);
+    signals::until_stopped(async |stop| {
+        Box::pin(with_mirror(settings, async |app| {
+            let limiter = app.budgets(App::replica(), DATABASE_WAIT).await?;
+            let work = async |client: &Client| {
+                let (found, result) = compare(app, client, &options, stop).await?;
+                differences.fetch_add(found, Ordering::Relaxed);
+                Ok(result)
+            };
+            accounts::for_each(app, limiter, options.account, options.json, work).await
+        }))
+        .await
+    })
+    .await?;
+    Ok(if differences.into_inner() == 0 { ExitCode::SUCCESS } else { Exit::Differences.into() })
 }
 
 /// Prints or keeps the account's differences. Returns their number and the account's result.

@@ -1,25 +1,22 @@
 //! `rosterd webhooks`: list, test and steer the endpoints of webhooks.
 
-use std::collections::BTreeMap;
-
-use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::output;
+use super::output::{self, seconds};
 use super::since::Since;
 use super::support::{operator, with_mirror};
 use crate::app::{App, Exit, Failure};
-use crate::settings::Settings;
+use crate::settings::{Settings, Webhook};
 use crate::store::webhooks::commands::{Change, ReplayFrom, WebhookStatus};
 use crate::telemetry::{count, duration};
 use crate::webhooks::Endpoint;
 use crate::webhooks::message::{Message, TEST};
 use crate::webhooks::outcome::Outcome;
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(super) enum Command {
     /// List endpoints with state, lag and last failure
     #[command(after_help = "Examples:\n  rosterd webhooks list\n  rosterd webhooks list --json")]
@@ -73,7 +70,7 @@ pub(super) enum Command {
     Remove(Target),
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct Target {
     /// The endpoint's name in the settings
     #[arg(value_name = "NAME")]
@@ -83,7 +80,7 @@ pub(super) struct Target {
     json: bool,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 #[command(group = ArgGroup::new("place").args(["from", "since", "event"]).required(true))]
 pub(super) struct ReplayOptions {
     #[command(flatten)]
@@ -155,37 +152,41 @@ fn unknown(name: &str) -> Failure {
 struct Line {
     /// Scheme, host and port of the address. `None` if these settings do not have the endpoint.
     origin: Option<String>,
+    /// Whether the receiver is notified when an operator is needed. `None` if these settings do not have the endpoint.
+    notices: Option<bool>,
     #[serde(flatten)]
     status: WebhookStatus,
 }
 
 async fn list(app: &App, json: bool) -> Result<(), Failure> {
-    let origins: BTreeMap<_, _> = app.webhook_origins().collect();
-    let of = |status: WebhookStatus| Line { origin: origins.get(&status.name).cloned(), status };
+    let of = |status: WebhookStatus| {
+        let webhook = app.settings.webhooks.iter().find(|webhook| webhook.name == status.name);
+        Line { origin: webhook.map(Webhook::origin), notices: webhook.map(|it| it.notices), status }
+    };
     let lines: Vec<_> = app.store.webhooks().await?.into_iter().map(of).collect();
     if json {
         return output::json(&lines);
     }
-    for name in origins.keys().filter(|name| !lines.iter().any(|line| line.status.name == **name)) {
-        output::print(format_args!("{name}: not registered; start the daemon"))?;
+    let is_unknown = |it: &&Webhook| !lines.iter().any(|line| line.status.name == it.name);
+    for webhook in app.settings.webhooks.iter().filter(is_unknown) {
+        output::print(format_args!("{}: not registered; start the daemon", webhook.name))?;
     }
     lines.iter().try_for_each(|line| output::print(sentence(line)))
 }
 
-fn sentence(Line { origin, status }: &Line) -> String {
-    let time = |at: &DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
+fn sentence(Line { origin, notices, status }: &Line) -> String {
     let by = status.state_by.as_ref().map(|by| format!(" by {by}"));
     let reason = status.reason.as_ref().map(|reason| format!(" ({reason})"));
     let behind = (status.behind > 0).then(|| {
         let age = duration(status.oldest_seconds.unwrap_or(0));
         format!("; {} after it, the oldest {age} old", count(status.behind, "event"))
     });
-    let failing = status.failing_since.as_ref().map(|since| {
+    let failing = status.failing_since.map(|since| {
         let what = status.failed_seq.map_or_else(|| "a message".to_owned(), |seq| format!("event {seq}"));
         let failure = status.failure.as_deref().unwrap_or("unknown");
-        let next = status.next_attempt_at.as_ref().map(|at| format!(", next attempt at {}", time(at)));
+        let next = status.next_attempt_at.map(|at| format!(", next attempt at {}", seconds(at)));
         let attempts = count(status.attempts, "attempt");
-        format!("; {what} fails since {} ({failure}, {attempts}{})", time(since), next.unwrap_or_default())
+        format!("; {what} fails since {} ({failure}, {attempts}{})", seconds(since), next.unwrap_or_default())
     });
     let seqs = || status.set_aside.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let set_aside = (!status.set_aside.is_empty()).then(|| format!("; passed over: {}", seqs()));
@@ -199,7 +200,8 @@ fn sentence(Line { origin, status }: &Line) -> String {
         count(status.delivered, "event"),
         status.acked_seq
     );
-    [Some(start), behind, failing, set_aside].into_iter().flatten().collect()
+    let notices = (*notices == Some(true)).then(|| "; gets notices".to_owned());
+    [Some(start), behind, failing, set_aside, notices].into_iter().flatten().collect()
 }
 
 async fn test(app: &App, target: &Target) -> Result<(), Failure> {
@@ -289,7 +291,7 @@ async fn replay_event(app: &App, target: &Target, seq: i64) -> Result<(), Failur
 }
 
 async fn remove(app: &App, target: &Target) -> Result<(), Failure> {
-    if app.webhook_origins().any(|(name, _)| name == target.name) {
+    if app.settings.webhooks.iter().any(|webhook| webhook.name == target.name) {
         let advice =
             format!("the settings have webhook {0}; remove the section [webhooks.{0}] first", target.name);
         return Err(Failure::new(Exit::Differences, advice));

@@ -5,7 +5,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::carry_out::line;
-use super::confirmation::Confirmation;
+use super::confirmation::{CHANGES_HARVEST, Confirmation};
 use super::output;
 use super::support::{operator, with_mirror};
 use crate::app::{App, Exit, Failure};
@@ -13,7 +13,7 @@ use crate::settings::Settings;
 use crate::store::writes::{JournalEntry, WriteSelection};
 use crate::telemetry::count;
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(super) enum Command {
     /// List writes, the newest first
     #[command(after_help = "Examples:\n  rosterd writes list --open\n  rosterd writes list --held --json")]
@@ -30,7 +30,7 @@ pub(super) enum Command {
     Reject(Decide),
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct List {
     /// List only this account
     #[arg(long, value_name = "ID")]
@@ -46,7 +46,7 @@ pub(super) struct List {
     json: bool,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct Show {
     /// Ids of writes
     #[arg(value_name = "ID", required = true)]
@@ -56,7 +56,7 @@ pub(super) struct Show {
     json: bool,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct Decide {
     /// Ids of held writes
     #[arg(value_name = "ID", required_unless_present = "all")]
@@ -72,7 +72,7 @@ pub(super) struct Decide {
     json: bool,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct Accept {
     #[command(flatten)]
     decide: Decide,
@@ -144,7 +144,7 @@ async fn decide(app: &App, options: &Decide, confirmation: Option<&Confirmation>
     }
     if let Some(confirmation) = confirmation {
         let preview = async || Ok(held.iter().map(line).collect::<Vec<_>>().join("\n"));
-        if !confirmation.obtain_for_harvest(preview).await? {
+        if !confirmation.obtain(CHANGES_HARVEST, preview).await? {
             return Ok(());
         }
     }

@@ -148,14 +148,7 @@ fn accounts(status: &Status, concerns: &[Concern]) -> Markup {
     html! {
         h2 #accounts { "Accounts" }
         table aria-labelledby="accounts" {
-            thead {
-                tr {
-                    th scope="col" { "account" }
-                    th scope="col" { "last read" }
-                    th scope="col" { "next full read" }
-                    th scope="col" { "active instance" }
-                }
-            }
+            thead { tr { @for column in ["account", "last read", "next full read", "active instance"] { th scope="col" { (column) } } } }
             tbody {
                 @for (worst, account) in accounts.iter().take(MAX_ROWS) {
                     tr {
@@ -220,9 +213,7 @@ fn consumers(status: &Status) -> Markup {
                 thead {
                     tr {
                         th scope="col" { "consumer" }
-                        th.number scope="col" { "acknowledged" }
-                        th.number scope="col" { "lag" }
-                        th.number scope="col" { "oldest event" }
+                        @for column in ["acknowledged", "lag", "oldest event"] { th.number scope="col" { (column) } }
                     }
                 }
                 tbody { @for consumer in status.consumers.iter().take(MAX_ROWS) { (row(consumer)) } }

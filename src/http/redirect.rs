@@ -1,8 +1,9 @@
 //! The OAuth2 redirect address of `rosterd auth login`. It listens on the loopback interface and serves one response.
 
+use std::future::IntoFuture;
 use std::io;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -12,7 +13,8 @@ use axum::response::Html;
 use axum::routing::get;
 use serde::Deserialize;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 /// The OAuth2 application at Harvest must be registered with this path.
@@ -34,7 +36,7 @@ struct Parameters {
 
 struct Expected {
     state: String,
-    result: Mutex<Option<oneshot::Sender<Result<String, String>>>>,
+    result: mpsc::Sender<Result<String, String>>,
 }
 
 impl Redirect {
@@ -57,21 +59,15 @@ impl Redirect {
     /// # Errors
     /// Harvest's error code if the user did not consent, such as `access_denied`.
     pub(crate) async fn code(self, state: String) -> Result<String, String> {
-        let (sender, result) = oneshot::channel();
-        let expected = Arc::new(Expected { state, result: Mutex::new(Some(sender)) });
+        let (sender, mut result) = mpsc::channel(1);
+        let expected = Arc::new(Expected { state, result: sender });
         let router = Router::new().route(PATH, get(receive)).with_state(expected);
-        let (shutdown, is_shut_down) = oneshot::channel::<()>();
-        let serve = axum::serve(self.listener, router).with_graceful_shutdown(async {
-            // Fails when the sender is dropped, which is the signal.
-            let _ = is_shut_down.await;
-        });
-        let serve = async move { serve.await };
-        tokio::pin!(serve);
-        let code = tokio::select! {
-            code = result => code.unwrap_or_else(|_| Err("no response".to_owned())),
-            _ = &mut serve => Err("no response".to_owned()),
-        };
-        drop(shutdown);
+        let stop = CancellationToken::new();
+        let serve = axum::serve(self.listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+        let serve = tokio::spawn(serve.into_future());
+        // The sender is dropped if the server fails.
+        let code = result.recv().await.unwrap_or_else(|| Err("no response".to_owned()));
+        stop.cancel();
         let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, serve).await;
         code
     }
@@ -101,9 +97,7 @@ async fn receive(
     } else {
         "rosterd was not authorized; nothing was changed. You can close this page."
     };
-    if let Some(result) = expected.result.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        // Fails if `code` was dropped meanwhile.
-        let _ = result.send(code);
-    }
+    // Fails if a code is there already.
+    let _ = expected.result.try_send(code);
     (StatusCode::OK, Html(page))
 }

@@ -20,6 +20,9 @@ pub enum ChangeKind {
 }
 
 impl ChangeKind {
+    pub const ALL: [Self; 5] =
+        [Self::Created, Self::Updated, Self::Deactivated, Self::Reactivated, Self::Deleted];
+
     /// The last part of an event's type.
     pub fn name(self) -> &'static str {
         match self {

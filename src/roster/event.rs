@@ -70,6 +70,18 @@ impl Event {
     }
 }
 
+/// All types of events, such as `user.created`.
+pub fn types() -> Vec<String> {
+    let of = |resource: Resource| {
+        let is_rate = Resource::RATES.contains(&resource);
+        let kinds = ChangeKind::ALL.into_iter().filter(move |kind| {
+            !is_rate || !matches!(kind, ChangeKind::Deactivated | ChangeKind::Reactivated)
+        });
+        kinds.map(move |kind| format!("{}.{}", resource.aggregate(), kind.name()))
+    };
+    Resource::ALL.into_iter().flat_map(of).collect()
+}
+
 #[derive(Serialize)]
 struct Document<'a> {
     account_id: AccountId,

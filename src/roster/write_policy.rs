@@ -17,13 +17,27 @@ pub enum WriteMode {
     On,
 }
 
+/// What `write.allow` can name.
+pub const PERMISSIONS: [&str; 10] = [
+    "create",
+    "update",
+    "deactivate",
+    "reactivate",
+    "assign",
+    "unassign",
+    "delete",
+    "access_roles",
+    "rates",
+    "roles",
+];
+
 /// The access role of a user who was created without one.
 pub const MEMBER: &str = "member";
 
 #[derive(Clone)]
 pub struct WriteRules {
     pub mode: WriteMode,
-    /// Permissions: see `needed`.
+    /// Names from [`PERMISSIONS`].
     pub allow: BTreeSet<String>,
     /// E-mail addresses in lower case, and ids, of users whom no write touches.
     pub protected: BTreeSet<String>,
@@ -212,5 +226,21 @@ mod tests {
         assert_eq!(rules.decide(&deactivate, &large), Verdict::Allow);
         let deliberate = WriteFacts { is_deliberate: true, ..facts(None, 50) };
         assert_eq!(rules.decide(&deactivate, &deliberate), Verdict::Allow);
+    }
+
+    #[test]
+    fn permissions_are_exactly_those_that_writes_need() {
+        let mut writes: Vec<_> =
+            WriteKind::ALL.map(|kind| Write::of_user(kind, None, WriteFields::default())).into();
+        writes.push(write(WriteKind::UserUpdate, 5, json!({"access_roles": ["manager"]})));
+        writes.push(write(WriteKind::AssignmentUpdate, 5, json!({"hourly_rate": 1})));
+        let is_refused_without = |permission: &str| {
+            let rules = rules(&PERMISSIONS.into_iter().filter(|it| *it != permission).collect::<Vec<_>>());
+            writes.iter().any(|write| rules.decide(write, &facts(None, 0)) != Verdict::Allow)
+        };
+        assert!(!is_refused_without("nothing"));
+        for permission in PERMISSIONS {
+            assert!(is_refused_without(permission), "{permission}");
+        }
     }
 }

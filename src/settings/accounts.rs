@@ -7,7 +7,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::findings::Findings;
 use super::model::{Account, Credential};
-use super::{secrets, unknown, values};
+use super::secrets;
+use super::values::{flatten, known_values};
 
 const KEYS: [&str; 8] = [
     ID,
@@ -70,7 +71,7 @@ struct Entry {
     /// For sentences.
     source: String,
     /// By the names of [`KEYS`].
-    fields: BTreeMap<&'static str, Field>,
+    fields: BTreeMap<String, Field>,
 }
 
 /// A text and its name in sentences.
@@ -112,16 +113,15 @@ fn file_entry(index: usize, source: &str, section: &Value, findings: &mut Findin
     let mut id = None;
     let mut fields = BTreeMap::new();
     let faults_before = findings.faults.len();
-    for (key, value) in values::flatten(table.clone(), source) {
+    for (key, value) in known_values(flatten(table.clone(), source), &KEYS, &prefix, findings) {
         let name = format!("{prefix}{key} (from {source})");
-        match (KEYS.into_iter().find(|known| *known == key), value.kind) {
-            (None, _) => findings.fault(unknown::sentence(&key, source, &KEYS, &prefix)),
-            (Some(ID), ValueKind::I64(number)) if number > 0 => id = Some(number),
-            (Some(ID), _) => findings
+        match (key.as_str(), value.kind) {
+            (ID, ValueKind::I64(number)) if number > 0 => id = Some(number),
+            (ID, _) => findings
                 .fault(format!("{name} is not an account id; give a positive whole number without quotes")),
-            (Some(_), ValueKind::String(text)) if text.is_empty() => {}
-            (Some(known), ValueKind::String(text)) => drop(fields.insert(known, Field { name, text })),
-            (Some(_), _) => findings.fault(format!("{name} must be text in quotes")),
+            (_, ValueKind::String(text)) if text.is_empty() => {}
+            (_, ValueKind::String(text)) => drop(fields.insert(key, Field { name, text })),
+            _ => findings.fault(format!("{name} must be text in quotes")),
         }
     }
     if findings.faults.len() > faults_before {
@@ -137,7 +137,7 @@ fn file_entry(index: usize, source: &str, section: &Value, findings: &mut Findin
 fn environment_entry(env: &BTreeMap<String, String>, findings: &mut Findings) -> Option<Entry> {
     let given = KEYS.into_iter().zip(VARIABLES).filter_map(|(key, name)| {
         let text = env.get(name).filter(|text| !text.is_empty())?.clone();
-        Some((key, Field { name: name.to_owned(), text }))
+        Some((key.to_owned(), Field { name: name.to_owned(), text }))
     });
     let mut fields: BTreeMap<_, _> = given.collect();
     let Some(id) = fields.remove(ID) else {
@@ -201,7 +201,7 @@ impl Entry {
     /// The secret in `key` or in the file that `{key}_file` names. `None` if neither is given, or if it is refused.
     fn secret(&mut self, key: &str, home: Option<&str>, findings: &mut Findings) -> Option<SecretString> {
         let file_key = format!("{key}_file");
-        let read = match (self.fields.remove(key), self.fields.remove(file_key.as_str())) {
+        let read = match (self.fields.remove(key), self.fields.remove(&file_key)) {
             (Some(plain), Some(file)) => {
                 Err(format!("{} and {} are both given; keep one of them", plain.name, file.name))
             }

@@ -79,14 +79,11 @@ pub(super) fn checked(
     Ok(SecretString::from(String::from(url)))
 }
 
-/// A SHA-256 in hexadecimal digits, or nothing.
-pub(super) fn sha256(text: &str) -> Result<Option<String>, String> {
+/// A SHA-256 in hexadecimal digits.
+pub(super) fn sha256(text: &str) -> Result<String, String> {
     let is_valid = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    match text {
-        "" => Ok(None),
-        text if is_valid => Ok(Some(text.to_ascii_lowercase())),
-        _ => Err("give the 64 hexadecimal digits that sha256sum prints".to_owned()),
-    }
+    let advice = || "give the 64 hexadecimal digits that sha256sum prints".to_owned();
+    is_valid.then(|| text.to_ascii_lowercase()).ok_or_else(advice)
 }
 
 fn allows_remote_without_tls(

@@ -1,33 +1,16 @@
 //! Globs over the types of events: `*` is any text, `?` any character.
 
-/// The types of events; those of `roster::Change`, which a test compares.
-pub const EVENT_TYPES: [&str; 16] = [
-    "user.created",
-    "user.updated",
-    "user.deactivated",
-    "user.reactivated",
-    "user.deleted",
-    "user_assignment.created",
-    "user_assignment.updated",
-    "user_assignment.deactivated",
-    "user_assignment.reactivated",
-    "user_assignment.deleted",
-    "billable_rate.created",
-    "billable_rate.updated",
-    "billable_rate.deleted",
-    "cost_rate.created",
-    "cost_rate.updated",
-    "cost_rate.deleted",
-];
+use crate::roster::event;
 
 /// The types of events that the glob matches; an error that lists all types if it matches none.
-pub(crate) fn matching_types(glob: &str) -> Result<Vec<&'static str>, String> {
-    let is_match = |known: &&str| matches(glob.as_bytes(), known.as_bytes());
-    let types: Vec<_> = EVENT_TYPES.into_iter().filter(is_match).collect();
-    if types.is_empty() {
-        return Err(format!("no event type matches; the types are {}", EVENT_TYPES.join(", ")));
+pub(crate) fn matching_types(glob: &str) -> Result<Vec<String>, String> {
+    let all = event::types();
+    let matching: Vec<_> =
+        all.iter().filter(|known| matches(glob.as_bytes(), known.as_bytes())).cloned().collect();
+    if matching.is_empty() {
+        return Err(format!("no event type matches; the types are {}", all.join(", ")));
     }
-    Ok(types)
+    Ok(matching)
 }
 
 fn matches(glob: &[u8], text: &[u8]) -> bool {

@@ -11,9 +11,9 @@ use std::{
 
 use config::{ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
 
+use super::environment;
 use super::findings::Findings;
-use super::values::{FILE_VARIABLE, Values, flatten};
-use super::{environment, unknown};
+use super::values::{FILE_VARIABLE, Values, flatten, known_values};
 
 /// The reference of settings and their defaults.
 pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -77,15 +77,7 @@ fn syntax(text: &str, error: &ConfigError) -> String {
 /// The values of one layer whose keys are known. The others become faults.
 fn checked(layer: Vec<(String, Value)>, known: &Values, findings: &mut Findings) -> Values {
     let names: Vec<_> = known.keys().map(String::as_str).collect();
-    let mut values = Values::new();
-    for (key, value) in layer {
-        let is_table = matches!(value.kind, ValueKind::Table(_));
-        if known.contains_key(&key) {
-            values.insert(key, value);
-        } else if !is_table || unknown::keys_of(&key, &names).next().is_none() {
-            findings.fault(unknown::sentence(&key, value.origin().unwrap_or_default(), &names, ""));
-        }
-    }
+    let mut values = known_values(layer, &names, "", findings);
     settle_url(&mut values, findings);
     values
 }

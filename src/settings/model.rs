@@ -1,11 +1,15 @@
 //! The types of the settings.
 
-use std::{collections::BTreeSet, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
+use reqwest::header::HeaderValue;
 use secrecy::{SecretSlice, SecretString};
 use url::Url;
 
 use super::findings::{Findings, SettingsError};
+use crate::roster::DeletionGuard;
+use crate::roster::write_policy::WriteRules;
+use crate::telemetry;
 
 /// Valid settings. `config/default.toml` explains each key.
 #[derive(Debug)]
@@ -112,12 +116,6 @@ impl fmt::Display for PollInterval {
 }
 
 #[derive(Debug)]
-pub struct DeletionGuard {
-    pub fraction: f64,
-    pub(crate) at_least: u32,
-}
-
-#[derive(Debug)]
 pub(crate) struct Lease {
     pub ttl: Duration,
 }
@@ -142,11 +140,8 @@ pub(crate) struct Retention {
 }
 
 pub(crate) struct Write {
-    pub mode: WriteMode,
-    pub allow: BTreeSet<String>,
-    /// E-mail addresses in lower case, and ids of users.
-    pub protected: BTreeSet<String>,
-    pub guard: DeletionGuard,
+    pub rules: WriteRules,
+    /// The time in which the guard counts.
     pub guard_window: Duration,
     /// How long a SCIM request waits for its writes.
     pub patience: Duration,
@@ -155,17 +150,8 @@ pub(crate) struct Write {
 /// Without the protected addresses, which are personal data.
 impl fmt::Debug for Write {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Write").field("mode", &self.mode).field("allow", &self.allow).finish_non_exhaustive()
+        f.debug_struct("Write").field("mode", &self.rules.mode).finish_non_exhaustive()
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WriteMode {
-    /// rosterd sends only GET requests.
-    Off,
-    /// Writes are planned and not sent.
-    Dry,
-    On,
 }
 
 /// SCIM. If `listen` is set, so are `public_url` and `tokens_file`.
@@ -208,11 +194,13 @@ pub(crate) struct Webhook {
     pub url: Url,
     /// The current one first.
     pub secrets: Vec<SecretSlice<u8>>,
-    pub authorization: Option<SecretString>,
+    /// An `Authorization` header, marked as sensitive.
+    pub authorization: Option<HeaderValue>,
     pub types: Vec<String>,
     /// Empty: all.
     pub accounts: Vec<i64>,
-    pub content: WebhookContent,
+    /// Whether messages have ids and names of changed fields instead of the event: `content`.
+    pub ids_only: bool,
     pub include_pay: bool,
     /// Whether a new endpoint begins with the oldest event instead of the next one.
     pub from_beginning: bool,
@@ -226,6 +214,13 @@ pub(crate) struct Webhook {
     pub notices: bool,
 }
 
+impl Webhook {
+    /// Scheme, host and port of the address.
+    pub fn origin(&self) -> String {
+        self.url.origin().ascii_serialization()
+    }
+}
+
 /// Without the address.
 impl fmt::Debug for Webhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -233,29 +228,15 @@ impl fmt::Debug for Webhook {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WebhookContent {
-    Full,
-    /// Ids and names of changed fields.
-    Ids,
-}
-
 #[derive(Debug)]
 pub(crate) struct Log {
-    pub format: LogFormat,
+    /// `None`: for people if stderr is a terminal, else JSON.
+    pub format: Option<telemetry::Format>,
     /// A filter that `tracing_subscriber::EnvFilter` can parse.
     pub level: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogFormat {
-    /// `Pretty` if stderr is a terminal, else `Json`.
-    Auto,
-    /// One flat JSON object per line.
-    Json,
-    Pretty,
-}
-
+/// A Harvest account and its credential.
 #[derive(Debug)]
 pub struct Account {
     /// Harvest's id of the account: positive and unique in the settings.
@@ -281,10 +262,6 @@ impl Settings {
     /// The accounts. May be empty: `migrate` needs no account.
     pub fn accounts(&self) -> &[Account] {
         &self.accounts
-    }
-
-    pub(crate) fn write_mode_is_off(&self) -> bool {
-        self.write.mode == WriteMode::Off
     }
 
     /// An OAuth2 application whose account id is not set yet. `rosterd auth login` finds the id.

@@ -4,8 +4,10 @@
 use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive, time::Duration};
 
 use config::{Value, ValueKind};
+use secrecy::SecretString;
 
 use super::findings::Findings;
+use super::secrets;
 use super::values::Values;
 
 /// Short enough that no sum of durations overflows.
@@ -15,19 +17,17 @@ pub(super) struct Reader<'a> {
     values: &'a Values,
     /// Precedes each key in sentences.
     prefix: String,
+    /// For `~` at the start of paths.
+    pub home: Option<&'a str>,
     pub findings: Findings,
     /// Each key that was read, and whether its value is valid.
     valid: BTreeMap<&'static str, bool>,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(values: &'a Values, findings: Findings) -> Self {
-        Self::section(values, String::new(), findings)
-    }
-
-    /// Reads a section's values, whose keys are sentences' keys after `prefix`.
-    pub fn section(values: &'a Values, prefix: String, findings: Findings) -> Self {
-        Self { values, prefix, findings, valid: BTreeMap::new() }
+    /// `prefix`: precedes each key in sentences.
+    pub fn new(values: &'a Values, prefix: String, home: Option<&'a str>, findings: Findings) -> Self {
+        Self { values, prefix, home, findings, valid: BTreeMap::new() }
     }
 
     pub fn into_findings(self) -> Findings {
@@ -96,6 +96,16 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// The same, or `None` for empty text.
+    pub fn optional<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        self.text(key, |text| if text.is_empty() { Ok(None) } else { parse(text).map(Some) }).flatten()
+    }
+
+    /// One of these words.
     pub fn choice<T: Copy, const N: usize>(&mut self, key: &'static str, choices: [(&str, T); N]) -> T {
         let chosen = self.text(key, |text| {
             let chosen = choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice);
@@ -142,6 +152,19 @@ impl<'a> Reader<'a> {
         let fault = format!("{} must be text in quotes", self.name(key));
         self.refuse(key, fault);
         None
+    }
+
+    /// What `parse` makes of the text in the file that `key` names, which no sentence may contain. `parse` also gets the
+    /// name of `key` for sentences. `None` if no file is named.
+    pub fn secret_file<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&str, &SecretString) -> Result<T, String>,
+    ) -> Option<T> {
+        let path = self.secret(key)?;
+        let name = self.name(key);
+        let text = secrets::from_file(&name, path, self.home, &mut self.findings);
+        self.findings.ok(text.and_then(|text| parse(&name, &text)))
     }
 
     /// Refuses the value of `key`, and shows it. For rules that involve several keys.

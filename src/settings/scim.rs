@@ -1,7 +1,5 @@
 //! The section `scim`.
 
-use std::collections::BTreeMap;
-
 use super::model::{Scim, ScimDelete, Settings};
 use super::parse::{base_url, is_loopback, listen};
 use super::reader::Reader;
@@ -11,18 +9,10 @@ const LISTEN: &str = "scim.listen";
 const PUBLIC_URL: &str = "scim.public_url";
 const TOKENS_FILE: &str = "scim.tokens_file";
 
-pub(super) fn scim(reader: &mut Reader, env: &BTreeMap<String, String>) -> Scim {
-    let home = secrets::home(env);
-    let public_url = |text: &str| match text {
-        "" => Ok(None),
-        text => base_url(text, "https://scim.example.com").map(Some),
-    };
-    let tokens_file = |text: &str| match text {
-        "" => Ok(None),
-        text => match secrets::expanded(text, home) {
-            Some(path) => Ok(Some(path)),
-            None => Err("HOME is not set, so give a path without ~".to_owned()),
-        },
+pub(super) fn scim(reader: &mut Reader) -> Scim {
+    let home = reader.home;
+    let tokens_file = |text: &str| {
+        secrets::expanded(text, home).ok_or_else(|| "HOME is not set, so give a path without ~".to_owned())
     };
     let choices = [
         ("deactivate", ScimDelete::Deactivate),
@@ -30,9 +20,9 @@ pub(super) fn scim(reader: &mut Reader, env: &BTreeMap<String, String>) -> Scim 
         ("refuse", ScimDelete::Refuse),
     ];
     let scim = Scim {
-        listen: reader.text(LISTEN, listen).flatten(),
-        public_url: reader.text(PUBLIC_URL, public_url).flatten(),
-        tokens_file: reader.text(TOKENS_FILE, tokens_file).flatten(),
+        listen: reader.optional(LISTEN, listen),
+        public_url: reader.optional(PUBLIC_URL, |text| base_url(text, "https://scim.example.com")),
+        tokens_file: reader.optional(TOKENS_FILE, tokens_file),
         delete: reader.choice("scim.delete", choices),
         with_roles: reader.choice("scim.groups", [("", false), ("roles", true)]),
     };

@@ -11,25 +11,14 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::Url;
 
 use super::model::{
-    Account, Credential, Database, DeletionGuard, Harvest, Http, Lease, Log, LogFormat, Monitoring, Outbox,
-    PollInterval, RateLimit, Rates, Retention, Scope, Settings, Sync, Write, WriteMode,
+    Account, Credential, Database, Harvest, Http, Lease, Log, Monitoring, Outbox, PollInterval, RateLimit,
+    Rates, Retention, Scope, Settings, Sync, Write,
 };
 use super::parse::{base_url, is_loopback, listen};
 use super::{database, reader::Reader, scim, secrets};
-
-/// What `write.allow` can name: what `roster::write_policy` asks for, which a test compares.
-pub const PERMISSIONS: [&str; 10] = [
-    "create",
-    "update",
-    "deactivate",
-    "reactivate",
-    "assign",
-    "unassign",
-    "delete",
-    "access_roles",
-    "rates",
-    "roles",
-];
+use crate::roster::DeletionGuard;
+use crate::roster::write_policy::{PERMISSIONS, WriteMode, WriteRules};
+use crate::telemetry::Format;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MAX_PATIENCE: Duration = Duration::from_secs(55);
@@ -41,6 +30,8 @@ pub(super) fn settings(
     env: &BTreeMap<String, String>,
     (accounts, credential_without_account): (Vec<Account>, Option<Credential>),
 ) -> Settings {
+    let rates =
+        Rates { mirror: reader.boolean("rates.mirror"), histories: reader.boolean("rates.histories") };
     let settings = Settings {
         database: database(reader, env),
         harvest: harvest(reader),
@@ -52,24 +43,21 @@ pub(super) fn settings(
         },
         sync: sync(reader),
         lease: Lease { ttl: reader.duration("lease.ttl", 3 * SECOND) },
-        rates: Rates { mirror: reader.boolean("rates.mirror"), histories: reader.boolean("rates.histories") },
         outbox: Outbox { retention: reader.duration("outbox.retention", SECOND) },
         retention: Retention {
             cycles: reader.duration("retention.cycles", SECOND),
             history: reader.duration_or("retention.history", "forever", SECOND),
             writes: reader.duration("retention.writes", SECOND),
         },
-        write: write(reader),
-        scim: scim::scim(reader, env),
-        http: Http {
-            listen: reader.text("http.listen", listen).flatten(),
-            page: reader.boolean("http.page"),
-        },
-        monitoring: Monitoring { ping_url: ping_url(reader, env) },
+        write: write(reader, rates.mirror),
+        rates,
+        scim: scim::scim(reader),
+        http: Http { listen: reader.optional("http.listen", listen), page: reader.boolean("http.page") },
+        monitoring: Monitoring { ping_url: ping_url(reader) },
         log: Log {
             format: reader.choice(
                 "log.format",
-                [("auto", LogFormat::Auto), ("json", LogFormat::Json), ("pretty", LogFormat::Pretty)],
+                [("auto", None), ("json", Some(Format::Json)), ("pretty", Some(Format::Pretty))],
             ),
             level: reader.text("log.level", level).unwrap_or_default(),
         },
@@ -90,22 +78,23 @@ fn sync(reader: &mut Reader) -> Sync {
         skew_buffer: reader.duration("sync.skew_buffer", 2 * SECOND),
         full_interval: reader.duration("sync.full_interval", SECOND),
         count_probe: reader.boolean("sync.count_probe"),
-        deletion_guard: DeletionGuard {
-            fraction: reader.fraction("sync.deletion_guard.fraction"),
-            at_least: reader.integer("sync.deletion_guard.at_least", 0..=u32::MAX),
-        },
+        deletion_guard: guard(reader, "sync.deletion_guard.fraction", "sync.deletion_guard.at_least"),
     }
 }
 
-fn write(reader: &mut Reader) -> Write {
+fn guard(reader: &mut Reader, fraction: &'static str, at_least: &'static str) -> DeletionGuard {
+    DeletionGuard { fraction: reader.fraction(fraction), at_least: reader.integer(at_least, 0..=u32::MAX) }
+}
+
+fn write(reader: &mut Reader, with_pay_data: bool) -> Write {
     let modes = [("off", WriteMode::Off), ("dry", WriteMode::Dry), ("on", WriteMode::On)];
     Write {
-        mode: reader.choice("write.mode", modes),
-        allow: reader.text("write.allow", permissions).unwrap_or_default(),
-        protected: reader.text("write.protected", |text| Ok(words(text))).unwrap_or_default(),
-        guard: DeletionGuard {
-            fraction: reader.fraction("write.guard.fraction"),
-            at_least: reader.integer("write.guard.at_least", 0..=u32::MAX),
+        rules: WriteRules {
+            mode: reader.choice("write.mode", modes),
+            allow: reader.text("write.allow", permissions).unwrap_or_default(),
+            protected: reader.text("write.protected", |text| Ok(words(text))).unwrap_or_default(),
+            guard: guard(reader, "write.guard.fraction", "write.guard.at_least"),
+            with_pay_data,
         },
         guard_window: reader.duration("write.guard.within", SECOND),
         patience: reader.duration("write.patience", SECOND),
@@ -173,8 +162,8 @@ fn check_urls(reader: &mut Reader, harvest: &Harvest) {
 }
 
 fn database(reader: &mut Reader, env: &BTreeMap<String, String>) -> Database {
-    let home = secrets::home(env);
-    let url = database_url(reader, env, home);
+    let url = database_url(reader, env);
+    let home = reader.home;
     let local = url.is_none();
     let data_dir = reader.text("database.data_dir", |path| match secrets::expanded(path, home) {
         Some(path) if !path.as_os_str().is_empty() => Ok(path),
@@ -187,7 +176,7 @@ fn database(reader: &mut Reader, env: &BTreeMap<String, String>) -> Database {
         data_dir: data_dir.unwrap_or_default(),
         download: reader.boolean("database.download"),
         download_url: read_url(reader, "database.download_url", "https://mirror.example.com/postgresql"),
-        download_sha256: reader.text("database.download_sha256", database::sha256).flatten(),
+        download_sha256: reader.optional("database.download_sha256", database::sha256),
         max_connections: reader.integer("database.max_connections", 2..=1000),
         prepared_statements: reader.boolean("database.prepared_statements"),
         statement_timeout: reader.duration("database.statement_timeout", SECOND),
@@ -196,15 +185,11 @@ fn database(reader: &mut Reader, env: &BTreeMap<String, String>) -> Database {
 }
 
 /// `None` if no URL is given. A URL that is given but refused is a placeholder, so that `data_dir` is not required.
-fn database_url(
-    reader: &mut Reader,
-    env: &BTreeMap<String, String>,
-    home: Option<&str>,
-) -> Option<SecretString> {
+fn database_url(reader: &mut Reader, env: &BTreeMap<String, String>) -> Option<SecretString> {
     let plain = reader.secret("database.url");
     let file = reader.secret("database.url_file");
     let name = reader.name(if plain.is_some() { "database.url" } else { "database.url_file" });
-    let findings = &mut reader.findings;
+    let (home, findings) = (reader.home, &mut reader.findings);
     let given = match plain {
         Some(url) => Ok(SecretString::from(secrets::cleaned(&name, url, findings))),
         None => secrets::from_file(&name, file?, home, findings),
@@ -242,24 +227,17 @@ fn read_url(reader: &mut Reader, key: &'static str, example: &str) -> Url {
 }
 
 /// The URL that the file of `monitoring.ping_url_file` contains.
-fn ping_url(reader: &mut Reader, env: &BTreeMap<String, String>) -> Option<SecretString> {
-    const KEY: &str = "monitoring.ping_url_file";
-    let file = reader.secret(KEY)?;
-    let name = reader.name(KEY);
-    let home = secrets::home(env);
-    let given = secrets::from_file(&name, file, home, &mut reader.findings);
-    let checked = given.and_then(|text| {
-        let url = Url::parse(text.expose_secret()).ok();
-        let is_valid = url.is_some_and(|url| {
+fn ping_url(reader: &mut Reader) -> Option<SecretString> {
+    reader.secret_file("monitoring.ping_url_file", |name, text| {
+        let is_valid = Url::parse(text.expose_secret()).is_ok_and(|url| {
             (url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url))
                 && url.username().is_empty()
                 && url.password().is_none()
                 && url.fragment().is_none()
         });
         let refused = || format!("{name} names a file without a valid URL (not shown); write an https URL without user, password and # into it");
-        if is_valid { Ok(text) } else { Err(refused()) }
-    });
-    reader.findings.ok(checked)
+        if is_valid { Ok(text.clone()) } else { Err(refused()) }
+    })
 }
 
 #[expect(clippy::expect_used, reason = "the text is a URL")]

@@ -4,10 +4,33 @@ use std::collections::BTreeMap;
 
 use config::{Map, Value, ValueKind};
 
+use super::findings::Findings;
+use super::unknown;
+
 pub(super) const FILE_VARIABLE: &str = "ROSTERD_CONFIG";
 
 /// Values by dotted key. The origin of each value is its source, as sentences name it.
 pub(super) type Values = BTreeMap<String, Value>;
+
+/// The values of a layer or section whose keys are known. The others become faults, which show each key after `prefix`.
+pub(super) fn known_values(
+    given: Vec<(String, Value)>,
+    known: &[&str],
+    prefix: &str,
+    findings: &mut Findings,
+) -> Values {
+    let mut values = Values::new();
+    for (key, value) in given {
+        let is_section =
+            matches!(value.kind, ValueKind::Table(_)) && unknown::keys_of(&key, known).next().is_some();
+        if known.contains(&key.as_str()) {
+            values.insert(key, value);
+        } else if !is_section {
+            findings.fault(unknown::sentence(&key, value.origin().unwrap_or_default(), known, prefix));
+        }
+    }
+    values
+}
 
 /// `a = { b = 1 }` as `a.b = 1`, with `source` as the origin. An empty table stays a value, so that an unknown empty
 /// section becomes a fault.

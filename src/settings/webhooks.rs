@@ -6,17 +6,18 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use config::{File, FileFormat, Map, Source, Value, ValueKind};
+use reqwest::header::HeaderValue;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use url::{Host, Url};
 
 use super::findings::Findings;
 use super::glob::matching_types;
-use super::model::{Webhook, WebhookContent};
+use super::model::Webhook;
 use super::parse::is_loopback;
 use super::reader::Reader;
-use super::values::{Values, flatten};
-use super::{secrets, unknown};
+use super::secrets;
+use super::values::{Values, flatten, known_values};
 
 /// The default of each key. `config/default.toml` explains the keys, and a test compares the two.
 pub(super) const DEFAULTS: &str = r#"
@@ -106,7 +107,7 @@ fn section(
     };
     let prefix = format!("webhooks.{name}.");
     let values = merged(table, source, &prefix, findings);
-    let mut reader = Reader::section(&values, prefix, std::mem::take(findings));
+    let mut reader = Reader::new(&values, prefix, context.home, std::mem::take(findings));
     let faults_before = reader.findings.faults.len();
     let webhook = webhook(name, &mut reader, context);
     *findings = reader.into_findings();
@@ -117,33 +118,26 @@ fn section(
 fn merged(table: Map<String, Value>, source: &str, prefix: &str, findings: &mut Findings) -> Values {
     let defaults = File::from_str(DEFAULTS, FileFormat::Toml).collect().unwrap_or_default();
     let mut values = Values::from_iter(flatten(defaults, "the built-in defaults"));
-    let names: Vec<_> = values.keys().cloned().collect();
-    let names: Vec<_> = names.iter().map(String::as_str).collect();
-    for (key, value) in flatten(table, source) {
-        if names.contains(&key.as_str()) {
-            values.insert(key, value);
-        } else {
-            findings.fault(unknown::sentence(&key, source, &names, prefix));
-        }
-    }
+    let names: Vec<_> = values.keys().map(String::as_str).collect();
+    let given = known_values(flatten(table, source), &names, prefix, findings);
+    values.extend(given);
     values
 }
 
 fn webhook(name: &str, reader: &mut Reader<'_>, context: &Context<'_>) -> Option<Webhook> {
-    let url = url(reader, context.home);
-    let secrets = signing_secrets(reader, context.home);
-    let authorization =
-        reader.secret("authorization_file").and_then(|path| header(path, reader, context.home));
+    let url = url(reader);
+    let secrets = signing_secrets(reader);
+    let authorization = reader.secret_file("authorization_file", header);
     let types = types(reader);
     let accounts = reader.integers("accounts");
-    let message = reader.choice("content", [("full", WebhookContent::Full), ("ids", WebhookContent::Ids)]);
+    let ids_only = reader.choice("content", [("full", false), ("ids", true)]);
     let include_pay = reader.boolean("include_pay");
     let from_beginning = reader.choice("start", [("now", false), ("beginning", true)]);
     let timeout = reader.duration("timeout", Duration::from_secs(1));
     if timeout > MAX_TIMEOUT {
         reader.refuse_value("timeout", "give at most \"60s\"");
     }
-    if include_pay && message == WebhookContent::Ids {
+    if include_pay && ids_only {
         reader.refuse_value(
             "include_pay",
             "messages with content = \"ids\" have no values; remove one of them",
@@ -162,7 +156,7 @@ fn webhook(name: &str, reader: &mut Reader<'_>, context: &Context<'_>) -> Option
         authorization,
         types,
         accounts,
-        content: message,
+        ids_only,
         include_pay,
         from_beginning,
         initial: reader.boolean("initial") || from_beginning,
@@ -175,24 +169,20 @@ fn webhook(name: &str, reader: &mut Reader<'_>, context: &Context<'_>) -> Option
 }
 
 /// The address, which often holds a secret, so no sentence shows it.
-fn url(reader: &mut Reader<'_>, home: Option<&str>) -> Option<Url> {
-    let (key, text) = match (reader.secret("url"), reader.secret("url_file")) {
-        (Some(url), None) => ("url", SecretString::from(url)),
-        (None, Some(path)) => {
-            let name = reader.name("url_file");
-            let read = secrets::from_file(&name, path, home, &mut reader.findings);
-            ("url_file", reader.findings.ok(read)?)
-        }
-        _ => {
-            let name = reader.name("url");
-            reader.findings.fault(format!("{name} must be given, or url_file, and not both"));
-            return None;
-        }
+fn url(reader: &mut Reader<'_>) -> Option<Url> {
+    let checked = |name: &str, text: &str| {
+        checked_url(text)
+            .map_err(|advice| format!("{name} is not the address of a receiver (not shown); {advice}"))
     };
-    let checked = checked_url(text.expose_secret()).map_err(|advice| {
-        format!("{} is not the address of a receiver (not shown); {advice}", reader.name(key))
-    });
-    reader.findings.ok(checked)
+    let name = reader.name("url");
+    match (reader.secret("url"), reader.secret("url_file")) {
+        (Some(url), None) => reader.findings.ok(checked(&name, url)),
+        (None, Some(_)) => reader.secret_file("url_file", |name, text| checked(name, text.expose_secret())),
+        _ => {
+            reader.findings.fault(format!("{name} must be given, or url_file, and not both"));
+            None
+        }
+    }
 }
 
 fn checked_url(text: &str) -> Result<Url, String> {
@@ -218,13 +208,13 @@ fn checked_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-fn signing_secrets(reader: &mut Reader<'_>, home: Option<&str>) -> Vec<SecretSlice<u8>> {
+fn signing_secrets(reader: &mut Reader<'_>) -> Vec<SecretSlice<u8>> {
     let (paths, key) = (reader.texts("secret_files"), reader.name("secret_files"));
     if !(1..=2).contains(&paths.len()) {
         let fault = format!("{key} must name one file, or two while the secret is replaced");
         reader.findings.fault(fault);
     }
-    let findings = &mut reader.findings;
+    let (home, findings) = (reader.home, &mut reader.findings);
     let mut secrets = Vec::new();
     for path in &paths {
         let read = secrets::from_file(&key, path, home, findings);
@@ -247,25 +237,18 @@ fn not_a_secret(key: &str) -> String {
     )
 }
 
-/// The text of an `Authorization` header.
-fn header(path: &str, reader: &mut Reader<'_>, home: Option<&str>) -> Option<SecretString> {
-    let name = reader.name("authorization_file");
-    let read = secrets::from_file(&name, path, home, &mut reader.findings).and_then(|secret| {
-        let is_text = secret.expose_secret().chars().all(|c| c == ' ' || c.is_ascii_graphic());
-        if is_text {
-            Ok(secret)
-        } else {
-            Err(format!("{name} names a file with characters that no header may have"))
-        }
-    });
-    reader.findings.ok(read)
+fn header(name: &str, text: &SecretString) -> Result<HeaderValue, String> {
+    let mut header = HeaderValue::from_str(text.expose_secret())
+        .map_err(|_| format!("{name} names a file with characters that no header may have"))?;
+    header.set_sensitive(true);
+    Ok(header)
 }
 
 fn types(reader: &mut Reader<'_>) -> Vec<String> {
     let mut types = BTreeSet::new();
     for glob in reader.texts("types") {
         match matching_types(&glob) {
-            Ok(matching) => types.extend(matching.into_iter().map(str::to_owned)),
+            Ok(matching) => types.extend(matching),
             Err(advice) => {
                 let fault = format!("{} has {glob:?}: {advice}", reader.name("types"));
                 reader.findings.fault(fault);

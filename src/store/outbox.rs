@@ -36,7 +36,7 @@ const COLUMNS: [&str; 11] = [
 #[derive(Clone, Debug)]
 pub struct OutboxRow {
     pub seq: i64,
-    /// The row as a JSON object; `None` if the event's type does not match the pattern.
+    /// The row as a JSON object; `None` if its type is not asked for.
     pub json: Option<String>,
 }
 
@@ -115,18 +115,18 @@ impl Store {
         Ok(rows.into_iter().map(|row| (row.id, row.version)).collect())
     }
 
-    /// The next events after number `after`, of all types or of those that match the `LIKE` pattern.
+    /// The next events after number `after`, of all types or of these.
     pub(crate) async fn events_after(
         &self,
         after: i64,
-        like: Option<&str>,
+        types: Option<&[String]>,
     ) -> Result<Vec<OutboxRow>, StoreError> {
         let events = sqlx::query_as!(
             OutboxRow,
-            "SELECT seq, CASE WHEN $2::text IS NULL OR type LIKE $2 THEN row_to_json(event)::text END AS json
+            "SELECT seq, CASE WHEN $2::text[] IS NULL OR type = ANY($2) THEN row_to_json(event)::text END AS json
                FROM roster.outbox AS event WHERE seq > $1 ORDER BY seq LIMIT $3",
             after,
-            like,
+            types as Option<&[String]>,
             EVENTS_PER_READ,
         );
         Ok(events.fetch_all(&self.pool).await?)

@@ -201,6 +201,13 @@ pub(crate) fn webhook_delivery(webhook: &str, outcome: &'static str, took: Durat
     histogram!(WEBHOOK_DURATION, "webhook" => webhook.to_owned()).record(took);
 }
 
+/// Exposes the counters of notices from the start: Prometheus does not see the first increase of one that did not exist.
+pub(crate) fn expose_webhook_notices(webhook: &str) {
+    for outcome in ["delivered", "failed", "refused", "gone"] {
+        counter!(WEBHOOK_NOTICES, "webhook" => webhook.to_owned(), "outcome" => outcome).increment(0);
+    }
+}
+
 /// `outcome` is `delivered`, `failed`, `refused` or `gone`.
 pub(crate) fn webhook_notice(webhook: &str, outcome: &'static str) {
     counter!(WEBHOOK_NOTICES, "webhook" => webhook.to_owned(), "outcome" => outcome).increment(1);

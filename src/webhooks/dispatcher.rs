@@ -73,23 +73,28 @@ impl Dispatcher {
         let (mut held, mut is_error_logged) = (None, false);
         while !stop.is_cancelled() {
             let began = Instant::now();
-            let pause = match self.turn(&mut held, &stop).await {
-                Ok(Next::Now) => {
-                    is_error_logged = false;
+            let next = match self.turn(&mut held, &stop).await {
+                Ok(next) => next,
+                Err(error) => {
+                    if !std::mem::replace(&mut is_error_logged, true) {
+                        tracing::warn!(
+                            event = "webhook.database_failed",
+                            webhook = self.endpoint.name,
+                            error = %chain(&error),
+                            "the database failed, so a webhook is delayed; trying again"
+                        );
+                    }
+                    let _ = timeout(ERROR_PAUSE, stop.cancelled()).await;
                     continue;
                 }
-                Ok(Next::After(pause)) => {
-                    is_error_logged = false;
-                    pause
-                }
-                Ok(Next::Fenced) => {
+            };
+            is_error_logged = false;
+            let pause = match next {
+                Next::Now => continue,
+                Next::After(pause) => pause,
+                Next::Fenced => {
                     held = None;
                     Duration::ZERO
-                }
-                Err(error) => {
-                    self.log_error(&error, std::mem::replace(&mut is_error_logged, true));
-                    sleep_or(&stop, ERROR_PAUSE).await;
-                    continue;
                 }
             };
             tokio::select! {
@@ -304,15 +309,12 @@ impl Dispatcher {
         if !self.store.stop_webhook(&held.fence, state, failure).await? {
             return Ok(Next::Fenced);
         }
-        let (webhook, cause, advice) = (
-            &self.endpoint.name,
-            state,
-            match state {
-                "gone" => "the receiver answered 410 (gone); when it is back, run `rosterd webhooks retry`",
-                _ => "events were removed before they were delivered; run `rosterd webhooks replay`",
-            },
-        );
-        tracing::error!(event = "webhook.stopped", webhook, cause, "a webhook has stopped: {advice}");
+        let advice = match state {
+            "gone" => "the receiver answered 410 (gone); when it is back, run `rosterd webhooks retry`",
+            _ => "events were removed before they were delivered; run `rosterd webhooks replay`",
+        };
+        let webhook = &self.endpoint.name;
+        tracing::error!(event = "webhook.stopped", webhook, cause = state, "a webhook has stopped: {advice}");
         Ok(Next::After(POLL_INTERVAL))
     }
 
@@ -353,21 +355,6 @@ impl Dispatcher {
             );
         }
     }
-
-    fn log_error(&self, error: &StoreError, is_logged: bool) {
-        if !is_logged {
-            tracing::warn!(
-                event = "webhook.database_failed",
-                webhook = self.endpoint.name,
-                error = %chain(error),
-                "the database failed, so a webhook is delayed; trying again"
-            );
-        }
-    }
-}
-
-async fn sleep_or(stop: &CancellationToken, pause: Duration) {
-    let _ = timeout(pause, stop.cancelled()).await;
 }
 
 fn lock(window: &Mutex<Window>) -> MutexGuard<'_, Window> {

@@ -19,6 +19,7 @@ use super::sender::Sender;
 use crate::store::status::Status;
 use crate::store::webhooks::notices::KnownNotice;
 use crate::store::{Store, StoreError};
+use crate::telemetry::instruments;
 
 /// How often the concerns are looked at without a notification.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
@@ -47,6 +48,7 @@ pub(crate) struct Notifier {
 impl Notifier {
     /// Runs until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
+        instruments::expose_webhook_notices(&self.endpoint.name);
         let mut is_failing = false;
         while !stop.is_cancelled() {
             let began = Instant::now();

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use reqwest::Url;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-use super::Endpoint;
 use crate::outbound;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -17,8 +17,7 @@ pub(crate) enum Route {
 }
 
 /// The route to the receiver; `None` if its host has no address.
-pub(crate) async fn find(endpoint: &Endpoint) -> Option<Route> {
-    let url = &endpoint.url;
+pub(crate) async fn find(url: &Url) -> Option<Route> {
     if let Some(proxy) = outbound::proxy(url) {
         return Some(Route::Proxy(proxy));
     }

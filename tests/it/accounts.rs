@@ -9,7 +9,6 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::database::{TestDatabase, store};
-use crate::front::Front;
 use crate::mirror::Mirror;
 use crate::program::{Daemon, Program, STUCK};
 
@@ -19,7 +18,6 @@ const POLL_INTERVAL: Duration = Duration::from_secs(2);
 struct TwoAccounts {
     first: Mirror,
     second: Mirror,
-    front: Front,
     program: Program,
     daemon: Daemon,
     _database: TestDatabase,
@@ -32,38 +30,49 @@ impl TwoAccounts {
         let second = second.with_account_id(222_222).with_token("2.pt.not-a-real-token");
         // The simulators enforce no limit, because the test counts the requests of both accounts together.
         let options = Options { limit: None, ..options };
-        let first = Sim::start(first, options.clone()).await.unwrap();
-        let second = Sim::start(second, options).await.unwrap();
-        let front = Front::of([&first, &second]).await;
+        let sims = Sim::start_many(first, [second], &options).await.unwrap();
         let database = TestDatabase::new().await;
         let mut settings = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
-        for sim in [&first, &second] {
+        for sim in &sims {
             let (id, token) = (sim.account_id(), sim.token());
             writeln!(settings, "[[accounts]]\nid = {id}\naccess_token = \"{token}\"\n").unwrap();
         }
-        let mut program = Program::new(&first, database.url());
+        let mut program = Program::new(&sims[0], database.url());
         program
             .set("ROSTERD_CONFIG", settings.path().to_str().unwrap())
-            .set("HARVEST_BASE_URL", front.base_url())
             .set("HARVEST_ACCOUNT_ID", "")
             .set("HARVEST_ACCESS_TOKEN", "")
             .set("ROSTERD__SYNC__POLL_INTERVAL", &format!("{}s", POLL_INTERVAL.as_secs()))
             .set("ROSTERD__HARVEST__REQUEST_TIMEOUT", "3s");
         let daemon = program.start();
-        let mirror = |sim| Mirror { sim, store: store(database.url()) };
-        let (first, second) = (mirror(first), mirror(second));
-        Self { first, second, front, program, daemon, _database: database, _settings: settings }
+        let mirror = |sim: &Sim| Mirror { sim: sim.clone(), store: store(database.url()) };
+        let (first, second) = (mirror(&sims[0]), mirror(&sims[1]));
+        Self { first, second, program, daemon, _database: database, _settings: settings }
     }
 
-    /// Waits for this number of polls of the account; returns the longest interval between two of them.
-    async fn longest_poll_interval(&self, account: i64, polls: usize) -> Duration {
-        let give_up = Instant::now() + STUCK;
-        while self.front.polls(account).len() < polls {
-            assert!(Instant::now() < give_up, "{:?}", self.front.arrivals());
-            sleep(Duration::from_millis(50)).await;
+    /// The most requests of both accounts together in any closed window of this length.
+    fn max_requests_in_window(&self, window: Duration) -> usize {
+        let requests = [&self.first, &self.second].into_iter().flat_map(|account| account.sim.requests());
+        let arrivals: Vec<_> = requests.map(|request| request.at).collect();
+        let within = |first: std::time::Instant| {
+            arrivals.iter().filter(|next| **next >= first && **next - first <= window).count()
+        };
+        arrivals.iter().map(|first| within(*first)).max().unwrap()
+    }
+}
+
+/// Waits for this number of polls of an account; returns the longest interval between two of them.
+async fn longest_poll_interval(account: &Mirror, polls: usize) -> Duration {
+    let give_up = Instant::now() + STUCK;
+    loop {
+        let requests = account.sim.requests();
+        let is_poll = |path: &str| path.contains("/users?") && path.contains("updated_since");
+        let arrivals: Vec<_> = requests.iter().filter(|it| is_poll(&it.path)).map(|it| it.at).collect();
+        if arrivals.len() >= polls {
+            return arrivals.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
         }
-        let polls = self.front.polls(account);
-        polls.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap()
+        assert!(Instant::now() < give_up, "{requests:?}");
+        sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -88,8 +97,8 @@ async fn failing_account_does_not_delay_another_account() {
     ] {
         scene.second.sim.clear_faults();
         scene.second.sim.inject(fault.forever());
-        scene.front.forget();
-        let longest = scene.longest_poll_interval(scene.first.sim.account_id(), 4).await;
+        scene.first.sim.clear_requests();
+        let longest = longest_poll_interval(&scene.first, 4).await;
         assert!(longest < 2 * POLL_INTERVAL, "{case}: {longest:?} between two polls");
         let user = scene.first.sim.create_user("Una", "Touched");
         wait_until_mirrored(&scene.first, user.0).await;
@@ -118,14 +127,13 @@ async fn first_read_of_a_large_account_does_not_delay_a_small_account() {
     let options = Options { max_per_page: 100, ..Options::default() };
     let mut scene =
         TwoAccounts::of(Company::seeded(1, 20, 40), Company::seeded(2, 4000, 8000), options).await;
-    let longest = scene.longest_poll_interval(scene.first.sim.account_id(), 7).await;
+    let longest = longest_poll_interval(&scene.first, 7).await;
     let is_complete =
         "SELECT count(*) = 2 FROM roster.watermarks WHERE account_id = 222222 AND watermark IS NOT NULL";
     scene.second.until(format!("SELECT NOT ({is_complete})")).await;
     assert!(longest < 2 * POLL_INTERVAL, "{longest:?} between two polls");
     scene.second.until(is_complete).await;
-    let window = Duration::from_secs(15);
-    let most = scene.front.max_requests_in_window(window);
+    let most = scene.max_requests_in_window(Duration::from_secs(15));
     assert!((60..=100).contains(&most), "{most} requests in a window");
     scene.first.expect_right().await;
     scene.daemon.signal("-TERM");

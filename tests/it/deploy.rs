@@ -46,7 +46,8 @@ async fn alerts_and_dashboard_query_only_metrics_that_rosterd_exposes() {
     let secret = secret.display();
     // No receiver listens there.
     let section = format!(
-        "[webhooks.bot]\nurl = \"http://127.0.0.1:9\"\nsecret_files = [\"{secret}\"]\nstart = \"beginning\"\nnotices = true"
+        "[webhooks.bot]\nurl = \"http://127.0.0.1:9\"\nsecret_files = [\"{secret}\"]\nstart = \"beginning\"\n\
+         notices = true"
     );
     fs::write(&settings, section).unwrap();
     program

@@ -6,7 +6,6 @@ use rosterd::harvest::HarvestError;
 use rosterd::sync::error::CycleError;
 use rosterd::sync::report::CycleMode;
 
-use crate::front::Front;
 use crate::program::Program;
 use crate::scene::Scene;
 use crate::world::{World, client_with};
@@ -98,12 +97,9 @@ async fn html_refusal_is_reported_with_status_content_type_and_host() {
 #[tokio::test]
 async fn json_404_from_a_gateway_does_not_blame_the_account_id() {
     let scene = Scene::new().await;
-    let front = Front::of([&scene.sim]).await;
     let body = r#"{"message":"no Route matched with those values"}"#;
-    front.answer_once("/users?", 404, &[("content-type", "application/json")], body);
-    let mut program = scene.program();
-    let sentence =
-        program.set("HARVEST_BASE_URL", front.base_url()).call(&["sync"]).await.expect(69).sentence();
+    scene.answer_once("/users?", 404, &[("content-type", "application/json")], body);
+    let sentence = scene.program().call(&["sync"]).await.expect(69).sentence();
     assert!(sentence.contains("127.0.0.1") && !sentence.contains("HARVEST_ACCOUNT_ID"), "{sentence}");
 }
 

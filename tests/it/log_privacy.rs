@@ -3,7 +3,6 @@
 use harvest_sim::{Company, Fault, Options, Sim};
 use serde_json::{Map, Value, json};
 
-use crate::front::Front;
 use crate::program::{Daemon, Program};
 use crate::scene::Scene;
 
@@ -60,7 +59,6 @@ fn expect_no_canary(text: &str, password: &str) {
 
 struct Fixture {
     scene: Scene,
-    front: Front,
     program: Program,
     daemon: Daemon,
     password: String,
@@ -74,10 +72,8 @@ impl Fixture {
         )
         .await;
         mark_everything(&scene.sim);
-        let front = Front::of([&scene.sim]).await;
         let mut program = scene.program();
         program
-            .set("HARVEST_BASE_URL", front.base_url())
             .set("RUST_LOG", FILTER)
             .set("ROSTERD__LOG__LEVEL", "trace")
             .set("ROSTERD__HARVEST__USER_AGENT_CONTACT", "zxq-contact@example.com")
@@ -88,7 +84,7 @@ impl Fixture {
         let mut daemon = program.start();
         daemon.until("cycle.finished").await;
         let password = url::Url::parse(scene.url()).unwrap().password().unwrap_or("no password").to_owned();
-        Self { scene, front, program, daemon, password }
+        Self { scene, program, daemon, password }
     }
 
     /// Starts a cycle and waits for the event.
@@ -129,11 +125,11 @@ impl Fixture {
             (418, "cycle.failed"),
             (422, "cycle.finished"),
         ] {
-            self.front.answer_once("updated_since", status, &headers, html.clone());
+            self.scene.answer_once("updated_since", status, &headers, html.clone());
             self.cycle_until(event).await;
             self.recovers().await;
         }
-        self.front.answer_once(
+        self.scene.answer_once(
             "updated_since",
             429,
             &[("retry-after", "1"), ("hint", "zxq-hint")],
@@ -141,7 +137,7 @@ impl Fixture {
         );
         self.cycle_until("harvest.throttled").await;
         let elsewhere = format!("http://zxq.example.net/v2/users?access_token={TOKEN}");
-        self.front.answer_once("updated_since", 302, &[("location", &elsewhere)], html.clone());
+        self.scene.answer_once("updated_since", 302, &[("location", &elsewhere)], html.clone());
         self.cycle_until("cycle.failed").await;
         self.recovers().await;
         let answers: [(Fault, &str); 5] = [

@@ -104,5 +104,5 @@ mod writes;
 mod writes_guide;
 
 use support::{
-    cluster, database, front, mirror, program, receiver, scene, simulation, statement_proxy, wire, world,
+    cluster, database, mirror, program, receiver, scene, simulation, statement_proxy, wire, world,
 };

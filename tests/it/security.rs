@@ -12,7 +12,6 @@ use futures::StreamExt;
 use harvest_sim::{Company, Fault, Options, Sim};
 use serde_json::{Value, json};
 
-use crate::front::Front;
 use crate::program::{Daemon, Program};
 use crate::scene::Scene;
 use crate::world::World;
@@ -24,20 +23,17 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A daemon, and a server between it and Harvest that can answer in Harvest's place.
+/// A daemon, and a Harvest in whose place a test answers.
 struct AttackedDaemon {
-    _scene: Scene,
-    front: Front,
+    scene: Scene,
     daemon: Daemon,
 }
 
 impl AttackedDaemon {
     async fn new() -> Self {
         let scene = Scene::new().await;
-        let front = Front::of([&scene.sim]).await;
         let mut program = scene.program();
         program
-            .set("HARVEST_BASE_URL", front.base_url())
             .set("RUST_LOG", "debug")
             .set("ROSTERD__HARVEST__REQUEST_TIMEOUT", "5s")
             .set("ROSTERD__RATE_LIMIT__REQUESTS", "10000")
@@ -45,7 +41,7 @@ impl AttackedDaemon {
             .set("ROSTERD__SYNC__POLL_INTERVAL", "10m");
         let mut daemon = program.start();
         daemon.until("cycle.finished").await;
-        Self { _scene: scene, front, daemon }
+        Self { scene, daemon }
     }
 
     /// Answers the next list like this, waits for the event and returns its error.
@@ -55,7 +51,7 @@ impl AttackedDaemon {
         body: impl Into<Body>,
         event: &str,
     ) -> String {
-        self.front.answer_once("updated_since", 200, headers, body);
+        self.scene.answer_once("updated_since", 200, headers, body);
         self.daemon.signal("-HUP");
         self.daemon.until(event).await["error"].to_string()
     }
@@ -152,7 +148,7 @@ async fn redirects_are_not_followed() {
     let mut attacked = AttackedDaemon::new().await;
     let location = format!("{}/users", elsewhere.base_url());
     for status in [301, 302, 303, 307, 308] {
-        attacked.front.answer_once("updated_since", status, &[("location", &location)], "");
+        attacked.scene.answer_once("updated_since", status, &[("location", &location)], "");
         attacked.daemon.signal("-HUP");
         let error = attacked.daemon.until("cycle.failed").await["error"].to_string();
         assert!(error.contains("it redirects, which is not followed"), "{error}");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use harvest_sim::Company;
 use rosterd::roster::write::WriteKind;
-use rosterd::settings::PERMISSIONS;
+use rosterd::roster::write_policy::PERMISSIONS;
 
 use crate::consuming_guide::{Block, MirrorWithRoles, indented_blocks_of};
 use crate::page_blocks::run;

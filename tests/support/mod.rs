@@ -2,7 +2,6 @@
 
 pub mod cluster;
 pub mod database;
-pub mod front;
 pub mod mirror;
 pub mod program;
 pub mod receiver;

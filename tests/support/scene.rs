@@ -1,9 +1,12 @@
 //! A simulated Harvest and a database for tests of the real program.
 
 use std::ops::Deref;
+use std::sync::Mutex;
 use std::time::Duration;
 
-use harvest_sim::{Company, Options, Sim};
+use axum::body::Body;
+use axum::response::Response;
+use harvest_sim::{Company, Fault, Options, Sim};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::time::{Instant, sleep};
@@ -61,6 +64,20 @@ impl Scene {
 }
 
 impl Mirror {
+    /// Answers the next request whose path and query contain `path` in Harvest's place.
+    pub fn answer_once(
+        &self,
+        path: &str,
+        status: u16,
+        headers: &[(&'static str, &str)],
+        body: impl Into<Body>,
+    ) {
+        let answer = Response::builder().status(status);
+        let answer = headers.iter().fold(answer, |answer, (name, value)| answer.header(*name, *value));
+        let answer = Mutex::new(Some(answer.body(body.into()).unwrap()));
+        self.sim.inject(Fault::answer(move || answer.lock().unwrap().take().unwrap()).on(path));
+    }
+
     pub async fn execute(&self, statements: impl Into<String>) {
         sqlx::raw_sql(AssertSqlSafe(statements.into())).execute(self.store.pool()).await.unwrap();
     }

@@ -24,7 +24,7 @@ fn defaults_without_file_and_environment_are_valid() {
     assert_eq!(settings.outbox.retention, Duration::from_hours(30 * 24));
     assert_eq!(settings.retention.history, None);
     assert_eq!(settings.http.listen, Some(SocketAddr::from(([127, 0, 0, 1], 8080))));
-    assert_eq!((settings.log.format, settings.log.level.as_str()), (LogFormat::Auto, "info"));
+    assert_eq!((settings.log.format, settings.log.level.as_str()), (None, "info"));
     assert!(settings.warnings.is_empty() && settings.accounts().is_empty());
 }
 
@@ -32,7 +32,7 @@ fn defaults_without_file_and_environment_are_valid() {
 fn keys_of_the_reference_and_keys_that_are_read_are_the_same() {
     let mut findings = Findings::default();
     let layers = layers::merge(None, &variables(&[]), &mut findings);
-    let mut reader = Reader::new(&layers.values, findings);
+    let mut reader = Reader::new(&layers.values, String::new(), Some("/home/jo"), findings);
     validate::settings(&mut reader, &variables(&[]), (Vec::new(), None));
     let documented: Vec<_> = layers.values.keys().map(String::as_str).collect();
     assert_eq!(reader.keys(), documented);

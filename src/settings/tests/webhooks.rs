@@ -20,7 +20,7 @@ fn endpoint_with_address_and_secret_has_the_defaults() {
     let settings = Settings::load(Some(&file), &variables(&[])).unwrap();
     let webhook = &settings.webhooks[0];
     assert_eq!((webhook.name.as_str(), webhook.in_flight, webhook.timeout.as_secs()), ("bot", 1, 15));
-    assert_eq!((webhook.types.len(), webhook.content), (10, WebhookContent::Full));
+    assert_eq!((webhook.types.len(), webhook.ids_only), (10, false));
     assert!(!webhook.include_pay && !webhook.initial && !webhook.from_beginning && !webhook.sets_aside);
     assert_eq!(webhook.secrets[0].expose_secret().len(), 27);
     assert!(!format!("{settings:?}").contains("canary"), "{settings:?}");

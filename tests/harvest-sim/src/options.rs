@@ -5,7 +5,6 @@ use std::time::Duration;
 
 /// Behaviour that Harvest changed over time, that is undocumented, or that Harvest can configure.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each option is one independent fact about Harvest")]
 pub struct Options {
     /// The pagination of lists that support cursors.
     pub paging: Paging,
@@ -15,34 +14,8 @@ pub struct Options {
     pub updated_since_inclusive: bool,
     /// The rate limit; `None` disables it.
     pub limit: Option<Limit>,
-    /// Whether refused requests count against the rate limit, as they did in v1.
-    pub refused_requests_count: bool,
-    /// Whether requests to Harvest ID count against the rate limit.
-    pub identity_requests_count: bool,
-    /// Whether archiving a user sets the `updated_at` of the user's assignments.
-    pub archiving_touches_assignments: bool,
-    /// Whether a change of rates sets the `updated_at` of the user.
-    pub rates_touch_users: bool,
-    /// Whether a change of job roles sets the `updated_at` of the user.
-    pub roles_touch_users: bool,
-    /// Whether a write request is refused if another user has the same e-mail address.
-    pub unique_emails: bool,
-    /// Whether e-mail addresses that differ only in case are different addresses.
-    pub case_sensitive_emails: bool,
-    /// Whether the e-mail address of an archived user is free for other users.
-    pub archived_users_free_emails: bool,
-    /// Whether a write request ignores a new name or e-mail address of an archived user. Without this option, the
-    /// request is refused.
-    pub archived_names_are_ignored: bool,
-    /// Whether a user who is created as archived gets an invitation.
-    pub archived_users_are_invited: bool,
     /// The maximum number of active users; `None` disables it.
     pub seats: Option<usize>,
-    /// Whether a request to delete an assignment with time entries archives it, as in v1. Without this option, the
-    /// request is refused.
-    pub assignments_with_time_are_archived: bool,
-    /// Whether assigning a user again restores the archived assignment. Without this option, it creates another one.
-    pub assigning_again_restores: bool,
     /// The record format.
     pub records: Records,
 }
@@ -54,19 +27,7 @@ impl Default for Options {
             max_per_page: 2000,
             updated_since_inclusive: false,
             limit: Some(Limit::default()),
-            refused_requests_count: false,
-            identity_requests_count: false,
-            archiving_touches_assignments: true,
-            rates_touch_users: false,
-            roles_touch_users: false,
-            unique_emails: true,
-            case_sensitive_emails: false,
-            archived_users_free_emails: false,
-            archived_names_are_ignored: false,
-            archived_users_are_invited: true,
             seats: None,
-            assignments_with_time_are_archived: false,
-            assigning_again_restores: false,
             records: Records::Current,
         }
     }

@@ -69,7 +69,7 @@ impl RequestLog {
     ) -> (u64, Result<(), Duration>) {
         self.arrivals += 1;
         let number = self.arrivals;
-        let counts = host == Host::Api || options.identity_requests_count;
+        let counts = host == Host::Api;
         self.log.push(Request {
             at,
             host,
@@ -82,7 +82,7 @@ impl RequestLog {
             number,
         });
         let verdict = match options.limit.filter(|_| counts) {
-            Some(limit) => self.admit(at, limit, options.refused_requests_count),
+            Some(limit) => self.admit(at, limit),
             None => Ok(()),
         };
         (number, verdict)
@@ -131,21 +131,16 @@ impl RequestLog {
         most
     }
 
-    fn admit(&mut self, at: Instant, limit: Limit, count_refused: bool) -> Result<(), Duration> {
+    fn admit(&mut self, at: Instant, limit: Limit) -> Result<(), Duration> {
         while self.counted.front().is_some_and(|&first| at - first > limit.window) {
             self.counted.pop_front();
         }
-        let full = self.counted.len() >= limit.requests;
-        if !full || count_refused {
+        if self.counted.len() < limit.requests {
             self.counted.push_back(at);
-        }
-        if !full {
             return Ok(());
         }
-        // The limit admits requests again when one of the newest `limit.requests` requests leaves the window.
-        let decisive = self.counted.len().saturating_sub(limit.requests);
-        let lifted_in = self.counted.get(decisive).map_or(limit.window, |&then| then + limit.window - at);
-        Err(lifted_in)
+        // The limit admits requests again when the oldest request leaves the window.
+        Err(self.counted.front().map_or(limit.window, |&then| then + limit.window - at))
     }
 }
 
@@ -191,22 +186,5 @@ mod tests {
         assert_eq!(request_log.max_in_window(WINDOW), 3);
         assert_eq!(request_log.max_in_window(Duration::ZERO), 1);
         assert_eq!(request_log.log().len(), 5);
-    }
-
-    #[test]
-    fn refused_requests_count_against_the_limit_only_with_the_option() {
-        let start = Instant::now();
-        for (count, after_first) in [(false, true), (true, false)] {
-            let options = Options { refused_requests_count: count, ..options(1) };
-            let mut request_log = RequestLog::default();
-            let mut pass = |after| {
-                request_log
-                    .arrive(start + Duration::from_secs(after), Host::Api, "GET", "/".to_owned(), &options)
-                    .1
-            };
-            assert_eq!(pass(0), Ok(()));
-            assert!(pass(10).is_err());
-            assert_eq!(pass(16).is_ok(), after_first);
-        }
     }
 }

@@ -253,7 +253,7 @@ impl Sim {
     }
 
     /// The maximum number of requests, admitted or refused, in any closed window of this length. Requests to
-    /// Harvest ID count only with [`Options::identity_requests_count`].
+    /// Harvest ID do not count.
     pub fn max_requests_in_window(&self, window: Duration) -> usize {
         lock(&self.account_state.request_log).max_in_window(window)
     }

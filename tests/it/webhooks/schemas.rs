@@ -48,7 +48,7 @@ fn described_types() -> BTreeSet<String> {
 }
 
 fn event_types() -> BTreeSet<String> {
-    rosterd::settings::glob::EVENT_TYPES.map(str::to_owned).into()
+    rosterd::roster::event::types()
 }
 
 impl Hooks {

@@ -8,7 +8,7 @@ mod roles;
 
 use serde_json::Value;
 
-use crate::http::{World, assignment_values, user_values};
+use crate::http::{assignment_values, user_values};
 use crate::options::Options;
 use crate::sim::Sim;
 use crate::state::{
@@ -18,7 +18,7 @@ use crate::state::{
 impl Sim {
     /// Creates a user: a member without rates.
     pub fn create_user(&self, first_name: &str, last_name: &str) -> UserId {
-        self.change(|company, moment, _| company.create_user(first_name, last_name, moment))
+        self.change(|company, moment| company.create_user(first_name, last_name, moment))
     }
 
     /// Renames a user. The user's assignments show the new name immediately and keep their `updated_at`.
@@ -37,20 +37,12 @@ impl Sim {
     /// Gives a user an access role. `administrator`, `manager` and `member` replace all access roles. Any other
     /// access role makes the user a manager and is added.
     pub fn promote(&self, user: UserId, access_role: &str) {
-        self.change(|company, moment, _| company.promote(user, access_role, moment));
-    }
-
-    /// Makes a user a member.
-    pub fn demote(&self, user: UserId) {
-        self.promote(user, "member");
+        self.change(|company, moment| company.promote(user, access_role, moment));
     }
 
     /// Archives a user and the user's active assignments.
     pub fn archive_user(&self, user: UserId) {
-        self.change(|company, moment, options| {
-            let assignments = moment.keeping_updated_at_unless(options.archiving_touches_assignments);
-            company.archive_user(user, moment, assignments);
-        });
+        self.change(|company, moment| company.archive_user(user, moment));
     }
 
     /// Restores an archived user. The user's assignments stay archived.
@@ -58,58 +50,48 @@ impl Sim {
         self.edit_user(user, |user| user.is_active = true);
     }
 
-    /// Sets or clears the default billable rate, without a change of the list of rates. `updated_at` changes only
-    /// with [`Options::rates_touch_users`].
+    /// Sets or clears the default billable rate, without a change of the list of rates. `updated_at` does not
+    /// change.
     pub fn set_rate(&self, user: UserId, rate: Option<f64>) {
-        self.change(|company, moment, options| {
-            let moment = moment.keeping_updated_at_unless(options.rates_touch_users);
-            company.edit_user(user, moment, |user| user.default_hourly_rate = rate);
-        });
+        self.edit_user_keeping_updated_at(user, |user| user.default_hourly_rate = rate);
     }
 
-    /// Sets or clears the cost rate, without a change of the list of rates. `updated_at` changes only with
-    /// [`Options::rates_touch_users`].
+    /// Sets or clears the cost rate, without a change of the list of rates. `updated_at` does not change.
     pub fn set_cost_rate(&self, user: UserId, rate: Option<f64>) {
-        self.change(|company, moment, options| {
-            let moment = moment.keeping_updated_at_unless(options.rates_touch_users);
-            company.edit_user(user, moment, |user| user.cost_rate = rate);
-        });
+        self.edit_user_keeping_updated_at(user, |user| user.cost_rate = rate);
     }
 
-    /// Sets the job roles by name. `updated_at` changes only with [`Options::roles_touch_users`].
+    /// Sets the job roles by name. `updated_at` does not change.
     pub fn set_roles(&self, user: UserId, roles: &[&str]) {
-        self.change(|company, moment, options| {
-            let moment = moment.keeping_updated_at_unless(options.roles_touch_users);
-            company.edit_user(user, moment, |user| {
-                user.roles = roles.iter().map(|&role| role.to_owned()).collect();
-            });
+        self.edit_user_keeping_updated_at(user, |user| {
+            user.roles = roles.iter().map(|&role| role.to_owned()).collect();
         });
     }
 
     /// Deletes a user permanently, with all assignments and rates.
     pub fn delete_user(&self, user: UserId) {
-        self.change(|company, moment, _| company.delete_user(user, moment));
+        self.change(|company, moment| company.delete_user(user, moment));
     }
 
     /// Changes a user and sets `updated_at`.
     pub fn edit_user(&self, user: UserId, edit: impl FnOnce(&mut User)) {
-        self.change(|company, moment, _| company.edit_user(user, moment, edit));
+        self.change(|company, moment| company.edit_user(user, moment, edit));
     }
 
     /// Changes a user and keeps `updated_at`, unless `edit` sets it.
     pub fn edit_user_keeping_updated_at(&self, user: UserId, edit: impl FnOnce(&mut User)) {
-        self.change(|company, moment, _| company.edit_user(user, moment.keeping_updated_at(), edit));
+        self.change(|company, moment| company.edit_user(user, moment.keeping_updated_at(), edit));
     }
 
     /// Sets the users whom a manager sees.
     pub fn set_teammates(&self, manager: UserId, teammates: &[UserId]) {
-        self.change(|company, moment, _| company.set_teammates(manager, teammates.iter().copied(), moment));
+        self.change(|company, moment| company.set_teammates(manager, teammates.iter().copied(), moment));
     }
 
     /// Makes the token's owner a manager who sees every second user. Harvest then returns fewer records without an
     /// error.
     pub fn demote_token(&self) {
-        self.change(|company, moment, _| company.demote_token(moment));
+        self.change(|company, moment| company.demote_token(moment));
     }
 
     /// Gives the token's owner an access role, as [`promote`](Self::promote) does.
@@ -125,7 +107,7 @@ impl Sim {
     /// Creates a project. Harvest has codes that are text, empty text and null.
     pub fn new_project<'c>(&self, name: &str, code: impl Into<Option<&'c str>>) -> ProjectId {
         let code = code.into();
-        self.change(|company, moment, _| company.new_project(name, code, moment))
+        self.change(|company, moment| company.new_project(name, code, moment))
     }
 
     /// Renames a project. Its assignments show the new name immediately and keep their `updated_at`.
@@ -135,22 +117,22 @@ impl Sim {
 
     /// Changes a project and sets its `updated_at`. The assignments do not change.
     pub fn edit_project(&self, project: ProjectId, edit: impl FnOnce(&mut Project)) {
-        self.change(|company, moment, _| company.edit_project(project, moment, edit));
+        self.change(|company, moment| company.edit_project(project, moment, edit));
     }
 
     /// Deletes a project permanently, with its assignments.
     pub fn delete_project(&self, project: ProjectId) {
-        self.change(|company, moment, _| company.delete_project(project, moment));
+        self.change(|company, moment| company.delete_project(project, moment));
     }
 
     /// Assigns a user to a project.
     pub fn assign(&self, user: UserId, project: ProjectId) -> AssignmentId {
-        self.change(|company, moment, _| company.assign(user, project, moment))
+        self.change(|company, moment| company.assign(user, project, moment))
     }
 
     /// Adds a time entry. After this, a request cannot delete the user or the assignment.
     pub fn track_time(&self, user: UserId, project: ProjectId) {
-        self.change(|company, _, _| company.track_time(user, project));
+        self.change(|company, _| company.track_time(user, project));
     }
 
     /// Archives an assignment.
@@ -160,12 +142,12 @@ impl Sim {
 
     /// Deletes an assignment permanently.
     pub fn delete_assignment(&self, assignment: AssignmentId) {
-        self.change(|company, moment, _| company.delete_assignment(assignment, moment));
+        self.change(|company, moment| company.delete_assignment(assignment, moment));
     }
 
     /// Changes an assignment and sets `updated_at`.
     pub fn edit_assignment(&self, assignment: AssignmentId, edit: impl FnOnce(&mut Assignment)) {
-        self.change(|company, moment, _| company.edit_assignment(assignment, moment, edit));
+        self.change(|company, moment| company.edit_assignment(assignment, moment, edit));
     }
 
     /// Changes an assignment and keeps `updated_at`, unless `edit` sets it.
@@ -174,7 +156,7 @@ impl Sim {
         assignment: AssignmentId,
         edit: impl FnOnce(&mut Assignment),
     ) {
-        self.change(|company, moment, _| {
+        self.change(|company, moment| {
             company.edit_assignment(assignment, moment.keeping_updated_at(), edit);
         });
     }
@@ -212,7 +194,7 @@ impl Sim {
 
     /// Applies a change now. With a
     /// [`with_visibility_delay`](Self::with_visibility_delay) handle, the change becomes visible later.
-    fn change<T>(&self, change: impl FnOnce(&mut Company, Moment, &Options) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut Company, Moment) -> T) -> T {
         let mut world = self.account_state.world();
         let now = Moment::at(world.clock.now());
         let moment = if self.visibility_delay.is_zero() {
@@ -220,8 +202,7 @@ impl Sim {
         } else {
             now.visible_from(VisibleFrom::Time(world.clock.ahead(self.visibility_delay)))
         };
-        let World { company, options, .. } = &mut *world;
-        change(company, moment, options)
+        change(&mut world.company, moment)
     }
 
     fn read<T>(&self, read: impl FnOnce(&Company, &Options) -> T) -> T {

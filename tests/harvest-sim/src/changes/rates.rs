@@ -1,5 +1,5 @@
-//! Changes of rates. The user record shows the current rate. A new current rate changes the user's `updated_at`
-//! only with [`Options::rates_touch_users`](crate::Options::rates_touch_users).
+//! Changes of rates. The user record shows the current rate. The user's `updated_at` does not
+//! change.
 
 use chrono::NaiveDate;
 use serde_json::Value;
@@ -52,24 +52,15 @@ impl Sim {
 
     fn add_rate(&self, kind: RateKind, user: UserId, amount: f64, start_date: Option<&str>) -> RateId {
         let start_date = start_date.map(day);
-        self.change(|company, moment, options| {
-            let user_moment = moment.keeping_updated_at_unless(options.rates_touch_users);
-            company.add_rate(kind, user, amount, start_date, moment, user_moment)
-        })
+        self.change(|company, moment| company.add_rate(kind, user, amount, start_date, moment))
     }
 
     fn change_rate(&self, kind: RateKind, user: UserId, rate: RateId, amount: f64) {
-        self.change(|company, moment, options| {
-            let user_moment = moment.keeping_updated_at_unless(options.rates_touch_users);
-            company.change_rate(kind, user, rate, amount, moment, user_moment);
-        });
+        self.change(|company, moment| company.change_rate(kind, user, rate, amount, moment));
     }
 
     fn remove_rate(&self, kind: RateKind, user: UserId, rate: RateId) {
-        self.change(|company, moment, options| {
-            let user_moment = moment.keeping_updated_at_unless(options.rates_touch_users);
-            company.remove_rate(kind, user, rate, moment, user_moment);
-        });
+        self.change(|company, moment| company.remove_rate(kind, user, rate, moment));
     }
 }
 

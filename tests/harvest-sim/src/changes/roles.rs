@@ -1,4 +1,4 @@
-//! Changes of job roles. A user's `updated_at` changes only with [`Options::roles_touch_users`](crate::Options).
+//! Changes of job roles. A user's `updated_at` does not change.
 
 use crate::sim::Sim;
 use crate::state::{RoleId, User, UserId};
@@ -6,25 +6,21 @@ use crate::state::{RoleId, User, UserId};
 impl Sim {
     /// Creates a role with these users.
     pub fn create_role(&self, name: &str, users: &[UserId]) -> RoleId {
-        self.change(|company, moment, options| {
+        self.change(|company, moment| {
             let id = company.new_role(name, moment);
-            company.set_members(id, users, moment.keeping_updated_at_unless(options.roles_touch_users));
+            company.set_members(id, users, moment);
             id
         })
     }
 
     /// Gives the role to exactly these users.
     pub fn set_role_users(&self, role: RoleId, users: &[UserId]) {
-        self.change(|company, moment, options| {
-            company.set_members(role, users, moment.keeping_updated_at_unless(options.roles_touch_users));
-        });
+        self.change(|company, moment| company.set_members(role, users, moment));
     }
 
     /// Deletes a role.
     pub fn delete_role(&self, role: RoleId) {
-        self.change(|company, moment, options| {
-            company.delete_role(role, moment.keeping_updated_at_unless(options.roles_touch_users));
-        });
+        self.change(|company, moment| company.delete_role(role, moment));
     }
 
     /// The users who have a role with this name; `None` if there is none.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Action, Edit, EditBytes, Fault, Kind, RetryAfter};
+use super::{Action, Answer, Edit, EditBytes, Fault, Kind, RetryAfter};
 
 /// The injected faults that are still active.
 #[derive(Default)]
@@ -42,6 +42,7 @@ impl Faults {
                     replace(Replacement::Html { status: *status, retry_after: fault.retry_after });
                 }
                 Kind::Refusal(status) => replace(Replacement::Refusal(*status)),
+                Kind::Answer(answer) => replace(Replacement::Answer(answer.clone())),
                 Kind::Reset => replace(Replacement::Reset),
                 Kind::Delay(by) => injected.delay += *by,
                 Kind::HoldRequest(until) => injected.hold_request_until.push(until.clone()),
@@ -87,6 +88,7 @@ pub(crate) struct InjectedFaults {
 pub(crate) enum Replacement {
     Html { status: u16, retry_after: Option<RetryAfter> },
     Refusal(u16),
+    Answer(Answer),
     Reset,
 }
 

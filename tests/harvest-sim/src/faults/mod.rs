@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::response::Response;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
@@ -44,12 +45,14 @@ pub enum RetryAfter {
 
 pub(crate) type Edit = Arc<dyn Fn(&mut Value) + Send + Sync>;
 pub(crate) type EditBytes = Arc<dyn Fn(&mut Vec<u8>) + Send + Sync>;
+type Answer = Arc<dyn Fn() -> Response + Send + Sync>;
 type Action = Arc<dyn Fn() + Send + Sync>;
 
 #[derive(Clone)]
 enum Kind {
     Html(u16),
     Refusal(u16),
+    Answer(Answer),
     Delay(Duration),
     HoldRequest(CancellationToken),
     Reset,
@@ -75,6 +78,11 @@ impl Fault {
     /// `invalid_grant` and 401 is `invalid_client`.
     pub fn refusal(status: u16) -> Self {
         Self::of(Kind::Refusal(status))
+    }
+
+    /// Sends another server's response, which `answer` makes, with the headers that Harvest adds to every response.
+    pub fn answer(answer: impl Fn() -> Response + Send + Sync + 'static) -> Self {
+        Self::of(Kind::Answer(Arc::new(answer)))
     }
 
     /// Delays processing. If the client disconnects during the delay, the request has no effect.
@@ -269,6 +277,7 @@ impl fmt::Debug for Fault {
         let kind = match self.kind {
             Kind::Html(status) => return write!(f, "Fault(html {status} on {:?})", self.path),
             Kind::Refusal(status) => return write!(f, "Fault(refusal {status} on {:?})", self.path),
+            Kind::Answer(_) => "answer",
             Kind::Delay(_) => "delay",
             Kind::HoldRequest(_) => "hold request",
             Kind::Reset => "reset",

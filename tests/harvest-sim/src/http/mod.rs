@@ -25,9 +25,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Bytes, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName};
+use axum::http::header::{CACHE_CONTROL, DATE, HeaderName};
 use axum::http::{HeaderValue, Method};
 use axum::response::Response as HttpResponse;
 use tokio::net::TcpListener;
@@ -39,7 +39,6 @@ use self::form::Form;
 use self::process::Processing;
 use self::response::Response;
 use self::socket::{ResetSwitch, ResettableListener};
-use self::truncate::truncated;
 use crate::clock::Clock;
 use crate::faults::Faults;
 use crate::oauth::{Issuer, TokenLog};
@@ -163,7 +162,7 @@ async fn handle(
     }
     let processing = Processing::new(account_state.clone(), number, state.stopping);
     let result = match (admitted, state.host) {
-        (Err(lifted_in), _) => Some((Response::throttled(lifted_in), false)),
+        (Err(lifted_in), _) => Some(Response::throttled(lifted_in).into_http(false)),
         (Ok(()), Host::Api) if is_write => processing.write(call, fields).await,
         (Ok(()), Host::Api) => processing.read(&call).await,
         (Ok(()), Host::Identity) if is_token_request => {
@@ -171,31 +170,19 @@ async fn handle(
         }
         (Ok(()), Host::Identity) => processing.identify(&call).await,
     };
-    let Some((response, truncate_body)) = result else {
+    let Some(mut response) = result else {
         reset_switch.reset();
         return HttpResponse::default();
     };
-    let status = response.status.as_u16();
+    let status = response.status().as_u16();
     lock(&account_state.request_log).update(number, |request| request.status = Some(status));
     let now = lock(&account_state.world).clock.now();
-    into_response(response, truncate_body, &now.http_date(Duration::ZERO), number)
-}
-
-fn into_response(response: Response, truncate_body: bool, date: &str, number: u64) -> HttpResponse {
-    let Response { status, content_type, headers, body } = response;
-    let length = body.len();
-    let body = if truncate_body { truncated(body) } else { Body::from(body) };
-    let mut http_response = HttpResponse::new(body);
-    *http_response.status_mut() = status;
-    let fields = http_response.headers_mut();
-    fields.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    let fields = response.headers_mut();
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    fields.extend(headers);
-    for (name, value) in [(DATE, date), (REQUEST_ID, &format!("{number:032x}"))] {
-        if let Ok(value) = HeaderValue::from_str(value) {
+    for (name, value) in [(DATE, now.http_date(Duration::ZERO)), (REQUEST_ID, format!("{number:032x}"))] {
+        if let Ok(value) = HeaderValue::try_from(value) {
             fields.insert(name, value);
         }
     }
-    http_response
+    response
 }

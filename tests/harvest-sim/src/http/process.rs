@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use axum::response::Response as HttpResponse;
 use tokio_util::sync::CancellationToken;
 
 use super::call::Call;
@@ -15,8 +16,8 @@ use crate::faults::Replacement;
 use crate::oauth::{Outcome, TokenLog};
 use crate::sync::lock;
 
-/// The response and whether to truncate its body; `None` resets the connection.
-type Processed = Option<(Response, bool)>;
+/// The response; `None` resets the connection.
+type Processed = Option<HttpResponse>;
 
 /// One admitted request.
 pub(super) struct Processing {
@@ -97,20 +98,21 @@ impl Processing {
                 .update(self.number, |request| request.processed = Some(status));
             response
         };
-        let replace = |replacement| match replacement {
-            Replacement::Reset => None,
-            Replacement::Html { status, retry_after } => {
-                Some(Response::html_error(status, retry_after, lock(&self.account_state.world).clock.now()))
-            }
-            Replacement::Refusal(status) => Some(refusal(status)),
-        };
         let mut response = match injected.replacement {
             None => process(),
             Some(replacement) => {
                 if injected.replace_after_processing {
                     process();
                 }
-                replace(replacement)?
+                match replacement {
+                    Replacement::Reset => return None,
+                    Replacement::Answer(answer) => return Some(answer()),
+                    Replacement::Refusal(status) => refusal(status),
+                    Replacement::Html { status, retry_after } => {
+                        let now = lock(&self.account_state.world).clock.now();
+                        Response::html_error(status, retry_after, now)
+                    }
+                }
             }
         };
         if response.status.is_success() {
@@ -130,7 +132,7 @@ impl Processing {
                 () = self.client_gone.cancelled() => {}
             }
         }
-        (!injected.lost).then_some((response, injected.truncate_body))
+        (!injected.lost).then(|| response.into_http(injected.truncate_body))
     }
 
     /// Returns early if the server stops or the client disconnects.

@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
-use axum::http::header::{HeaderName, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::body::Body;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response as HttpResponse;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::truncate::truncated;
 use crate::clock::Timestamp;
 use crate::faults::{Edit, EditBytes, RetryAfter};
 use crate::oauth::Refusal;
 
-/// Harvest repeats the message of a 403 or 422 in this header. In v1, it also says why an assignment was archived
-/// instead of deleted.
+/// Harvest repeats the message of a 403 or 422 in this header.
 const HINT: HeaderName = HeaderName::from_static("hint");
 
 const JSON: &str = "application/json; charset=utf-8";
@@ -91,11 +93,6 @@ impl Response {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, JSON_WITHOUT_CHARSET, body).with(HINT, message)
     }
 
-    /// Adds the header in which Harvest explains a response.
-    pub fn with_hint(self, message: &str) -> Self {
-        self.with(HINT, message)
-    }
-
     /// A malformed value. The body is a guess, modelled on the body of the 404.
     pub fn bad_request() -> Self {
         Self::json_error(StatusCode::BAD_REQUEST)
@@ -150,6 +147,19 @@ impl Response {
         for edit in edits {
             edit(&mut self.body);
         }
+    }
+
+    /// With `truncate_body`, the connection closes in the middle of the body.
+    pub fn into_http(self, truncate_body: bool) -> HttpResponse {
+        let length = self.body.len();
+        let body = if truncate_body { truncated(self.body) } else { Body::from(self.body) };
+        let mut response = HttpResponse::new(body);
+        *response.status_mut() = self.status;
+        let fields = response.headers_mut();
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        fields.extend(self.headers);
+        response
     }
 
     fn json_error(status: StatusCode) -> Self {

@@ -1,6 +1,6 @@
 //! Issues and checks authorization codes and tokens. This module does not depend on HTTP.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use base64::Engine;
@@ -27,16 +27,14 @@ pub(crate) struct Issuer {
     pub lifetime: Duration,
     /// Whether each refresh issues a new refresh token and revokes the old one.
     pub rotate: bool,
-    /// Whether each refresh revokes the earlier access tokens of the same consent.
-    pub refresh_ends_access: bool,
     /// Whether the user denies consent.
     pub deny_consent: bool,
     /// The accounts to which the user has access; `None` is the default list.
     pub accounts: Option<Vec<Account>>,
     codes: HashMap<String, Code>,
-    refresh_tokens: HashMap<String, Consent>,
-    access_tokens: HashMap<String, Access>,
-    consents: u64,
+    refresh_tokens: HashSet<String>,
+    /// With the time at which each of them expires.
+    access_tokens: HashMap<String, DateTime<Utc>>,
     issued: Vec<String>,
 }
 
@@ -44,22 +42,11 @@ pub(crate) struct Issuer {
 pub(crate) struct Application {
     pub id: String,
     pub secret: String,
-    /// The required prefix of `redirect_uri`. `None` accepts any loopback address.
-    pub redirect_url: Option<String>,
 }
-
-/// The consent of a user. It groups the tokens that were issued for it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Consent(u64);
 
 struct Code {
     redirect_uri: String,
     challenge: Option<String>,
-    expires_at: DateTime<Utc>,
-}
-
-struct Access {
-    consent: Consent,
     expires_at: DateTime<Utc>,
 }
 
@@ -78,17 +65,14 @@ impl Default for Issuer {
             application: Application {
                 id: "harvest-sim-client".to_owned(),
                 secret: "not-a-real-secret".to_owned(),
-                redirect_url: None,
             },
             lifetime: LIFETIME,
             rotate: false,
-            refresh_ends_access: false,
             deny_consent: false,
             accounts: None,
             codes: HashMap::new(),
-            refresh_tokens: HashMap::new(),
+            refresh_tokens: HashSet::new(),
             access_tokens: HashMap::new(),
-            consents: 0,
             issued: Vec::new(),
         }
     }
@@ -131,15 +115,15 @@ impl Issuer {
         self.refresh(token, self.rotate, clock)
     }
 
-    /// Issues the first refresh token of a new consent.
     pub fn issue_refresh_token(&mut self) -> String {
-        self.consents += 1;
-        self.new_refresh_token(Consent(self.consents))
+        let token = self.new_secret("rt");
+        self.refresh_tokens.insert(token.clone());
+        token
     }
 
     /// Whether this access token is valid.
     pub fn accepts(&self, access_token: &str, clock: &Clock) -> bool {
-        self.access_tokens.get(access_token).is_some_and(|access| clock.instant() < access.expires_at)
+        self.access_tokens.get(access_token).is_some_and(|expires_at| clock.instant() < *expires_at)
     }
 
     pub fn revoke_access_tokens(&mut self) {
@@ -156,27 +140,19 @@ impl Issuer {
     }
 
     fn refresh(&mut self, token: &str, rotate: bool, clock: &Clock) -> Result<Tokens, Refusal> {
-        let consent = *self.refresh_tokens.get(token).ok_or(Refusal::InvalidGrant)?;
-        if self.refresh_ends_access {
-            self.access_tokens.retain(|_, access| access.consent != consent);
+        if !self.refresh_tokens.contains(token) {
+            return Err(Refusal::InvalidGrant);
         }
         let refresh_token = if rotate {
             self.refresh_tokens.remove(token);
-            self.new_refresh_token(consent)
+            self.issue_refresh_token()
         } else {
             token.to_owned()
         };
         let access_token = self.new_secret("at");
-        let access = Access { consent, expires_at: clock.ahead(self.lifetime) };
-        self.access_tokens.insert(access_token.clone(), access);
+        self.access_tokens.insert(access_token.clone(), clock.ahead(self.lifetime));
         let expires_in = self.lifetime.as_secs();
         Ok(Tokens { access_token, refresh_token, token_type: "bearer", expires_in })
-    }
-
-    fn new_refresh_token(&mut self, consent: Consent) -> String {
-        let token = self.new_secret("rt");
-        self.refresh_tokens.insert(token.clone(), consent);
-        token
     }
 
     /// Secrets are random, so that the tokens of one simulator are invalid at another one.
@@ -219,16 +195,6 @@ mod tests {
         assert!(issuer.accepts(&access_token, &clock));
         clock.shift(TimeDelta::milliseconds(1));
         assert!(!issuer.accepts(&access_token, &clock));
-    }
-
-    #[test]
-    fn refresh_ends_only_access_tokens_of_the_same_consent() {
-        let (mut issuer, clock) = (Issuer::default(), Clock::default());
-        issuer.refresh_ends_access = true;
-        let (ours, theirs) = (issuer.issue_refresh_token(), issuer.issue_refresh_token());
-        let mut refresh = |token| issuer.redeem_refresh_token(token, &clock).unwrap().access_token;
-        let (old, foreign, new) = (refresh(&ours), refresh(&theirs), refresh(&ours));
-        assert_eq!([old, foreign, new].map(|token| issuer.accepts(&token, &clock)), [false, true, true]);
     }
 
     #[test]

@@ -61,12 +61,6 @@ impl OAuth<'_> {
         });
     }
 
-    /// Sets the required prefix of `redirect_uri`, which is also its default. Initially, any HTTP address of the
-    /// loopback interface is valid.
-    pub fn set_redirect_url(self, url: impl Into<String>) {
-        self.set(|issuer| issuer.application.redirect_url = Some(url.into()));
-    }
-
     /// Whether the user denies consent.
     pub fn deny_consent(self, deny: bool) {
         self.set(|issuer| issuer.deny_consent = deny);
@@ -88,11 +82,6 @@ impl OAuth<'_> {
         self.set(|issuer| issuer.rotate = rotate);
     }
 
-    /// Whether a refresh revokes the earlier access tokens. By default, they stay valid until they expire.
-    pub fn refresh_ends_access(self, ends: bool) {
-        self.set(|issuer| issuer.refresh_ends_access = ends);
-    }
-
     /// Issues a refresh token, as after consent by a user.
     pub fn issue_refresh_token(self) -> String {
         self.set(Issuer::issue_refresh_token)
@@ -100,18 +89,15 @@ impl OAuth<'_> {
 
     /// Revokes all tokens except the personal access token.
     pub fn revoke_all(self) {
-        self.revoke_access_tokens();
-        self.revoke_refresh_tokens();
+        self.set(|issuer| {
+            issuer.revoke_access_tokens();
+            issuer.revoke_refresh_tokens();
+        });
     }
 
     /// Revokes the access tokens. The refresh tokens stay valid.
     pub fn revoke_access_tokens(self) {
         self.set(Issuer::revoke_access_tokens);
-    }
-
-    /// Revokes the refresh tokens. The access tokens stay valid until they expire.
-    pub fn revoke_refresh_tokens(self) {
-        self.set(Issuer::revoke_refresh_tokens);
     }
 
     /// All secrets that a log must not contain: the application's secret and all codes and tokens ever issued.

@@ -68,11 +68,11 @@ impl Company {
     }
 
     /// Archives a user and the user's active assignments.
-    pub(crate) fn archive_user(&mut self, id: UserId, moment: Moment, assignments: Moment) {
+    pub(crate) fn archive_user(&mut self, id: UserId, moment: Moment) {
         self.edit_user(id, moment, |user| user.is_active = false);
         for key in self.assignments.keys(|assignment| assignment.user == id) {
             if self.assignments.newest(key).is_some_and(|assignment| assignment.is_active) {
-                self.edit_assignment(AssignmentId(key), assignments, |assignment| {
+                self.edit_assignment(AssignmentId(key), moment, |assignment| {
                     assignment.is_active = false;
                 });
             }

@@ -38,10 +38,6 @@ impl Moment {
         Self { keeps_updated_at: true, ..self }
     }
 
-    pub fn keeping_updated_at_unless(self, option: bool) -> Self {
-        if option { self } else { self.keeping_updated_at() }
-    }
-
     /// Sets `updated_at` to the time of this change, unless the change keeps it.
     pub fn touch(self, updated_at: &mut Timestamp) {
         if self.keeps_updated_at {

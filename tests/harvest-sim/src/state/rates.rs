@@ -119,7 +119,7 @@ impl Company {
         }
     }
 
-    /// Adds a rate. `user_moment` applies to the user record, which shows the current rate.
+    /// Adds a rate. The user record, which shows the current rate, keeps its `updated_at`.
     pub(crate) fn add_rate(
         &mut self,
         kind: RateKind,
@@ -127,7 +127,6 @@ impl Company {
         amount: f64,
         start_date: Option<NaiveDate>,
         moment: Moment,
-        user_moment: Moment,
     ) -> RateId {
         known(self.users.newest(user.0), "user", user);
         let rates = self.rates_mut(kind);
@@ -135,7 +134,7 @@ impl Company {
         rates.next_id += 1;
         let rate = Rate { id, amount, start_date, created_at: moment.now, updated_at: moment.now };
         rates.edit(user, moment.visible_from, |history| history.add(rate, moment));
-        self.put_in_force(kind, user, user_moment);
+        self.put_in_force(kind, user, moment);
         id
     }
 
@@ -147,7 +146,6 @@ impl Company {
         id: RateId,
         amount: f64,
         moment: Moment,
-        user_moment: Moment,
     ) {
         known(self.users.newest(user.0), "user", user);
         let changed = self.rates_mut(kind).edit(user, moment.visible_from, |history| {
@@ -156,30 +154,23 @@ impl Company {
             Some(())
         });
         known(changed.flatten(), "rate", id);
-        self.put_in_force(kind, user, user_moment);
+        self.put_in_force(kind, user, moment);
     }
 
-    pub(crate) fn remove_rate(
-        &mut self,
-        kind: RateKind,
-        user: UserId,
-        id: RateId,
-        moment: Moment,
-        user_moment: Moment,
-    ) {
+    pub(crate) fn remove_rate(&mut self, kind: RateKind, user: UserId, id: RateId, moment: Moment) {
         known(self.users.newest(user.0), "user", user);
         let removed =
             self.rates_mut(kind).edit(user, moment.visible_from, |history| history.remove(id, moment));
         known(removed.filter(|&removed| removed), "rate", id);
-        self.put_in_force(kind, user, user_moment);
+        self.put_in_force(kind, user, moment);
     }
 
-    /// Copies the current rate to the user record.
+    /// Copies the current rate to the user record, which keeps its `updated_at`.
     fn put_in_force(&mut self, kind: RateKind, user: UserId, moment: Moment) {
         let today = moment.now.datetime().date_naive();
         let amount =
             self.rates_mut(kind).histories.newest(user.0).and_then(|history| history.in_force(today));
-        self.edit_user(user, moment, |user| match kind {
+        self.edit_user(user, moment.keeping_updated_at(), |user| match kind {
             RateKind::Billable => user.default_hourly_rate = amount,
             RateKind::Cost => user.cost_rate = amount,
         });

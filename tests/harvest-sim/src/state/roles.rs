@@ -1,4 +1,5 @@
-//! Job roles. A user record contains the names of its roles. A role record does not contain its users.
+//! Job roles. A user record contains the names of its roles. A role record does not contain its users. The records of
+//! users keep their `updated_at`.
 
 use super::company::Company;
 use super::moment::{Moment, VisibleFrom};
@@ -45,13 +46,13 @@ impl Company {
     }
 
     /// Renames a role, also in the records of its users.
-    pub(crate) fn rename_role(&mut self, id: RoleId, name: &str, moment: Moment, user_moment: Moment) {
+    pub(crate) fn rename_role(&mut self, id: RoleId, name: &str, moment: Moment) {
         let Some(old) = self.role(id).map(|role| role.name.clone()).filter(|old| old != name) else { return };
         self.roles.edit(id.0, VisibleFrom::Now, |role| {
             name.clone_into(&mut role.name);
             moment.touch(&mut role.updated_at);
         });
-        self.edit_members(&old, user_moment, |roles| {
+        self.edit_members(&old, moment, |roles| {
             for role in roles.iter_mut().filter(|role| **role == old) {
                 name.clone_into(role);
             }
@@ -59,10 +60,10 @@ impl Company {
     }
 
     /// Gives the role to exactly these users. The role's `updated_at` does not change (recorded).
-    pub(crate) fn set_members(&mut self, id: RoleId, members: &[UserId], user_moment: Moment) {
+    pub(crate) fn set_members(&mut self, id: RoleId, members: &[UserId], moment: Moment) {
         let Some(name) = self.role(id).map(|role| role.name.clone()) else { return };
         for key in self.users.keys(|user| user.roles.contains(&name) != members.contains(&user.id)) {
-            self.edit_user(UserId(key), user_moment, |user| {
+            self.edit_user(UserId(key), moment.keeping_updated_at(), |user| {
                 let had = user.roles.len();
                 user.roles.retain(|role| *role != name);
                 if user.roles.len() == had {
@@ -73,15 +74,15 @@ impl Company {
     }
 
     /// Deletes a role and removes its name from all user records.
-    pub(crate) fn delete_role(&mut self, id: RoleId, user_moment: Moment) {
+    pub(crate) fn delete_role(&mut self, id: RoleId, moment: Moment) {
         let Some(name) = self.role(id).map(|role| role.name.clone()) else { return };
-        self.edit_members(&name, user_moment, |roles| roles.retain(|role| *role != name));
+        self.edit_members(&name, moment, |roles| roles.retain(|role| *role != name));
         self.roles.remove(id.0);
     }
 
-    fn edit_members(&mut self, name: &str, user_moment: Moment, edit: impl Fn(&mut Vec<String>)) {
+    fn edit_members(&mut self, name: &str, moment: Moment, edit: impl Fn(&mut Vec<String>)) {
         for key in self.users.keys(|user| user.roles.iter().any(|role| role == name)) {
-            self.edit_user(UserId(key), user_moment, |user| edit(&mut user.roles));
+            self.edit_user(UserId(key), moment.keeping_updated_at(), |user| edit(&mut user.roles));
         }
     }
 }

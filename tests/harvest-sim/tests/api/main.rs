@@ -17,8 +17,8 @@ mod throttle;
 mod tokens;
 mod visibility_delay;
 mod write_faults;
+mod write_limits;
 mod write_log;
-mod write_options;
 mod writes;
 mod wrong_responses;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harvest_sim::{Fault, Options, Paging, UserId};
+use harvest_sim::{Fault, Paging, UserId};
 use serde_json::{Value, json};
 
 use super::{TestClient, header, ids, keys};
@@ -110,7 +110,7 @@ async fn changed_rate_keeps_updated_at_and_removed_rate_disappears() {
 }
 
 #[tokio::test]
-async fn current_rate_is_in_the_user_record_and_keeps_updated_at_unless_the_option_is_set() {
+async fn current_rate_is_in_the_user_record_and_keeps_updated_at() {
     let (client, jane) = with_jane().await;
     let hired = client.sim.now();
     client.sim.advance_clock(Duration::from_secs(5));
@@ -122,11 +122,12 @@ async fn current_rate_is_in_the_user_record_and_keeps_updated_at_unless_the_opti
     let shown = client.json(&format!("/users/{jane}")).await;
     assert_eq!((&shown["default_hourly_rate"], &shown["cost_rate"]), (&json!(100.0), &json!(60.0)));
     assert_eq!(shown["updated_at"], hired.to_string());
-    client.sim.configure(|options: &mut Options| options.rates_touch_users = true);
     client.sim.remove_billable_rate(jane, since_ever);
     let shown = client.json(&format!("/users/{jane}")).await;
-    assert_eq!(shown["default_hourly_rate"], Value::Null);
-    assert_eq!(shown["updated_at"], client.sim.now().to_string());
+    assert_eq!(
+        (&shown["default_hourly_rate"], &shown["updated_at"]),
+        (&Value::Null, &hired.to_string().into())
+    );
 }
 
 #[tokio::test]

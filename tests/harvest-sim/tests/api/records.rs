@@ -137,7 +137,7 @@ async fn access_roles_determine_permissions_claims() {
     let shown = client.json(&format!("/users/{jane}")).await;
     assert_eq!(shown["access_roles"], json!(["administrator"]));
     assert_eq!(shown["permissions_claims"].as_array().unwrap().len(), 24);
-    client.sim.demote(jane);
+    client.sim.promote(jane, "member");
     assert_eq!(client.json(&format!("/users/{jane}")).await["access_roles"], json!(["member"]));
 }
 

@@ -33,12 +33,8 @@ pub(super) fn create(
     reader.finish()?;
     let user = user.ok_or_else(Response::no_record)?;
     let moment = now(world);
-    let archived = archived(world, user, project).filter(|_| world.options.assigning_again_restores);
-    let id = archived.unwrap_or_else(|| world.company.assign(user, project, moment));
-    world.company.edit_assignment(id, moment, |assignment| {
-        assignment.is_active = true;
-        wanted.apply(assignment);
-    });
+    let id = world.company.assign(user, project, moment);
+    world.company.edit_assignment(id, moment, |assignment| wanted.apply(assignment));
     let assignment = world.company.assignment(id).ok_or_else(Response::no_record)?;
     let renderer = Renderer::new(&world.company, &Visibility::All, world.options.records);
     Ok(created(
@@ -70,15 +66,11 @@ pub(super) fn edit(
 
 pub(super) fn delete(world: &mut World, project: ProjectId, id: AssignmentId) -> Result<Response, Response> {
     let user = find(world, project, id)?.user;
-    let moment = now(world);
     if world.company.has_time(|timed_user, timed_project| (timed_user, timed_project) == (user, project)) {
         let message = "This user assignment is not removable. It still has time entries and/or expenses.";
-        if !world.options.assignments_with_time_are_archived {
-            return Err(Response::unprocessable(message));
-        }
-        world.company.edit_assignment(id, moment, |assignment| assignment.is_active = false);
-        return shown(world, project, id).map(|response| response.with_hint(message));
+        return Err(Response::unprocessable(message));
     }
+    let moment = now(world);
     world.company.edit_assignment(id, moment, |_| ());
     let last = shown(world, project, id);
     world.company.delete_assignment(id, moment);
@@ -88,12 +80,6 @@ pub(super) fn delete(world: &mut World, project: ProjectId, id: AssignmentId) ->
 fn find(world: &World, project: ProjectId, id: AssignmentId) -> Result<&Assignment, Response> {
     let assignment = world.company.assignment(id).filter(|assignment| assignment.project == project);
     assignment.ok_or_else(Response::no_record)
-}
-
-/// The newest archived assignment of the user to the project.
-fn archived(world: &World, user: UserId, project: ProjectId) -> Option<AssignmentId> {
-    let mut rows = world.company.assignments().rows().iter().rev();
-    rows.find(|row| !row.is_active && (row.user, row.project) == (user, project)).map(Assignment::id)
 }
 
 fn shown(world: &World, project: ProjectId, id: AssignmentId) -> Result<Response, Response> {

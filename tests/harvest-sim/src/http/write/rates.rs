@@ -26,8 +26,7 @@ pub(super) fn create(
         reader.add_error("start_date", "can't be in the future");
     }
     reader.finish()?;
-    let user_moment = moment.keeping_updated_at_unless(world.options.rates_touch_users);
-    let id = world.company.add_rate(kind, user, amount.unwrap_or_default(), start_date, moment, user_moment);
+    let id = world.company.add_rate(kind, user, amount.unwrap_or_default(), start_date, moment);
     let placed = placed(&world.company, kind, user);
     let rate = placed.iter().find(|rate| rate.id() == id.0).ok_or_else(Response::no_record)?;
     Ok(created(&rate.view(), origin, &format!("users/{user}/{}/{id}", resource(kind))))

@@ -27,8 +27,8 @@ pub(super) fn edit(world: &mut World, id: RoleId, fields: &Fields) -> Result<Res
     let users = read_users(world, &mut reader)?;
     reader.finish()?;
     if let Some(name) = name {
-        let (moment, touch) = (now(world), world.options.roles_touch_users);
-        world.company.rename_role(id, &name, moment, moment.keeping_updated_at_unless(touch));
+        let moment = now(world);
+        world.company.rename_role(id, &name, moment);
     }
     set_members(world, id, users);
     shown(world, id)
@@ -36,8 +36,8 @@ pub(super) fn edit(world: &mut World, id: RoleId, fields: &Fields) -> Result<Res
 
 pub(super) fn delete(world: &mut World, id: RoleId) -> Result<Response, Response> {
     let last = shown(world, id)?;
-    let user_moment = now(world).keeping_updated_at_unless(world.options.roles_touch_users);
-    world.company.delete_role(id, user_moment);
+    let moment = now(world);
+    world.company.delete_role(id, moment);
     Ok(last)
 }
 
@@ -67,7 +67,7 @@ fn read_users(world: &World, reader: &mut Reader<'_>) -> Result<Option<Vec<UserI
 /// Gives the role to exactly these users, if the request has a list of users.
 fn set_members(world: &mut World, id: RoleId, users: Option<Vec<UserId>>) {
     if let Some(users) = users {
-        let user_moment = now(world).keeping_updated_at_unless(world.options.roles_touch_users);
-        world.company.set_members(id, &users, user_moment);
+        let moment = now(world);
+        world.company.set_members(id, &users, moment);
     }
 }

@@ -34,12 +34,12 @@ pub(super) fn create(world: &mut World, origin: &str, fields: &Fields) -> Result
     let company = &mut world.company;
     let id = company.create_user(&first, &last, moment);
     company.edit_user(id, moment, |user| wanted.apply(user));
-    if let Some(email) = wanted.email.filter(|_| is_active || world.options.archived_users_are_invited) {
+    if let Some(email) = wanted.email {
         company.invite(&email);
     }
     for (kind, amount) in rates {
         if let Some(amount) = amount {
-            company.add_rate(kind, id, amount, None, moment, moment);
+            company.add_rate(kind, id, amount, None, moment);
         }
     }
     let user = company.user(id).ok_or_else(Response::no_record)?;
@@ -50,16 +50,14 @@ pub(super) fn create(world: &mut World, origin: &str, fields: &Fields) -> Result
 pub(super) fn edit(world: &mut World, id: UserId, fields: &Fields) -> Result<Response, Response> {
     let before = world.company.user(id).ok_or_else(Response::no_record)?.clone();
     let mut reader = fields.reader();
-    let mut wanted = Wanted::read(&mut reader);
+    let wanted = Wanted::read(&mut reader);
     if !before.is_active {
         for (name, wanted, before) in [
-            ("first_name", &mut wanted.first_name, &before.first_name),
-            ("last_name", &mut wanted.last_name, &before.last_name),
-            ("email", &mut wanted.email, &before.email),
+            ("first_name", &wanted.first_name, &before.first_name),
+            ("last_name", &wanted.last_name, &before.last_name),
+            ("email", &wanted.email, &before.email),
         ] {
-            if world.options.archived_names_are_ignored {
-                *wanted = None;
-            } else if wanted.as_ref().is_some_and(|wanted| wanted != before) {
+            if wanted.as_ref().is_some_and(|wanted| wanted != before) {
                 reader.add_error(name, "can't be updated if the user is inactive");
             }
         }
@@ -68,28 +66,23 @@ pub(super) fn edit(world: &mut World, id: UserId, fields: &Fields) -> Result<Res
     reader.finish()?;
     check_seats(world, wanted.is_active == Some(true) && !before.is_active)?;
 
-    let (moment, options) = (now(world), &world.options);
+    let (moment, records) = (now(world), world.options.records);
     let company = &mut world.company;
     let mut after = before.clone();
     wanted.apply(&mut after);
     let only_roles = User { roles: before.roles.clone(), ..after.clone() } == before;
-    let moment_of_edit =
-        if only_roles { moment.keeping_updated_at_unless(options.roles_touch_users) } else { moment };
+    let moment_of_edit = if only_roles { moment.keeping_updated_at() } else { moment };
     // A request that changes no value keeps `updated_at`.
     if after != before {
         company.edit_user(id, moment_of_edit, |user| wanted.apply(user));
     }
     if before.is_active && !after.is_active {
-        company.archive_user(
-            id,
-            moment,
-            moment.keeping_updated_at_unless(options.archiving_touches_assignments),
-        );
+        company.archive_user(id, moment);
     }
     if before.has_access("manager") && !after.has_access("manager") {
         company.set_teammates(id, [], moment);
     }
-    shown(company, id, options.records)
+    shown(company, id, records)
 }
 
 pub(super) fn delete(world: &mut World, id: UserId) -> Result<Response, Response> {
@@ -117,16 +110,8 @@ fn check_email(world: &World, reader: &mut Reader<'_>, own: Option<UserId>, emai
     if !email.contains('@') {
         return reader.add_error("email", "is invalid");
     }
-    let options = &world.options;
-    let same = |user: &User| {
-        let equal = if options.case_sensitive_emails {
-            user.email == email
-        } else {
-            user.email.eq_ignore_ascii_case(email)
-        };
-        equal && Some(user.id()) != own && (user.is_active || !options.archived_users_free_emails)
-    };
-    if options.unique_emails && world.company.users().rows().iter().any(same) {
+    let same = |user: &User| user.email.eq_ignore_ascii_case(email) && Some(user.id()) != own;
+    if world.company.users().rows().iter().any(same) {
         reader.add_error("email", "has already been taken");
     }
 }
