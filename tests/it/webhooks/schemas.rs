@@ -48,7 +48,7 @@ fn described_types() -> BTreeSet<String> {
 }
 
 fn event_types() -> BTreeSet<String> {
-    rosterd::roster::event::types()
+    rosterd::roster::event::types().into_iter().collect()
 }
 
 impl Hooks {

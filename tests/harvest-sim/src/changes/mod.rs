@@ -91,7 +91,7 @@ impl Sim {
     /// Makes the token's owner a manager who sees every second user. Harvest then returns fewer records without an
     /// error.
     pub fn demote_token(&self) {
-        self.change(|company, moment| company.demote_token(moment));
+        self.change(Company::demote_token);
     }
 
     /// Gives the token's owner an access role, as [`promote`](Self::promote) does.
