@@ -2,6 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
+use super::body::Object;
 use super::error::ScimError;
 use super::intent::UserIntent;
 use super::user::{UserRow, full_name};
@@ -24,9 +25,15 @@ pub struct LinkChange {
 }
 
 impl LinkChange {
-    /// Whether there is nothing to store.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+    /// The values to store in `roster.scim_links`, by column. Empty if nothing changes.
+    pub fn columns(&self) -> Object {
+        let fields = [
+            ("external_id", &self.external_id),
+            ("user_name", &self.user_name),
+            ("display_name", &self.display_name),
+        ];
+        let changed = fields.into_iter().filter(|(_, field)| **field != Field::Absent);
+        changed.map(|(name, field)| (name.to_owned(), json!(field.value()))).collect()
     }
 }
 
@@ -50,13 +57,6 @@ pub struct Changes {
     pub link: LinkChange,
     /// Harvest's names of fields that are not written, because Harvest refuses them for an archived user.
     pub left_out: Vec<&'static str>,
-}
-
-impl Changes {
-    /// Whether there is nothing to write and nothing to store.
-    pub fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.link.is_empty()
-    }
 }
 
 impl UserIntent {
@@ -186,7 +186,7 @@ impl UserIntent {
 }
 
 /// The wanted value; absent if it is the known one.
-fn difference(wanted: Field<String>, known: Option<&String>) -> Field<String> {
+pub(super) fn difference(wanted: Field<String>, known: Option<&String>) -> Field<String> {
     if wanted.value() == known { Field::Absent } else { wanted }
 }
 

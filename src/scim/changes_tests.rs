@@ -48,8 +48,8 @@ fn equal_values_write_nothing() {
         "displayName": "Ada Lovelace", "emails": [{"value": "Ada@Example.com", "primary": true}],
         "phoneNumbers": [{"value": "123", "type": "work"}], "active": true,
     });
-    assert!(expect(same, &ada(), &[]).is_empty());
-    assert!(expect(json!({}), &archived(), &[]).is_empty());
+    assert_eq!(expect(same, &ada(), &[]), Changes::default());
+    assert_eq!(expect(json!({}), &archived(), &[]), Changes::default());
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn display_name_and_external_id_are_stored_and_cleared() {
     let cleared = LinkChange { external_id: Field::Null, display_name: text(""), user_name: Field::Absent };
     assert_eq!(link(json!({"displayName": null, "externalId": ""}), &known), cleared);
     let removed = UserRow { display_name: Some(String::new()), ..ada() };
-    assert!(link(json!({"displayName": null, "externalId": ""}), &removed).is_empty());
+    assert_eq!(link(json!({"displayName": null, "externalId": ""}), &removed), LinkChange::default());
     assert_eq!(link(json!({"displayName": "Ada Lovelace"}), &removed).display_name, Field::Null);
     let renamed = json!({"name": {"givenName": "A."}, "displayName": "A. Lovelace"});
     assert_eq!(link(renamed, &known).display_name, Field::Null);
@@ -137,7 +137,7 @@ fn creation_needs_user_name_both_names_and_an_address() {
     let creation = put(complete.clone()).creation().expect("a creation");
     let fields = json!({"first_name": "Ada", "last_name": "L", "email": "ada@x.test"});
     assert_eq!(creation.fields.to_json(), fields);
-    assert!(creation.link.is_empty() && !creation.then_deactivate);
+    assert_eq!((creation.link, creation.then_deactivate), (LinkChange::default(), false));
     for (path, missing) in [
         ("/userName", "userName"),
         ("/name/givenName", "name.givenName"),

@@ -54,6 +54,13 @@ impl UserIntent {
     }
 }
 
+/// Adds the name of an attribute that is ignored.
+pub(super) fn ignore(ignored: &mut BTreeSet<String>, name: &str) {
+    if ignored.len() < MAX_IGNORED {
+        ignored.insert(name.to_ascii_lowercase());
+    }
+}
+
 /// What is done with an attribute.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
@@ -126,9 +133,7 @@ impl IntentBuilder {
 
     /// Records the name of an attribute that is ignored.
     pub fn ignore(&mut self, name: &str) {
-        if self.intent.ignored.len() < MAX_IGNORED {
-            self.intent.ignored.insert(name.to_ascii_lowercase());
-        }
+        ignore(&mut self.intent.ignored, name);
     }
 
     fn try_set(&mut self, target: &Target, value: &Json, verb: Verb) -> Result<(), ScimError> {

@@ -30,7 +30,7 @@ pub fn filter(text: &[u8]) {
         }
         Err(error) => expect_refusal(&error),
     }
-    let query = match UserQuery::parse(&text) {
+    let query = match text.parse::<UserQuery>() {
         Ok(query) => query,
         Err(error) => {
             assert_eq!(error.scim_type, Some("invalidFilter"));
@@ -38,10 +38,6 @@ pub fn filter(text: &[u8]) {
         }
     };
     assert!(query != UserQuery::default(), "the filter matches everyone");
-    let shown = query.to_filter();
-    if shown.chars().count() <= 2000 {
-        assert!(UserQuery::parse(&shown).is_ok_and(|again| again == query), "{shown}");
-    }
     assert!(!query.is_impossible || !query.matches(&UserRow::default()));
 }
 
