@@ -1,4 +1,6 @@
 //! What the mirror holds and how current it is, for `rosterd status`, `rosterd check`, the status page and `/metrics`.
+//!
+//! The fields have the names of `rosterd status --json`.
 
 use std::collections::HashMap;
 
@@ -14,7 +16,6 @@ use crate::roster::AccountId;
 
 /// One account.
 #[derive(Clone, Debug, Serialize)]
-// The names of the fields are those of `rosterd status --json`.
 pub struct AccountStatus {
     pub account_id: i64,
     pub name: Option<String>,
@@ -36,7 +37,6 @@ pub struct AccountStatus {
 
 /// The progress of the first read of an account.
 #[derive(Clone, Copy, Debug, Serialize)]
-// The names of the fields are those of `rosterd status --json`.
 pub struct FirstRead {
     pub users: i64,
     pub user_assignments: i64,
@@ -44,7 +44,6 @@ pub struct FirstRead {
 
 /// Writes to Harvest that are not finished.
 #[derive(Clone, Debug, Default, Serialize)]
-// The names of the fields are those of `rosterd status --json`.
 pub struct OpenWrites {
     /// Not sent, or sent within the last minute.
     pub waiting: i64,
@@ -58,7 +57,6 @@ pub struct OpenWrites {
 
 /// One list of an account.
 #[derive(Clone, Debug, Serialize)]
-// The names of the fields are those of `rosterd status --json`.
 pub struct ResourceStatus {
     #[serde(skip)]
     pub account_id: i64,
@@ -79,7 +77,6 @@ pub struct ResourceStatus {
 
 /// Held deletions of one account with the same resource, reason and decision.
 #[derive(Clone, Debug, Serialize)]
-// The names of the fields are the columns of roster.held_deletions.
 pub struct HeldCount {
     #[serde(skip)]
     pub account_id: i64,
@@ -91,7 +88,6 @@ pub struct HeldCount {
 
 /// The first and the last event of the outbox.
 #[derive(Clone, Debug, Serialize)]
-// The names of the fields are the columns of roster.outbox_head.
 pub struct OutboxStatus {
     pub seq: i64,
     pub floor_seq: i64,
@@ -100,7 +96,6 @@ pub struct OutboxStatus {
 
 /// A consumer of the outbox.
 #[derive(Clone, Debug, Serialize)]
-// The names of the fields are those of `rosterd status --json`.
 pub struct ConsumerStatus {
     pub name: String,
     pub acked_seq: i64,

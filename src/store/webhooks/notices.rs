@@ -8,7 +8,8 @@ use crate::store::database::Store;
 use crate::store::error::StoreError;
 
 /// What is sent about a concern.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum NoticeState {
     /// Nothing was sent.
     New,
@@ -16,26 +17,6 @@ pub enum NoticeState {
     Needed,
     /// `rosterd.attention_over` is to be sent.
     Over,
-}
-
-impl NoticeState {
-    fn name(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Needed => "needed",
-            Self::Over => "over",
-        }
-    }
-}
-
-impl From<String> for NoticeState {
-    fn from(name: String) -> Self {
-        match name.as_str() {
-            "needed" => Self::Needed,
-            "over" => Self::Over,
-            _ => Self::New,
-        }
-    }
 }
 
 /// A row of `roster.webhook_notices`.
@@ -89,8 +70,8 @@ impl Store {
         }
         let notices = sqlx::query_as!(
             KnownNotice,
-            "SELECT concern, state, data, began_at, absent_since, is_accepted, attempts, next_attempt_at
-               FROM roster.webhook_notices WHERE name = $1 ORDER BY began_at, concern",
+            r#"SELECT concern, state AS "state: NoticeState", data, began_at, absent_since, is_accepted, attempts, next_attempt_at
+               FROM roster.webhook_notices WHERE name = $1 ORDER BY began_at, concern"#,
             name
         );
         Ok(Some(notices.fetch_all(&self.pool).await?))
@@ -157,7 +138,7 @@ impl Store {
               WHERE name = $1 AND concern = $2 AND state = $3 AND attempts = $4 AND began_at = $6",
             name,
             notice.concern,
-            notice.state.name(),
+            notice.state as NoticeState,
             notice.attempts,
             wait_secs,
             notice.began_at
