@@ -100,8 +100,7 @@ BEGIN
         SELECT format('GRANT EXECUTE ON ROUTINE %s TO roster_scim', pg_proc.oid::regprocedure)
           FROM pg_proc JOIN pg_namespace AS space ON space.oid = pronamespace
          WHERE nspname = 'roster' AND proname IN ('write_outcome', 'scim_account', 'scim_ask', 'scim_withdraw', 'scim_answered',
-                                                  'scim_unanswered', 'scim_link_set', 'scim_ask_role', 'scim_group_link_set',
-                                                  'scim_roles_are_read', 'scim_written_role')
+                                                  'scim_unanswered', 'scim_link_set')
         UNION ALL
         -- Auditors may query past states.
         SELECT format('GRANT EXECUTE ON ROUTINE %s TO roster_auditor', pg_proc.oid::regprocedure)

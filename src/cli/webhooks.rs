@@ -109,12 +109,13 @@ pub(super) async fn webhooks(settings: Settings, command: Command) -> Result<(),
         Command::List { json } => list(app, *json).await,
         Command::Test(target) => test(app, target).await,
         Command::Retry(target) => {
-            let changed = app.store.retry_webhook(&target.name, &operator()).await?;
+            let changed = app.store.set_webhook_state(&target.name, "on", &operator(), None).await?;
             let lost = "events were removed before they were delivered; run `rosterd webhooks replay`";
             done(target, changed, lost, "resumed")
         }
         Command::Pause { target, reason } => {
-            let changed = app.store.pause_webhook(&target.name, &operator(), reason.as_deref()).await?;
+            let changed =
+                app.store.set_webhook_state(&target.name, "paused", &operator(), reason.as_deref()).await?;
             done(target, changed, "it has stopped already, because events were removed", "paused")
         }
         Command::Skip { target, seq, reason } => {

@@ -60,9 +60,7 @@ async fn delete_old_rows(store: &Store, retention: RetentionLimits) -> Result<()
             "events older than outbox.retention were deleted"
         );
     }
-    store.forget_old_cycles(retention.cycles).await?;
-    store.forget_old_writes(retention.writes).await?;
-    store.forget_old_links(retention.writes).await?;
+    store.delete_old_rows(retention.cycles, retention.writes).await?;
     if let Some(history) = retention.history {
         while store.trim_history(history).await? {}
     }

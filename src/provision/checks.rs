@@ -9,7 +9,7 @@ pub(super) fn impossible(
     user: Option<&MirrorRow<User>>,
     assignment: Option<&MirrorRow<Assignment>>,
 ) -> Option<String> {
-    if write.kind == WriteKind::UserCreate {
+    if write.kind == WriteKind::UserCreate || write.kind.resource().is_none() {
         return None;
     }
     let Some(user) = user.filter(|row| !row.deleted) else {

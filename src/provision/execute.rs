@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::StatusCode;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -24,8 +25,6 @@ use crate::telemetry::chain;
 
 /// A write that Harvest or the database could not take is tried again after this time.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
-/// Why an old write is refused.
-pub(super) const TOO_OLD: &str = "it was requested more than a day ago; request it again";
 
 pub(super) struct Run<'a> {
     pub sender: &'a WriteSender,
@@ -42,7 +41,8 @@ impl WriteSender {
                 let run = Run { sender: self, fence, open, write, stop };
                 Box::pin(async {
                     match (open.sent_ago, write.kind.resource()) {
-                        (ago, None) => run.role_step(ago).await,
+                        (None, None) => run.execute_role().await,
+                        (Some(ago), None) => run.settle_role(ago).await,
                         (None, Some(Resource::Users)) => run.execute::<User>().await,
                         (None, Some(_)) => run.execute::<Assignment>().await,
                         (Some(ago), Some(Resource::Users)) => run.settle::<User>(ago).await,
@@ -79,14 +79,9 @@ impl WriteSender {
         problem: &str,
     ) -> Result<Next, StoreError> {
         let mut tx = self.store.begin(&fence).await?;
-        let finished = FinishedWrite {
-            id: open.id,
-            outcome: WriteOutcome::Refused,
-            record: None,
-            status: None,
-            error: Some(problem.to_owned()),
-        };
-        tx.finish_write(&finished).await?;
+        let error = Some(problem.to_owned());
+        tx.finish_write(&FinishedWrite { error, ..FinishedWrite::new(open.id, WriteOutcome::Refused) })
+            .await?;
         tx.commit().await?;
         Ok(Next::Finished)
     }
@@ -109,7 +104,7 @@ impl Run<'_> {
             Ok::<i64, CycleError>(me.id)
         });
         let owner = *owner.await?;
-        if let Decision::Over = self.decide(owner, false).await? {
+        if let Decision::Over = self.decide(Some(owner), false).await? {
             return Ok(Next::Finished);
         }
         // Before the look, because a wait may be long.
@@ -125,7 +120,7 @@ impl Run<'_> {
         }
         self.wait_for_capacity().await?;
         let marked = Instant::now();
-        match self.decide(owner, true).await? {
+        match self.decide(Some(owner), true).await? {
             Decision::Over => Ok(Next::Finished),
             Decision::Send { is_effective } => self.send::<R>(marked, is_effective).await,
         }
@@ -141,8 +136,8 @@ impl Run<'_> {
     }
 
     /// Decides under the account's lock, so that writes at the same time do not pass the guard together. With `and_mark`,
-    /// the write counts as sent from then on.
-    async fn decide(&self, owner: i64, and_mark: bool) -> Result<Decision, StoreError> {
+    /// the write counts as sent from then on. `owner`: the owner of the token, for a write that concerns a user.
+    pub(super) async fn decide(&self, owner: Option<i64>, and_mark: bool) -> Result<Decision, StoreError> {
         let (rules, write) = (&self.sender.rules, self.write);
         let mut tx = self.sender.store.begin(&self.fence).await?;
         let ids: Vec<i64> = write.user.into_iter().collect();
@@ -150,10 +145,11 @@ impl Run<'_> {
         let ids: Vec<i64> = write.assignment.into_iter().collect();
         let assignment = tx.rows::<Assignment>(&ids).await?.into_values().next();
         if let Some(problem) = impossible(write, user.as_ref(), assignment.as_ref()) {
-            return self.finish_in(tx, WriteOutcome::Refused, None, None, Some(problem)).await;
+            return self.finish_in(tx, &self.refused(None, problem)).await;
         }
         if self.open.is_old && !write.kind.is_loss() {
-            return self.finish_in(tx, WriteOutcome::Refused, None, None, Some(TOO_OLD.to_owned())).await;
+            let error = "it was requested more than a day ago; request it again";
+            return self.finish_in(tx, &self.refused(None, error)).await;
         }
         let is_archived = user.as_ref().is_some_and(|row| row.record.is_active == Field::Value(false));
         let is_effective = !(write.kind == WriteKind::UserDeactivate && is_archived);
@@ -162,16 +158,14 @@ impl Run<'_> {
             if counts_losses { tx.losses(self.sender.guard_window).await? } else { (0, 0) };
         let facts = WriteFacts {
             user: user.as_ref().map(|row| &row.record),
-            owners: [Some(owner), tx.token_owner().await?],
+            owners: [owner, tx.token_owner().await?],
             active_users,
             recent_losses,
             // No user loses access by it.
             is_deliberate: self.open.is_deliberate || !is_effective,
         };
         match rules.decide(write, &facts) {
-            Verdict::Refuse(reason) => {
-                return self.finish_in(tx, WriteOutcome::Refused, None, None, Some(reason)).await;
-            }
+            Verdict::Refuse(reason) => return self.finish_in(tx, &self.refused(None, reason)).await,
             Verdict::Hold => {
                 tx.hold_write(self.open.id).await?;
                 tx.commit().await?;
@@ -181,21 +175,10 @@ impl Run<'_> {
             Verdict::Allow => {}
         }
         if is_so_already(write, user.as_ref(), assignment.as_ref()) {
-            return self.finish_in(tx, WriteOutcome::Unchanged, None, None, None).await;
+            return self.finish_in(tx, &self.ended(WriteOutcome::Unchanged)).await;
         }
-        self.allow(tx, is_effective, and_mark).await
-    }
-
-    /// Ends the decision about a write that the rules allow: it is sent, or only planned. With `and_mark`, it counts as sent
-    /// from then on.
-    pub(super) async fn allow(
-        &self,
-        mut tx: AccountTx,
-        is_effective: bool,
-        and_mark: bool,
-    ) -> Result<Decision, StoreError> {
-        if self.sender.rules.mode != WriteMode::On || self.sender.writer.is_none() {
-            return self.finish_in(tx, WriteOutcome::Planned, None, None, None).await;
+        if rules.mode != WriteMode::On || self.sender.writer.is_none() {
+            return self.finish_in(tx, &self.ended(WriteOutcome::Planned)).await;
         }
         if !and_mark {
             return Ok(Decision::Send { is_effective });
@@ -220,23 +203,20 @@ impl Run<'_> {
                     return Ok(Next::After(Duration::from_secs(1)));
                 }
                 let note = format!("Harvest has other values of {}", differing.join(", "));
-                let note = (!differing.is_empty()).then_some(note);
+                let error = (!differing.is_empty()).then_some(note);
                 let outcome = if is_effective { WriteOutcome::Done } else { WriteOutcome::Unchanged };
-                let finished = self.finished(outcome, id, Some(status.as_u16()), note);
+                let (record, status) = (id, Some(status.as_u16()));
+                let finished = FinishedWrite { record, status, error, ..self.ended(outcome) };
                 self.store_record(*fetched, &finished).await
             }
-            Ok(WriteAnswer::Unreadable(status)) => {
-                let note = "rosterd cannot read Harvest's answer; the next poll reads the record".to_owned();
-                self.finish(WriteOutcome::Done, None, Some(status.as_u16()), Some(note)).await
-            }
+            Ok(WriteAnswer::Unreadable(status)) => self.finish(&self.unreadable(status)).await,
             Ok(WriteAnswer::NotFound) if self.write.kind.is_creation() => {
-                let error = "Harvest does not have the project".to_owned();
-                self.finish(WriteOutcome::Refused, None, Some(404), Some(error)).await
+                self.finish(&self.refused(Some(404), "Harvest does not have the project")).await
             }
             // The mirror deletes a record only after a 404 to a request by id.
             Ok(WriteAnswer::Deleted | WriteAnswer::NotFound) => self.settle::<R>(Duration::ZERO).await,
             Ok(WriteAnswer::Refused { status, message }) => {
-                self.finish(WriteOutcome::Refused, None, Some(status.as_u16()), Some(message)).await
+                self.finish(&self.refused(Some(status.as_u16()), message)).await
             }
             Err(error) => self.unanswered(&error).await,
         }
@@ -328,41 +308,39 @@ impl Run<'_> {
         CycleReport { id: self.open.id, finished_at: Some(now), requests: 1, ..report }
     }
 
-    pub(super) fn finished(
-        &self,
-        outcome: WriteOutcome,
-        record: Option<i64>,
-        status: Option<u16>,
-        error: Option<String>,
-    ) -> FinishedWrite {
-        FinishedWrite { id: self.open.id, outcome, record, status, error }
+    /// The end of the write.
+    pub(super) fn ended(&self, outcome: WriteOutcome) -> FinishedWrite {
+        FinishedWrite::new(self.open.id, outcome)
+    }
+
+    /// The end of the write because of an error. `status`: Harvest's answer.
+    pub(super) fn refused(&self, status: Option<u16>, error: impl Into<String>) -> FinishedWrite {
+        FinishedWrite { status, error: Some(error.into()), ..self.ended(WriteOutcome::Refused) }
+    }
+
+    /// The end of a write that Harvest carried out, if its answer cannot be read.
+    pub(super) fn unreadable(&self, status: StatusCode) -> FinishedWrite {
+        let note = "rosterd cannot read Harvest's answer; the next poll reads the record";
+        let (status, error) = (Some(status.as_u16()), Some(note.to_owned()));
+        FinishedWrite { status, error, ..self.ended(WriteOutcome::Done) }
     }
 
     /// Ends the write without a change of the mirror.
-    pub(super) async fn finish(
-        &self,
-        outcome: WriteOutcome,
-        record: Option<i64>,
-        status: Option<u16>,
-        error: Option<String>,
-    ) -> Result<Next, CycleError> {
+    pub(super) async fn finish(&self, finished: &FinishedWrite) -> Result<Next, CycleError> {
         let tx = self.sender.store.begin(&self.fence).await?;
-        self.finish_in(tx, outcome, record, status, error).await?;
+        self.finish_in(tx, finished).await?;
         Ok(Next::Finished)
     }
 
+    /// Commits the end of the write together with what the transaction has stored.
     pub(super) async fn finish_in(
         &self,
         mut tx: AccountTx,
-        outcome: WriteOutcome,
-        record: Option<i64>,
-        status: Option<u16>,
-        error: Option<String>,
+        finished: &FinishedWrite,
     ) -> Result<Decision, StoreError> {
-        let finished = self.finished(outcome, record, status, error);
-        tx.finish_write(&finished).await?;
+        tx.finish_write(finished).await?;
         tx.commit().await?;
-        self.log_finished(&finished);
+        self.log_finished(finished);
         Ok(Decision::Over)
     }
 }

@@ -9,7 +9,7 @@ use crate::harvest::rate_limit::Priority;
 use crate::roster::write::WriteKind;
 use crate::roster::{Assignment, Resource, User};
 use crate::store::StoreError;
-use crate::store::writes::WriteOutcome;
+use crate::store::writes::{FinishedWrite, WriteOutcome};
 use crate::sync::cycle::CycleMemory;
 use crate::sync::error::CycleError;
 use crate::sync::mirror::Mirror;
@@ -79,7 +79,7 @@ impl Run<'_> {
     pub(super) async fn finish_existing(&self, existing: Existing) -> Result<Next, CycleError> {
         let Existing { id, is_as_wanted } = existing;
         if is_as_wanted {
-            return self.finish(WriteOutcome::Unchanged, id, None, None).await;
+            return self.finish(&FinishedWrite { record: id, ..self.ended(WriteOutcome::Unchanged) }).await;
         }
         let error = match (self.write.kind, id) {
             (WriteKind::UserCreate, Some(id)) => format!("user {id} has this e-mail address"),
@@ -88,6 +88,6 @@ impl Run<'_> {
                 "a user whom rosterd cannot read has this e-mail address (roster.rejected_records)".to_owned()
             }
         };
-        self.finish(WriteOutcome::Refused, id, None, Some(error)).await
+        self.finish(&FinishedWrite { record: id, ..self.refused(None, error) }).await
     }
 }

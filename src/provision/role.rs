@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::execute::{Decision, Run, TOO_OLD};
+use super::execute::{Decision, Run};
 use super::sender::Next;
 use super::settle::{MAX_ATTEMPTS, look_again};
 use crate::harvest::rate_limit::Priority;
@@ -15,8 +15,6 @@ use crate::harvest::write::WriteAnswer;
 use crate::roster::Role;
 use crate::roster::role::{UNKNOWN_MEMBER, body};
 use crate::roster::write::WriteKind;
-use crate::roster::write_policy::{Verdict, WriteFacts};
-use crate::store::StoreError;
 use crate::store::writes::{FinishedWrite, WriteOutcome};
 use crate::sync::cycle::{CycleMemory, unless_stopped};
 use crate::sync::error::CycleError;
@@ -24,93 +22,57 @@ use crate::sync::roles::read_users;
 use crate::telemetry::chain;
 
 impl Run<'_> {
-    /// Carries out the next step of a role write. `ago`: how long ago it was sent.
-    pub(super) async fn role_step(&self, ago: Option<Duration>) -> Result<Next, CycleError> {
-        match ago {
-            Some(ago) => self.settle_role(ago).await,
-            None => self.execute_role().await,
-        }
-    }
-
-    async fn execute_role(&self) -> Result<Next, CycleError> {
-        if let Decision::Over = self.decide_role(false).await? {
+    /// Decides about a role write, and sends it. A role gives no access, so no user loses any by it.
+    pub(super) async fn execute_role(&self) -> Result<Next, CycleError> {
+        if let Decision::Over = self.decide(None, false).await? {
             return Ok(Next::Finished);
         }
         let known = self.harvest_role().await?;
         match (self.write.kind, &known) {
             (WriteKind::RoleCreate, Some(role)) => {
                 // The directory looks for the role next, and finds it.
-                let error = format!("the name is taken by role {}", role.id);
-                let finished = self.finished(WriteOutcome::Refused, None, None, Some(error));
-                return self.store_role(role.clone(), &finished).await;
+                let refused = self.refused(None, format!("the name is taken by role {}", role.id));
+                return self.store_role(role.clone(), &refused).await;
             }
-            (WriteKind::RoleUpdate, None) => {
-                let error = "Harvest does not have the role".to_owned();
-                return self.finish(WriteOutcome::Refused, None, Some(404), Some(error)).await;
-            }
+            (WriteKind::RoleUpdate, None) => return self.finish(&self.no_role()).await,
             (WriteKind::RoleDelete, None) => return self.store_deletion(WriteOutcome::Unchanged).await,
             _ => {}
         }
         let body = body(self.write.kind, &self.write.fields, known.as_ref());
         if let (WriteKind::RoleUpdate, None, Some(role)) = (self.write.kind, &body, known) {
-            let finished = self.finished(WriteOutcome::Unchanged, None, None, None);
-            return self.store_role(role, &finished).await;
+            return self.store_role(role, &self.ended(WriteOutcome::Unchanged)).await;
         }
         self.wait_for_capacity().await?;
         let marked = Instant::now();
-        let (Decision::Send { .. }, Some(writer)) = (self.decide_role(true).await?, &self.sender.writer)
-        else {
+        let decision = self.decide(None, true).await?;
+        let (Decision::Send { .. }, Some(writer)) = (decision, &self.sender.writer) else {
             return Ok(Next::Finished);
         };
         match writer.send_role(self.write, body, marked).await {
             Ok(WriteAnswer::Stored(role, status)) => {
-                let finished = self.finished(WriteOutcome::Done, Some(role.id), Some(status.as_u16()), None);
+                let (record, status) = (Some(role.id), Some(status.as_u16()));
+                let finished = FinishedWrite { record, status, ..self.ended(WriteOutcome::Done) };
                 self.store_role(*role, &finished).await
             }
             // The mirror deletes a role only after a 404 to a request by id; and an unknown user is a 404 too.
             Ok(WriteAnswer::Deleted) => self.settle_role(Duration::ZERO).await,
-            Ok(WriteAnswer::Unreadable(status)) => {
-                let note = "rosterd cannot read Harvest's answer; the next poll reads the role".to_owned();
-                self.finish(WriteOutcome::Done, None, Some(status.as_u16()), Some(note)).await
-            }
+            Ok(WriteAnswer::Unreadable(status)) => self.finish(&self.unreadable(status)).await,
             Ok(WriteAnswer::NotFound) => match self.harvest_role().await? {
                 None if self.write.kind == WriteKind::RoleDelete => {
                     self.store_deletion(WriteOutcome::Done).await
                 }
-                None if self.write.kind == WriteKind::RoleUpdate => {
-                    let error = "Harvest does not have the role".to_owned();
-                    self.finish(WriteOutcome::Refused, None, Some(404), Some(error)).await
-                }
-                _ => {
-                    let error = Some(UNKNOWN_MEMBER.to_owned());
-                    self.finish(WriteOutcome::Refused, None, Some(404), error).await
-                }
+                None if self.write.kind == WriteKind::RoleUpdate => self.finish(&self.no_role()).await,
+                _ => self.finish(&self.refused(Some(404), UNKNOWN_MEMBER)).await,
             },
             Ok(WriteAnswer::Refused { status, message }) => {
-                self.finish(WriteOutcome::Refused, None, Some(status.as_u16()), Some(message)).await
+                self.finish(&self.refused(Some(status.as_u16()), message)).await
             }
             Err(error) => self.unanswered(&error).await,
         }
     }
 
-    /// Decides as for other writes. With `and_mark`, the write counts as sent from then on.
-    async fn decide_role(&self, and_mark: bool) -> Result<Decision, StoreError> {
-        let tx = self.sender.store.begin(&self.fence).await?;
-        if self.open.is_old {
-            return self.finish_in(tx, WriteOutcome::Refused, None, None, Some(TOO_OLD.to_owned())).await;
-        }
-        // A role gives no access: no user loses any by it, and the guard does not count it.
-        let facts = WriteFacts {
-            user: None,
-            owners: [None, None],
-            active_users: 0,
-            recent_losses: 0,
-            is_deliberate: self.open.is_deliberate,
-        };
-        if let Verdict::Refuse(reason) = self.sender.rules.decide(self.write, &facts) {
-            return self.finish_in(tx, WriteOutcome::Refused, None, None, Some(reason)).await;
-        }
-        self.allow(tx, true, and_mark).await
+    fn no_role(&self) -> FinishedWrite {
+        self.refused(Some(404), "Harvest does not have the role")
     }
 
     /// The role as Harvest has it: by its id, or the one with the name of the role to create.
@@ -125,26 +87,23 @@ impl Run<'_> {
     }
 
     /// Looks at Harvest for the result of a write that was sent this long ago.
-    async fn settle_role(&self, ago: Duration) -> Result<Next, CycleError> {
+    pub(super) async fn settle_role(&self, ago: Duration) -> Result<Next, CycleError> {
         let is_certain = self.can_no_longer_arrive(ago);
         let shown = self.harvest_role().await?;
         match (self.write.kind, shown) {
             (WriteKind::RoleDelete, None) => self.store_deletion(WriteOutcome::Done).await,
-            (WriteKind::RoleUpdate, None) => {
-                let error = "Harvest does not have the role any more".to_owned();
-                self.finish(WriteOutcome::Refused, None, Some(404), Some(error)).await
-            }
+            (WriteKind::RoleUpdate, None) => self.finish(&self.no_role()).await,
             // If an administrator created it in these seconds, it is the answer all the same.
             (WriteKind::RoleCreate | WriteKind::RoleUpdate, Some(role))
                 if self.write.kind.is_creation()
                     || body(self.write.kind, &self.write.fields, Some(&role)).is_none() =>
             {
-                let finished = self.finished(WriteOutcome::Done, Some(role.id), None, None);
-                self.store_role(role, &finished).await
+                let done = FinishedWrite { record: Some(role.id), ..self.ended(WriteOutcome::Done) };
+                self.store_role(role, &done).await
             }
             (kind, _) if is_certain && (kind.is_creation() || self.open.attempts >= MAX_ATTEMPTS) => {
                 let error = "Harvest did not confirm the write, and does not show it; request it again";
-                self.finish(WriteOutcome::Lost, None, None, Some(error.to_owned())).await
+                self.finish(&self.lost(error)).await
             }
             // The next step reads the role again, and computes the list of users from what it has then.
             _ if is_certain => {
@@ -159,21 +118,16 @@ impl Run<'_> {
     async fn store_role(&self, role: Role, finished: &FinishedWrite) -> Result<Next, CycleError> {
         let mut tx = self.sender.store.begin(&self.fence).await?;
         let affected = tx.store_roles(&[role], None).await?;
-        tx.finish_write(finished).await?;
-        tx.commit().await?;
-        self.log_finished(finished);
+        self.finish_in(tx, finished).await?;
         self.read_affected(affected).await
     }
 
     /// Stores a deletion that a 404 confirmed, and the end of the write.
     async fn store_deletion(&self, outcome: WriteOutcome) -> Result<Next, CycleError> {
-        let finished = self.finished(outcome, None, None, None);
         let ids: Vec<i64> = self.write.role.into_iter().collect();
         let mut tx = self.sender.store.begin(&self.fence).await?;
         let affected = tx.delete_roles(&ids, None).await?;
-        tx.finish_write(&finished).await?;
-        tx.commit().await?;
-        self.log_finished(&finished);
+        self.finish_in(tx, &self.ended(outcome)).await?;
         self.read_affected(affected).await
     }
 

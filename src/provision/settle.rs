@@ -10,7 +10,7 @@ use crate::harvest::rate_limit::Priority;
 use crate::harvest::write::MAX_SEND_DELAY;
 use crate::roster::write::WriteKind;
 use crate::roster::{Fetched, Field, SourceRequest, User};
-use crate::store::writes::WriteOutcome;
+use crate::store::writes::{FinishedWrite, WriteOutcome};
 use crate::store::{MirrorTable, StoreError};
 use crate::sync::error::CycleError;
 use crate::sync::mirror::{DeletionResults, Mirror};
@@ -34,10 +34,13 @@ impl Run<'_> {
         if self.write.kind.is_creation() {
             return match self.look().await? {
                 // If an administrator created it in these seconds, it is the answer all the same.
-                Some(existing) => self.finish(WriteOutcome::Done, existing.id, None, None).await,
+                Some(existing) => {
+                    let done = self.ended(WriteOutcome::Done);
+                    self.finish(&FinishedWrite { record: existing.id, ..done }).await
+                }
                 None if is_certain => {
                     let error = "Harvest did not answer, and does not have the record; request it again";
-                    self.finish(WriteOutcome::Lost, None, None, Some(error.to_owned())).await
+                    self.finish(&self.lost(error)).await
                 }
                 None => Ok(look_again(ago)),
             };
@@ -46,7 +49,7 @@ impl Run<'_> {
         let is_settled = is_certain || !self.may_have_been_so().await?;
         match (self.shown::<R>().await?, self.write.kind.is_deletion()) {
             (Shown::Gone(request), true) => {
-                let finished = self.finished(WriteOutcome::Done, None, None, None);
+                let finished = self.ended(WriteOutcome::Done);
                 let id = self.write.record().unwrap_or_default();
                 let gone = DeletionResults { gone: vec![(id, Some(request))], ..DeletionResults::default() };
                 let (mirror, mut report) = (self.mirror(Some(&finished)), self.report());
@@ -55,14 +58,12 @@ impl Run<'_> {
                 Ok(Next::Finished)
             }
             (Shown::Gone(_), false) => {
-                let error = "Harvest does not have the record any more".to_owned();
-                self.finish(WriteOutcome::Refused, None, Some(404), Some(error)).await
+                self.finish(&self.refused(Some(404), "Harvest does not have the record any more")).await
             }
             (Shown::Record(fetched), false)
                 if is_settled && self.write.fields.differing(self.write.kind, &fetched.record).is_empty() =>
             {
-                let finished = self.finished(WriteOutcome::Done, None, None, None);
-                self.store_record(*fetched, &finished).await
+                self.store_record(*fetched, &self.ended(WriteOutcome::Done)).await
             }
             // A deactivation is never given up.
             (Shown::Record(_) | Shown::Unclear, _)
@@ -70,8 +71,7 @@ impl Run<'_> {
                     && self.write.kind != WriteKind::UserDeactivate
                     && self.open.attempts >= MAX_ATTEMPTS =>
             {
-                let error = "Harvest did not confirm the write, and does not show it".to_owned();
-                self.finish(WriteOutcome::Lost, None, None, Some(error)).await
+                self.finish(&self.lost("Harvest did not confirm the write, and does not show it")).await
             }
             // Repeating it is harmless, and the first request can no longer arrive after a later one.
             (Shown::Record(_) | Shown::Unclear, _) if is_certain => {
@@ -80,6 +80,10 @@ impl Run<'_> {
             }
             (Shown::Record(_) | Shown::Unclear, _) => Ok(look_again(ago)),
         }
+    }
+
+    pub(super) fn lost(&self, error: &str) -> FinishedWrite {
+        FinishedWrite { error: Some(error.to_owned()), ..self.ended(WriteOutcome::Lost) }
     }
 
     /// Whether a request that was sent this long ago has arrived or never will, and Harvest shows its effect: it may be sent

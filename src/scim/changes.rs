@@ -2,6 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
+use super::body::Object;
 use super::error::ScimError;
 use super::intent::UserIntent;
 use super::user::{UserRow, full_name};
@@ -20,6 +21,19 @@ pub struct LinkChange {
     pub user_name: Field<String>,
     /// `displayName`; null if it is first and last name, empty if a directory removed it.
     pub display_name: Field<String>,
+}
+
+impl LinkChange {
+    /// The values to store in `roster.scim_links`, by column. Empty if nothing changes.
+    pub fn columns(&self) -> Object {
+        let fields = [
+            ("external_id", &self.external_id),
+            ("user_name", &self.user_name),
+            ("display_name", &self.display_name),
+        ];
+        let changed = fields.into_iter().filter(|(_, field)| **field != Field::Absent);
+        changed.map(|(name, field)| (name.to_owned(), json!(field.value()))).collect()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -167,7 +181,7 @@ impl UserIntent {
 }
 
 /// The wanted value; absent if it is the known one.
-fn difference(wanted: Field<String>, known: Option<&String>) -> Field<String> {
+pub(super) fn difference(wanted: Field<String>, known: Option<&String>) -> Field<String> {
     if wanted.value() == known { Field::Absent } else { wanted }
 }
 

@@ -48,8 +48,8 @@ fn equal_values_write_nothing() {
         "displayName": "Ada Lovelace", "emails": [{"value": "Ada@Example.com", "primary": true}],
         "phoneNumbers": [{"value": "123", "type": "work"}], "active": true,
     });
-    assert_eq!(expect(same, &ada(), &[]).link, LinkChange::default());
-    assert_eq!(expect(json!({}), &archived(), &[]).link, LinkChange::default());
+    assert_eq!(expect(same, &ada(), &[]), Changes::default());
+    assert_eq!(expect(json!({}), &archived(), &[]), Changes::default());
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn creation_needs_user_name_both_names_and_an_address() {
     let creation = put(complete.clone()).creation().expect("a creation");
     let fields = json!({"first_name": "Ada", "last_name": "L", "email": "ada@x.test"});
     assert_eq!(creation.fields.to_json(), fields);
-    assert!(creation.link == LinkChange::default() && !creation.then_deactivate);
+    assert_eq!((creation.link, creation.then_deactivate), (LinkChange::default(), false));
     for (path, missing) in [
         ("/userName", "userName"),
         ("/name/givenName", "name.givenName"),

@@ -3,13 +3,11 @@
 
 use serde_json::{Value as Json, json};
 
-use super::path::{GROUP_SCHEMA, USER_SCHEMA};
 use super::query::MAX_COUNT;
+use super::resource::ResourceType;
 use super::schema::{Attribute, GROUP, USER};
 
 const CORE: &str = "urn:ietf:params:scim:schemas:core:2.0";
-const USER_DESCRIPTION: &str = "A user of the Harvest account";
-const GROUP_DESCRIPTION: &str = "A job role of the Harvest account";
 
 /// The document of `/ServiceProviderConfig`. `base` is the URL of the account's endpoint, as of the other documents.
 pub fn service_provider_config(base: &str) -> Json {
@@ -32,37 +30,42 @@ pub fn service_provider_config(base: &str) -> Json {
 }
 
 pub fn resource_types(base: &str, with_groups: bool) -> Vec<Json> {
-    let document = |name: &str, description: &str, schema: &str| {
+    let document = |kind: ResourceType| {
+        let name = kind.name();
         json!({
             "schemas": [format!("{CORE}:ResourceType")],
             "id": name,
             "name": name,
             "endpoint": format!("/{name}s"),
-            "description": description,
-            "schema": schema,
+            "description": describe(kind).0,
+            "schema": kind.schema(),
             "meta": {"resourceType": "ResourceType", "location": format!("{base}/ResourceTypes/{name}")},
         })
     };
-    let mut documents = vec![document("User", USER_DESCRIPTION, USER_SCHEMA)];
-    documents.extend(with_groups.then(|| document("Group", GROUP_DESCRIPTION, GROUP_SCHEMA)));
-    documents
+    ResourceType::all(with_groups).map(document).collect()
 }
 
 pub fn schemas(base: &str, with_groups: bool) -> Vec<Json> {
-    let document = |name: &str, description: &str, schema: &str, attributes: &[Attribute]| {
+    let document = |kind: ResourceType| {
+        let (schema, (description, attributes)) = (kind.schema(), describe(kind));
         let attributes = attributes.iter().filter(|attribute| with_groups || !attribute.is_groups());
         json!({
             "schemas": [format!("{CORE}:Schema")],
             "id": schema,
-            "name": name,
+            "name": kind.name(),
             "description": description,
             "attributes": attributes.map(Attribute::definition).collect::<Vec<_>>(),
             "meta": {"resourceType": "Schema", "location": format!("{base}/Schemas/{schema}")},
         })
     };
-    let mut documents = vec![document("User", USER_DESCRIPTION, USER_SCHEMA, USER)];
-    documents.extend(with_groups.then(|| document("Group", GROUP_DESCRIPTION, GROUP_SCHEMA, GROUP)));
-    documents
+    ResourceType::all(with_groups).map(document).collect()
+}
+
+fn describe(kind: ResourceType) -> (&'static str, &'static [Attribute]) {
+    match kind {
+        ResourceType::User => ("A user of the Harvest account", USER),
+        ResourceType::Group => ("A job role of the Harvest account", GROUP),
+    }
 }
 
 #[cfg(test)]

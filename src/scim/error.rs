@@ -1,11 +1,10 @@
 //! Error responses (RFC 7644, section 3.12).
 
-use std::fmt;
-
 use serde_json::{Value as Json, json};
 
 /// An error response. `detail` may contain names of attributes, and never values.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
 pub struct ScimError {
     pub status: u16,
     /// The keyword by which clients distinguish errors with one status.
@@ -67,11 +66,3 @@ impl ScimError {
         body
     }
 }
-
-impl fmt::Display for ScimError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.detail)
-    }
-}
-
-impl std::error::Error for ScimError {}

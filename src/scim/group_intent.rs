@@ -5,19 +5,20 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value as Json, json};
 
 use super::body::{self, Object};
+use super::changes::{LinkChange, difference};
 use super::error::ScimError;
-use super::group::{GroupRow, USER_TYPE};
+use super::group::GroupRow;
 use super::group_path::GroupTarget;
-use super::intent::Verb;
+use super::intent::{Verb, ignore};
 use super::operation::Operation;
 use super::value;
 use crate::roster::Field;
 use crate::roster::role::MemberChange;
 use crate::roster::write::{Write, WriteFields, WriteKind};
 
-/// A request can have any number of unknown attributes.
-const MAX_IGNORED: usize = 50;
 const MAX_MEMBERS: usize = 1000;
+/// The only type of members.
+const USER: &str = "User";
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GroupIntent {
@@ -63,19 +64,17 @@ impl GroupIntent {
         if let Some(name) = self.name.value().filter(|name| **name != row.name) {
             fields.insert("name".to_owned(), json!(name));
         }
-        if self.members.apply(&row.user_ids) != row.user_ids {
+        let members = row.user_ids.iter().copied().collect();
+        if self.members.apply(&members) != members {
             self.members.to_fields(&mut fields);
         }
         (!fields.is_empty()).then(|| write(WriteKind::RoleUpdate, Some(row.id), fields)).transpose()
     }
 
-    /// The change of `externalId`; [`Field::Absent`] if it is as wanted.
-    pub fn link_change(&self, row: &GroupRow) -> Field<String> {
-        match &self.external_id {
-            Field::Value(id) if row.external_id.as_ref() == Some(id) => Field::Absent,
-            Field::Null if row.external_id.is_none() => Field::Absent,
-            wanted => wanted.clone(),
-        }
+    /// The change of the link.
+    pub fn link_change(&self, row: &GroupRow) -> LinkChange {
+        let external_id = difference(self.external_id.clone(), row.external_id.as_ref());
+        LinkChange { external_id, ..LinkChange::default() }
     }
 
     fn operate(&mut self, operation: &Operation<'_>) -> Result<(), ScimError> {
@@ -94,7 +93,7 @@ impl GroupIntent {
         for (path, value) in object {
             match GroupTarget::parse(path) {
                 Ok(target) => self.set(target, value, verb)?,
-                Err(_) => self.ignore("(not a path)"),
+                Err(_) => ignore(&mut self.ignored, "(not a path)"),
             }
         }
         Ok(())
@@ -103,7 +102,7 @@ impl GroupIntent {
     fn set(&mut self, target: GroupTarget, value: &Json, verb: Verb) -> Result<(), ScimError> {
         match target {
             GroupTarget::ReadOnly => {}
-            GroupTarget::Unknown(name) => self.ignore(&name),
+            GroupTarget::Unknown(name) => ignore(&mut self.ignored, &name),
             GroupTarget::Group => match value {
                 Json::Object(members) => self.set_all(members, verb)?,
                 _ => return Err(ScimError::invalid_value("the value of a group is not an object")),
@@ -134,7 +133,7 @@ impl GroupIntent {
     fn remove(&mut self, target: GroupTarget, value: Option<&Json>) -> Result<(), ScimError> {
         match (target, value) {
             (GroupTarget::ReadOnly, _) => {}
-            (GroupTarget::Unknown(name), _) => self.ignore(&name),
+            (GroupTarget::Unknown(name), _) => ignore(&mut self.ignored, &name),
             (GroupTarget::ExternalId, _) => self.external_id = Field::Null,
             (GroupTarget::Members, None | Some(Json::Null)) => self.members.replace(BTreeSet::new()),
             // Only these.
@@ -156,11 +155,7 @@ impl GroupIntent {
     /// The ids of members: a text, an object with a `value`, or a list of those. `must_be_users`: others are refused;
     /// otherwise they are left out, because they are no members.
     fn ids(&mut self, value: &Json, must_be_users: bool) -> Result<BTreeSet<i64>, ScimError> {
-        let items = match value {
-            Json::Null => &[],
-            Json::Array(items) => items.as_slice(),
-            item => std::slice::from_ref(item),
-        };
+        let items = value::items(value);
         self.named += items.len();
         if self.named > MAX_MEMBERS {
             return Err(ScimError::new(413, "the body has more than 1,000 members"));
@@ -177,12 +172,6 @@ impl GroupIntent {
         }
         Ok(ids)
     }
-
-    fn ignore(&mut self, name: &str) {
-        if self.ignored.len() < MAX_IGNORED {
-            self.ignored.insert(name.to_ascii_lowercase());
-        }
-    }
 }
 
 fn write(kind: WriteKind, role: Option<i64>, fields: Map<String, Json>) -> Result<Write, ScimError> {
@@ -193,8 +182,8 @@ fn write(kind: WriteKind, role: Option<i64>, fields: Map<String, Json>) -> Resul
 fn id(item: &Json) -> Option<i64> {
     let value = match item {
         Json::Object(members) => {
-            let kind = members.get("type").and_then(Json::as_str).unwrap_or(USER_TYPE);
-            members.get("value").filter(|_| kind.eq_ignore_ascii_case(USER_TYPE))?
+            let kind = members.get("type").and_then(Json::as_str).unwrap_or(USER);
+            members.get("value").filter(|_| kind.eq_ignore_ascii_case(USER))?
         }
         item => item,
     };

@@ -113,7 +113,7 @@ fn what_the_role_has_already_is_not_written() {
         {"op": "replace", "path": "externalId", "value": "g"},
     ]));
     let intent = intent.expect("valid");
-    assert_eq!((intent.change(&row), intent.link_change(&row)), (Ok(None), Field::Absent));
+    assert_eq!((intent.change(&row), intent.link_change(&row)), (Ok(None), LinkChange::default()));
     let intent =
         patch(&json!([{"op": "remove", "path": "members", "value": [{"value": "7"}, {"value": "9"}]}]));
     let write = intent.expect("valid").change(&row).expect("valid").expect("a write");

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use super::error::ScimError;
 use super::filter::{self, Condition};
-use super::group::{GroupRow, USER_TYPE};
+use super::group::GroupRow;
 use super::group_intent::parse_id;
 use super::path::without_schema;
 use super::user_query::{is_same, not_comparable, require, require_text};
@@ -37,7 +37,7 @@ impl FromStr for GroupQuery {
                 Some("members" | "members.value") => require(&mut query.member, id(value), i64::eq),
                 Some("members.type") => {
                     selects_member = true;
-                    value.is_some_and(|value| value.eq_ignore_ascii_case(USER_TYPE))
+                    value.is_some_and(|value| value.eq_ignore_ascii_case("user"))
                 }
                 _ => return Err(not_comparable(&attribute, "groups")),
             };

@@ -51,6 +51,13 @@ impl UserIntent {
     }
 }
 
+/// Adds the name of an attribute that is ignored.
+pub(super) fn ignore(ignored: &mut BTreeSet<String>, name: &str) {
+    if ignored.len() < MAX_IGNORED {
+        ignored.insert(name.to_ascii_lowercase());
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
     /// POST and PUT: null is refused where a value is required.
@@ -114,9 +121,7 @@ impl IntentBuilder {
 
     /// Records the name of an attribute that is ignored.
     pub fn ignore(&mut self, name: &str) {
-        if self.intent.ignored.len() < MAX_IGNORED {
-            self.intent.ignored.insert(name.to_ascii_lowercase());
-        }
+        ignore(&mut self.intent.ignored, name);
     }
 
     fn try_set(&mut self, target: &Target, value: &Json, verb: Verb) -> Result<(), ScimError> {

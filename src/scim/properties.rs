@@ -1,6 +1,7 @@
 //! Laws of intents and filters.
 
 use std::collections::BTreeSet;
+use std::str::FromStr;
 
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
@@ -233,7 +234,7 @@ proptest! {
         if intent.active == Field::Value(false) {
             prop_assert!(!after.is_active);
             prop_assert_eq!(&again.writes, &changes.writes);
-            prop_assert_eq!(&again.link, &LinkChange::default());
+            prop_assert_eq!(again.link, LinkChange::default());
         } else {
             prop_assert!(again.writes.is_empty() && again.link == LinkChange::default(), "{:?}", again);
             let is_named = |path: &str| operations.iter().any(|operation| operation.path == path);
@@ -244,7 +245,7 @@ proptest! {
 
     #[test]
     fn parsing_any_text_does_not_panic(text in any::<String>(), bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-        let _ = UserQuery::parse(&text);
+        let _ = UserQuery::from_str(&text);
         let _ = ListQuery::<UserQuery>::from_query_string(&text);
         let _ = text.parse::<GroupQuery>();
         let _ = GroupIntent::from_patch(json!({"schemas": [text], "Operations": [{"op": "add", "path": text, "value": text}]}).to_string().as_bytes());
@@ -258,8 +259,8 @@ proptest! {
         conditions in prop::collection::vec(condition(), 1..4),
         rows in prop::collection::vec(row(), 1..8),
     ) {
-        let whole = UserQuery::parse(&format!("({})", conditions.join(" AND "))).expect("a valid filter");
-        let parts: Vec<_> = conditions.iter().map(|part| UserQuery::parse(part).expect("a valid filter")).collect();
+        let whole = UserQuery::from_str(&format!("({})", conditions.join(" AND "))).expect("a valid filter");
+        let parts: Vec<_> = conditions.iter().map(|part| UserQuery::from_str(part).expect("a valid filter")).collect();
         for row in &rows {
             prop_assert_eq!(whole.matches(row), parts.iter().all(|part| part.matches(row)));
         }

@@ -2,8 +2,6 @@
 
 use serde_json::{Value as Json, json};
 
-use super::group::USER_TYPE;
-
 /// The type of the only e-mail address and telephone number that rosterd has.
 pub const WORK: &str = "work";
 
@@ -97,8 +95,8 @@ pub static GROUP: &[Attribute] = &[
 ];
 static MEMBER: &[Attribute] = &[
     immutable(attribute("value", Kind::Text, "The id of the user.")),
-    immutable(attribute("$ref", Kind::Reference(USER_TYPE), "The URL of the user.")),
-    immutable(attribute("type", Kind::Fixed(USER_TYPE), "Always User.")),
+    immutable(attribute("$ref", Kind::Reference("User"), "The URL of the user.")),
+    immutable(attribute("type", Kind::Fixed("User"), "Always User.")),
 ];
 static NAME: &[Attribute] = &[
     required(attribute("givenName", Kind::Text, "First name.")),

@@ -4,12 +4,11 @@ use std::borrow::Cow;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
 use super::group::UserGroup;
-use super::meta::{Meta, etag};
-use super::path::USER_SCHEMA;
 use super::projection::Projection;
+use super::resource::{Resource, ResourceType};
 use super::schema::WORK;
 
 /// A user of the mirror with the attributes that only directories know.
@@ -46,43 +45,36 @@ impl fmt::Debug for UserRow {
 impl UserRow {
     /// The resource. `groups`: empty without SCIM groups. `base` is the URL of the account's endpoint, without a slash at its end.
     pub fn render(&self, groups: &[UserGroup], base: &str, projection: &Projection) -> Json {
-        let mut user = Map::new();
-        let mut put =
-            |name: &str, value: Option<Json>| value.map(|value| user.insert(name.to_owned(), value));
-        put("schemas", Some(json!([USER_SCHEMA])));
-        put("id", Some(json!(self.id.to_string())));
-        put("externalId", self.external_id.as_ref().map(|id| json!(id)));
-        put("userName", Some(json!(self.user_name())));
-        put("name", Some(json!({"givenName": self.first_name, "familyName": self.last_name})));
         let display_name = self.display_name();
-        put("displayName", (!display_name.is_empty()).then(|| json!(display_name)));
-        put("emails", Some(json!([{"value": self.email, "type": WORK, "primary": true}])));
         let telephone = self.telephone.as_ref().filter(|telephone| !telephone.is_empty());
-        put("phoneNumbers", telephone.map(|telephone| json!([{"value": telephone, "type": WORK}])));
         let groups: Vec<Json> = groups.iter().map(|group| group.render(base)).collect();
-        put("groups", (!groups.is_empty()).then_some(Json::Array(groups)));
-        put("active", Some(json!(self.is_active)));
-        put("meta", Some(self.meta().render("User", &self.location(base))));
-        let mut user = Json::Object(user);
-        projection.apply(&mut user);
-        user
-    }
-
-    fn meta(&self) -> Meta {
-        Meta {
+        let attributes = json!({
+            "userName": self.user_name(),
+            "name": {"givenName": self.first_name, "familyName": self.last_name},
+            "displayName": (!display_name.is_empty()).then_some(display_name),
+            "emails": [{"value": self.email, "type": WORK, "primary": true}],
+            "phoneNumbers": telephone.map(|telephone| json!([{"value": telephone, "type": WORK}])),
+            "groups": (!groups.is_empty()).then_some(groups),
+            "active": self.is_active,
+        });
+        let resource = Resource {
+            kind: ResourceType::User,
+            id: self.id,
+            external_id: self.external_id.as_deref(),
             created: self.created_at,
             last_modified: self.updated_at.max(self.link_updated_at),
-            version: self.etag(),
-        }
+            etag: self.etag(),
+        };
+        resource.render(base, attributes, projection)
     }
 
     /// The entity tag, which is also `meta.version`.
     pub fn etag(&self) -> String {
-        etag(self.version, self.link_version)
+        format!("W/\"{}-{}\"", self.version, self.link_version)
     }
 
     pub fn location(&self, base: &str) -> String {
-        format!("{base}/Users/{}", self.id)
+        ResourceType::User.location(base, self.id)
     }
 
     /// `displayName`. Empty if there is none.

@@ -21,6 +21,15 @@ fn scalar(mut value: &Json) -> &Json {
     }
 }
 
+/// The items of a list. Another value is a list of itself, and null is an empty list.
+pub fn items(value: &Json) -> &[Json] {
+    match value {
+        Json::Null => &[],
+        Json::Array(items) => items,
+        item => std::slice::from_ref(item),
+    }
+}
+
 /// A text without surrounding white space. `None` for null.
 pub fn text(path: &str, value: &Json) -> Result<Option<String>, ScimError> {
     match scalar(value) {
@@ -64,11 +73,7 @@ struct Entry {
 
 /// Chooses from a list of addresses or numbers. `is_addition`: what the list does not have stays.
 pub fn choose(target: &Target, list: &Json, is_addition: bool) -> Result<Choice, ScimError> {
-    let items = match list {
-        Json::Null => &[],
-        Json::Array(items) => items.as_slice(),
-        item => std::slice::from_ref(item),
-    };
+    let items = items(list);
     if items.is_empty() {
         return Ok(Choice::Nothing);
     }

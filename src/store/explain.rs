@@ -1,4 +1,6 @@
 //! The versions of a record: what changed with each version, in which cycle and by which request, and its event.
+//!
+//! The fields have the names of `rosterd explain --json`.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -9,7 +11,6 @@ use super::error::StoreError;
 use crate::roster::{AccountId, Resource};
 
 #[derive(Clone, Debug, Serialize)]
-// The names of the fields are those of `rosterd explain --json`.
 pub struct RecordVersion {
     pub account_id: i64,
     pub version: i64,
@@ -34,7 +35,6 @@ pub struct RecordVersion {
 
 /// A held deletion or a rejection of a record.
 #[derive(Clone, Debug, Serialize)]
-// The names of the fields are those of `rosterd explain --json`.
 pub struct RecordProblem {
     pub account_id: i64,
     /// `held` or `rejected`.

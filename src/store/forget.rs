@@ -7,12 +7,12 @@
 mod values;
 mod writes;
 
-use self::values::{erase_events, erase_events_of, erase_rates, erase_user_rows, erase_versions, pay_fields};
+use self::values::{erase_events, erase_events_of, erase_pay, erase_rows, pay_fields};
 use self::writes::{erase_links, erase_pay_of_writes, erase_writes};
 use super::database::Store;
 use super::error::StoreError;
 use super::session::Transaction;
-use crate::roster::AccountId;
+use crate::roster::{AccountId, Assignment, BillableRate, CostRate, User};
 use crate::telemetry::chain;
 
 /// Whether values are erased or only counted.
@@ -63,9 +63,10 @@ impl Store {
         // First, because it finds the creation of a user by the address in the mirror.
         let writes = erase_writes(&mut transaction, account, user).await?;
         let links = erase_links(&mut transaction, account, user).await?;
-        let mirror = erase_user_rows(&mut transaction, account, user).await?;
-        let rates = erase_rates(&mut transaction, account, Some(user)).await?;
-        let versions = erase_versions(&mut transaction, account, user).await?;
+        let mut mirror = erase_rows::<User>(&mut transaction, account, Some(user)).await?;
+        mirror += erase_rows::<Assignment>(&mut transaction, account, Some(user)).await?;
+        mirror += erase_rows::<BillableRate>(&mut transaction, account, Some(user)).await?;
+        mirror += erase_rows::<CostRate>(&mut transaction, account, Some(user)).await?;
         // If the rejection of another user's record is deleted too, the next read of that record writes it again.
         let rejected = sqlx::query!(
             r#"DELETE FROM roster.rejected_records
@@ -78,13 +79,13 @@ impl Store {
         .await?;
         let unreadable = rejected.iter().filter(|row| row.unreadable).count();
         let erased = Erased {
-            rows: mirror.rows + rates.rows + links,
-            versions,
+            rows: mirror.rows + links,
+            versions: mirror.versions,
             rejected: (rejected.len() - unreadable) as u64,
             unreadable: unreadable as u64,
             events: erase_events_of(&mut transaction, account, user).await?,
             writes,
-            is_at_harvest: mirror.live + rates.live > 0,
+            is_at_harvest: mirror.live > 0,
         };
         self.finish(transaction, mode).await?;
         Ok(erased)
@@ -92,31 +93,11 @@ impl Store {
 
     pub(crate) async fn forget_pay(&self, mode: EraseScope) -> Result<Erased, StoreError> {
         let mut transaction = self.lock_accounts(None).await?;
-        let users = sqlx::query!(
-            "UPDATE roster.users SET default_hourly_rate = NULL, cost_rate = NULL,
-                    raw = raw - ARRAY['default_hourly_rate', 'cost_rate'], content_hash = 0
-              WHERE default_hourly_rate IS NOT NULL OR cost_rate IS NOT NULL
-                 OR raw ?| ARRAY['default_hourly_rate', 'cost_rate']"
-        );
-        let assignments = sqlx::query!(
-            "UPDATE roster.user_assignments SET hourly_rate = NULL, budget = NULL,
-                    raw = raw - ARRAY['hourly_rate', 'budget'], content_hash = 0
-              WHERE hourly_rate IS NOT NULL OR budget IS NOT NULL OR raw ?| ARRAY['hourly_rate', 'budget']"
-        );
-        let mut rows = users.execute(&mut *transaction).await?.rows_affected();
-        rows += assignments.execute(&mut *transaction).await?.rows_affected();
-        rows += erase_rates(&mut transaction, None, None).await?.rows;
+        let mut mirror = erase_pay::<User>(&mut transaction).await?;
+        mirror += erase_pay::<Assignment>(&mut transaction).await?;
+        mirror += erase_rows::<BillableRate>(&mut transaction, None, None).await?;
+        mirror += erase_rows::<CostRate>(&mut transaction, None, None).await?;
         sqlx::query!("DELETE FROM roster.rate_reads").execute(&mut *transaction).await?;
-        let users = sqlx::query!(
-            "UPDATE roster.user_history SET default_hourly_rate = NULL, cost_rate = NULL
-              WHERE default_hourly_rate IS NOT NULL OR cost_rate IS NOT NULL"
-        );
-        let assignments = sqlx::query!(
-            "UPDATE roster.user_assignment_history SET hourly_rate = NULL, budget = NULL
-              WHERE hourly_rate IS NOT NULL OR budget IS NOT NULL"
-        );
-        let mut versions = users.execute(&mut *transaction).await?.rows_affected();
-        versions += assignments.execute(&mut *transaction).await?.rows_affected();
         // The row stays, because Harvest counts the record. Its whole text goes, because pay data cannot be found in
         // it.
         let rejected = sqlx::query!("UPDATE roster.rejected_records SET raw = '' WHERE raw <> ''")
@@ -126,6 +107,7 @@ impl Store {
         let events = erase_events(&mut transaction, None, None, &[], &pay_fields()).await?;
         let writes = erase_pay_of_writes(&mut transaction).await?;
         self.finish(transaction, mode).await?;
+        let (rows, versions) = (mirror.rows, mirror.versions);
         Ok(Erased { rows, versions, rejected, events, writes, ..Erased::default() })
     }
 

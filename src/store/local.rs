@@ -99,21 +99,11 @@ impl LocalOptions {
     }
 }
 
-/// How long the end of a use may block.
-#[derive(Clone, Copy, Debug)]
-struct StopLimits {
-    /// The longest wait for the turn.
-    turn: Duration,
-    /// The longest wait for the server to stop. A server that takes longer stops later.
-    server: Duration,
-}
-
-impl StopLimits {
-    /// If another process is starting meanwhile, that process will stop the server later.
-    const FOR_STOP: Self = Self { turn: Duration::from_secs(5), server: Duration::from_secs(8) };
-    /// A drop blocks the thread of the async runtime.
-    const FOR_DROP: Self = Self { turn: Duration::from_millis(100), server: Duration::from_secs(1) };
-}
+/// The longest waits for the turn and for the server to stop, which may do so later. If another process is starting
+/// meanwhile, that process will stop the server later.
+const STOP_LIMITS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(8)];
+/// The same for a drop, which blocks the thread of the async runtime.
+const DROP_LIMITS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 
 /// A use of the running server. When the last use ends, by [`stop`](Self::stop) or by a drop, the server is stopped.
 #[derive(Debug)]
@@ -195,24 +185,24 @@ impl LocalPostgres {
     /// Ends this use, and stops the server if this was the last use.
     pub async fn stop(mut self) -> Result<(), LocalError> {
         let dir = self.server.data_dir.dir().to_owned();
-        let stopping = tokio::task::spawn_blocking(move || self.leave(StopLimits::FOR_STOP));
+        let stopping = tokio::task::spawn_blocking(move || self.leave(STOP_LIMITS));
         stopping
             .await
             .unwrap_or_else(|error| Err(LocalError::files("stop the server in", &dir, error.into())))
     }
 
-    /// Ends this use. Blocks, because `Drop` cannot wait otherwise; `limits` are the limits.
-    fn leave(&mut self, limits: StopLimits) -> Result<(), LocalError> {
+    /// Ends this use. Blocks, because `Drop` cannot wait otherwise.
+    fn leave(&mut self, [turn, stop]: [Duration; 2]) -> Result<(), LocalError> {
         let Some(users) = self.users.take() else { return Ok(()) };
         let data_dir = &self.server.data_dir;
-        let _turn = lock::take_turn_to_stop(data_dir, limits.turn)?;
-        if lock::leave_last(&users, data_dir)? { self.server.stop(limits.server) } else { Ok(()) }
+        let _turn = lock::take_turn_to_stop(data_dir, turn)?;
+        if lock::leave_last(&users, data_dir)? { self.server.stop(stop) } else { Ok(()) }
     }
 }
 
 impl Drop for LocalPostgres {
     fn drop(&mut self) {
-        if let Err(error) = self.leave(StopLimits::FOR_DROP) {
+        if let Err(error) = self.leave(DROP_LIMITS) {
             // The next start uses the running server.
             tracing::warn!(
                 error = &error as &dyn std::error::Error,

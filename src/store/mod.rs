@@ -29,7 +29,6 @@ pub(crate) mod status;
 pub(crate) mod webhooks;
 pub mod writes;
 
-mod assignments;
 mod connect;
 mod connect_error;
 mod copy;

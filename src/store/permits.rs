@@ -68,9 +68,8 @@ pub async fn heartbeat(pool: &Pool, replica: &Replica, ttl: Duration) -> sqlx::R
 }
 
 pub async fn unregister(pool: &Pool, replica: Uuid) -> sqlx::Result<()> {
-    let mut tx = pool.begin().await?;
-    sqlx::query!("DELETE FROM roster.replicas WHERE id = $1", replica).execute(&mut *tx).await?;
-    tx.commit().await
+    sqlx::query!("DELETE FROM roster.replicas WHERE id = $1", replica).execute(pool).await?;
+    Ok(())
 }
 
 /// Takes as many permits as requested, or all that are free. Long reads leave permits to polls while this process polls
@@ -176,7 +175,6 @@ async fn apply(tx: &mut Transaction, returned: &Returned) -> sqlx::Result<()> {
 
 /// Pauses the budget for all processes after a 429.
 pub async fn pause(pool: &Pool, budget: &str, pause: Duration) -> sqlx::Result<()> {
-    let mut tx = pool.begin().await?;
     sqlx::query!(
         "INSERT INTO roster.rate_budgets AS budget (name, paused_until)
          VALUES ($1, clock_timestamp() + make_interval(secs => $2))
@@ -184,7 +182,7 @@ pub async fn pause(pool: &Pool, budget: &str, pause: Duration) -> sqlx::Result<(
         budget,
         pause.as_secs_f64(),
     )
-    .execute(&mut *tx)
+    .execute(pool)
     .await?;
-    tx.commit().await
+    Ok(())
 }

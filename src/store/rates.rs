@@ -9,81 +9,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::database::Store;
 use super::error::StoreError;
-use super::error::ensure_rows;
-use super::pool::Pool;
 use super::session::Session;
-use super::table::{MirrorTable, RowDigest, common_statements, to_json};
-use crate::roster::{
-    AbsentRecord, AbsentState, AccountId, BillableRate, CostRate, MirrorRow, Resource, RowWrite,
-};
-
-/// The implementation for both tables; `query!` needs each statement as literals.
-macro_rules! rates_table {
-    ($record:ident, $table:literal) => {
-        impl MirrorTable for $record {
-            common_statements!($table, "");
-
-            async fn rows(
-                connection: &mut Session,
-                account: AccountId,
-                ids: &[i64],
-            ) -> Result<HashMap<i64, MirrorRow<Self>>, StoreError> {
-                let rows = sqlx::query!(
-                    r#"SELECT id, user_id, amount, start_date, end_date, created_at, updated_at, version,
-                              content_hash, deleted_at IS NOT NULL AS "deleted!" FROM "#
-                        + $table
-                        + " WHERE account_id = $1 AND id = ANY($2)",
-                    account.0,
-                    ids,
-                )
-                .fetch_all(connection)
-                .await?;
-                let mirrored = rows.into_iter().map(|r| {
-                    let record = Self {
-                        id: r.id,
-                        user_id: r.user_id.into(),
-                        amount: r.amount.into(),
-                        start_date: r.start_date.into(),
-                        end_date: r.end_date.into(),
-                        created_at: r.created_at.into(),
-                        updated_at: r.updated_at.into(),
-                    };
-                    (r.id, MirrorRow { record, version: r.version, hash: r.content_hash, deleted: r.deleted })
-                });
-                Ok(mirrored.collect())
-            }
-
-            async fn update(
-                connection: &mut Session,
-                account: AccountId,
-                writes: &[&RowWrite<'_, Self>],
-                now: DateTime<Utc>,
-            ) -> Result<(), StoreError> {
-                let written = sqlx::query!(
-                    "UPDATE "
-                        + $table
-                        + " AS row
-                              SET (user_id, amount, start_date, end_date, created_at, updated_at, raw, version,
-                                   content_hash, synced_at, deleted_at) =
-                                  (it.user_id, it.amount, it.start_date, it.end_date, it.created_at, it.updated_at,
-                                   it.raw, it.version, it.content_hash, now(), NULL)
-                             FROM json_populate_recordset(NULL::"
-                        + $table
-                        + ", $2::text::json) AS it
-                            WHERE row.account_id = $1 AND row.id = it.id",
-                    account.0,
-                    to_json(writes, now),
-                )
-                .execute(connection)
-                .await?;
-                ensure_rows($table, writes.len(), written.rows_affected())
-            }
-        }
-    };
-}
-
-rates_table!(BillableRate, "roster.billable_rates");
-rates_table!(CostRate, "roster.cost_rates");
+use crate::roster::{AbsentRecord, AbsentState, AccountId, Resource};
 
 #[derive(Clone, Debug, Default)]
 pub struct RateIds {

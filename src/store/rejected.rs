@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use sqlx::AssertSqlSafe;
+
 use super::database::Store;
 use super::error::StoreError;
 use super::session::Session;
@@ -119,26 +121,13 @@ impl Store {
         resource: Resource,
         except: &[i64],
     ) -> Result<Option<(i64, String)>, StoreError> {
-        let row = sqlx::query!(
-            r#"SELECT id AS "id!", raw::text AS "raw!"
-                 FROM (SELECT id, raw
-                         FROM (SELECT 'users' AS resource, account_id, id, raw, synced_at, deleted_at FROM roster.users
-                               UNION ALL
-                               SELECT 'user_assignments', account_id, id, raw, synced_at, deleted_at
-                                 FROM roster.user_assignments
-                               UNION ALL
-                               SELECT 'billable_rates', account_id, id, raw, synced_at, deleted_at
-                                 FROM roster.billable_rates
-                               UNION ALL
-                               SELECT 'cost_rates', account_id, id, raw, synced_at, deleted_at
-                                 FROM roster.cost_rates) AS row
-                        WHERE account_id = $1 AND resource = $2 AND id <> ALL($3) AND deleted_at IS NULL
-                        ORDER BY synced_at DESC LIMIT 1) AS known"#,
-            account.0,
-            resource.name(),
-            except,
+        let sql = format!(
+            "SELECT id, raw::text FROM roster.{} WHERE account_id = $1 AND id <> ALL ($2) AND deleted_at IS NULL
+              ORDER BY synced_at DESC LIMIT 1",
+            resource.name()
         );
-        Ok(row.fetch_optional(&self.pool).await?.map(|row| (row.id, row.raw)))
+        let row = sqlx::query_as(AssertSqlSafe(sql)).bind(account.0).bind(except);
+        Ok(row.fetch_optional(&self.pool).await?)
     }
 
     /// Those of the rejections that must be written: this version of rosterd has not recorded them, or not within an

@@ -21,7 +21,8 @@ pub struct DaemonRequest {
 }
 
 /// The result of a request. Each variant has its own exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum Outcome {
     Ok,
     /// Neither Harvest nor the mirror knows the user.
@@ -30,19 +31,6 @@ pub enum Outcome {
     Refused,
     /// Harvest or the database is not available.
     Unavailable,
-}
-
-impl Outcome {
-    const ALL: [Self; 4] = [Self::Ok, Self::NoSuchRecord, Self::Refused, Self::Unavailable];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::NoSuchRecord => "no_such_record",
-            Self::Refused => "refused",
-            Self::Unavailable => "unavailable",
-        }
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -86,12 +74,13 @@ impl Store {
     }
 
     pub async fn progress(&self, request: i64) -> Result<Progress, StoreError> {
-        let row =
-            sqlx::query!("SELECT taken_at, outcome, answer FROM roster.requests WHERE id = $1", request)
-                .fetch_one(&self.pool)
-                .await?;
-        let outcome = Outcome::ALL.into_iter().find(|outcome| row.outcome.as_deref() == Some(outcome.name()));
-        Ok(match (outcome, row.taken_at) {
+        let row = sqlx::query!(
+            r#"SELECT taken_at, outcome AS "outcome: Outcome", answer FROM roster.requests WHERE id = $1"#,
+            request
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(match (row.outcome, row.taken_at) {
             (Some(outcome), _) => Progress::Done(outcome, row.answer.unwrap_or_default()),
             (None, Some(_)) => Progress::Taken,
             (None, None) => Progress::Waiting,
@@ -108,17 +97,14 @@ impl Store {
     /// requests that are older than an hour: no command waits that long.
     pub(crate) async fn next_request(&self, account: AccountId) -> Result<Option<DaemonRequest>, StoreError> {
         let row = sqlx::query!(
-            "SELECT id, kind, user_id FROM roster.requests
-              WHERE account_id = $1 AND done_at IS NULL AND asked_at > now() - interval '1 hour'
-              ORDER BY id LIMIT 1",
+            "UPDATE roster.requests SET taken_at = now()
+              WHERE id = (SELECT id FROM roster.requests
+                           WHERE account_id = $1 AND done_at IS NULL AND asked_at > now() - interval '1 hour'
+                           ORDER BY id LIMIT 1)
+             RETURNING id, kind, user_id",
             account.0
-        )
-        .fetch_optional(&self.pool)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        sqlx::query!("UPDATE roster.requests SET taken_at = now() WHERE id = $1", row.id)
-            .execute(&self.pool)
-            .await?;
+        );
+        let Some(row) = row.fetch_optional(&self.pool).await? else { return Ok(None) };
         let kind = match (row.kind.as_str(), row.user_id) {
             ("user", Some(id)) => RequestKind::User(id),
             ("full", _) => RequestKind::Full,
@@ -140,7 +126,7 @@ impl Store {
         sqlx::query!(
             "UPDATE roster.requests SET done_at = clock_timestamp(), outcome = $2, answer = $3 WHERE id = $1",
             request,
-            outcome.name(),
+            outcome as Outcome,
             answer,
         )
         .execute(&self.pool)

@@ -1,4 +1,4 @@
-//! Deletes old events, old versions, old cycles and old rejected records.
+//! Deletes old events, versions, cycles, rejected records, writes and links.
 
 use std::time::Duration;
 
@@ -129,23 +129,35 @@ impl Store {
         Ok(true)
     }
 
-    /// Deletes cycles and rejected records that are older than `older_than`.
-    pub(crate) async fn forget_old_cycles(&self, older_than: Duration) -> Result<(), StoreError> {
-        let secs = older_than.as_secs_f64();
-        sqlx::query!(
-            "DELETE FROM roster.cycles
-              WHERE finished_at < clock_timestamp() - make_interval(secs => $1)",
-            secs
-        )
-        .execute(&self.pool.for_slow_statements())
-        .await?;
-        sqlx::query!(
-            "DELETE FROM roster.rejected_records
-              WHERE last_seen_at < clock_timestamp() - make_interval(secs => $1)",
-            secs
-        )
-        .execute(&self.pool.for_slow_statements())
-        .await?;
+    /// Deletes old rows: cycles and rejected records, finished writes, and what directories stored about users whose
+    /// deletion was confirmed.
+    pub(crate) async fn delete_old_rows(&self, cycles: Duration, writes: Duration) -> Result<(), StoreError> {
+        let (cycles, writes) = (cycles.as_secs_f64(), writes.as_secs_f64());
+        let statements = [
+            sqlx::query!(
+                "DELETE FROM roster.cycles WHERE finished_at < clock_timestamp() - make_interval(secs => $1)",
+                cycles
+            ),
+            sqlx::query!(
+                "DELETE FROM roster.rejected_records WHERE last_seen_at < clock_timestamp() - make_interval(secs => $1)",
+                cycles
+            ),
+            sqlx::query!(
+                "DELETE FROM roster.writes WHERE done_at < clock_timestamp() - make_interval(secs => $1)",
+                writes
+            ),
+            sqlx::query!(
+                "DELETE FROM roster.scim_links AS link
+                  WHERE resource = 'User' AND NOT EXISTS (
+                      SELECT FROM roster.users
+                       WHERE users.account_id = link.account_id AND users.id = link.record_id
+                         AND (deleted_at IS NULL OR deleted_at >= clock_timestamp() - make_interval(secs => $1)))",
+                writes
+            ),
+        ];
+        for statement in statements {
+            statement.execute(&self.pool.for_slow_statements()).await?;
+        }
         Ok(())
     }
 }

@@ -10,16 +10,12 @@ use super::database::Store;
 use super::error::StoreError;
 use crate::roster::AccountId;
 use crate::roster::write::Write;
-use crate::scim::UserRow;
+use crate::scim::{ResourceType, UserRow};
 
-const FUNCTIONS: [&str; 11] = [
+const FUNCTIONS: [&str; 7] = [
     "scim_account",
     "scim_ask",
-    "scim_ask_role",
-    "scim_group_link_set",
     "scim_link_set",
-    "scim_roles_are_read",
-    "scim_written_role",
     "scim_answered",
     "scim_unanswered",
     "scim_withdraw",
@@ -56,9 +52,11 @@ pub enum ScimKey<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct ScimAccount {
     pub is_read: bool,
+    /// Whether the list of job roles was read completely.
+    pub are_roles_read: bool,
     pub has_holder: bool,
     /// How many seconds Harvest refuses requests.
-    pub pause_seconds: u32,
+    pub pause_seconds: i32,
 }
 
 /// The state of a write, as its asker sees it.
@@ -68,6 +66,7 @@ pub struct ScimOutcome {
     /// `None` until the write is finished.
     pub outcome: Option<String>,
     pub user_id: Option<i64>,
+    pub role_id: Option<i64>,
     pub status: Option<i16>,
     pub error: Option<String>,
     pub held: bool,
@@ -88,22 +87,21 @@ pub enum AskError {
 impl Store {
     /// The users with this key, also hidden ones, in the order of their ids.
     pub async fn scim_users(&self, account: AccountId, key: ScimKey<'_>) -> Result<Vec<UserRow>, StoreError> {
-        Ok(match key {
+        let users = match key {
             ScimKey::Id(id) => {
-                users!("WHERE account_id = $1 AND id = $2", account.0, id).fetch_all(&self.pool).await?
+                users!("WHERE account_id = $1 AND id = $2", account.0, id).fetch_all(&self.pool).await
             }
             ScimKey::Ids(ids) => {
-                users!("WHERE account_id = $1 AND id = ANY ($2) ORDER BY id", account.0, ids)
-                    .fetch_all(&self.pool)
-                    .await?
+                let users = users!("WHERE account_id = $1 AND id = ANY ($2) ORDER BY id", account.0, ids);
+                users.fetch_all(&self.pool).await
             }
             ScimKey::ExternalId(external_id) => {
-                users!("WHERE account_id = $1 AND external_id = $2 ORDER BY id", account.0, external_id)
-                    .fetch_all(&self.pool)
-                    .await?
+                let users =
+                    users!("WHERE account_id = $1 AND external_id = $2 ORDER BY id", account.0, external_id);
+                users.fetch_all(&self.pool).await
             }
             ScimKey::Name(name) => {
-                users!(
+                let users = users!(
                     "WHERE account_id = $1 AND id = ANY (ARRAY(
                          SELECT id FROM roster.scim_users WHERE account_id = $1 AND lower(email) = lower($2)
                           UNION ALL
@@ -111,11 +109,11 @@ impl Store {
                       ORDER BY id",
                     account.0,
                     name
-                )
-                .fetch_all(&self.pool)
-                .await?
+                );
+                users.fetch_all(&self.pool).await
             }
-        })
+        };
+        Ok(users?)
     }
 
     /// How many users SCIM shows, and those from `offset` on, at most `limit`, in one snapshot.
@@ -178,43 +176,27 @@ impl Store {
 
     /// What decides whether an account can be served.
     pub async fn scim_account(&self, account: AccountId) -> Result<ScimAccount, StoreError> {
-        let row = sqlx::query!(
-            r#"SELECT is_read AS "is_read!", has_holder AS "has_holder!", pause_seconds AS "pause_seconds!"
+        let account = sqlx::query_as!(
+            ScimAccount,
+            r#"SELECT is_read AS "is_read!", are_roles_read AS "are_roles_read!", has_holder AS "has_holder!",
+                      pause_seconds AS "pause_seconds!"
                  FROM roster.scim_account($1)"#,
             account.0
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        let pause_seconds = u32::try_from(row.pause_seconds).unwrap_or_default();
-        Ok(ScimAccount { is_read: row.is_read, has_holder: row.has_holder, pause_seconds })
+        );
+        Ok(account.fetch_one(&self.pool).await?)
     }
 
     /// Requests a write in the name of a token, or joins the open one that asks for the same.
     pub async fn scim_ask(&self, account: AccountId, token: &str, write: &Write) -> Result<Uuid, AskError> {
-        let (kind, wanted) = (write.kind.name(), write.fields.to_json());
-        let asked = if write.kind.resource().is_none() {
-            sqlx::query_scalar!(
-                r#"SELECT roster.scim_ask_role($1, $2, $3, $4, $5) AS "id!""#,
-                account.0,
-                token,
-                kind,
-                write.role,
-                wanted,
-            )
-            .fetch_one(&self.pool)
-            .await
-        } else {
-            sqlx::query_scalar!(
-                r#"SELECT roster.scim_ask($1, $2, $3, $4, $5) AS "id!""#,
-                account.0,
-                token,
-                kind,
-                write.user,
-                wanted,
-            )
-            .fetch_one(&self.pool)
-            .await
-        };
+        let asked = sqlx::query_scalar!(
+            r#"SELECT roster.scim_ask($1, $2, $3, $4, $5) AS "id!""#,
+            account.0,
+            token,
+            write.kind.name(),
+            write.record(),
+            write.fields.to_json(),
+        );
+        let asked = asked.fetch_one(&self.pool).await;
         asked.map_err(|error| match error.as_database_error().and_then(DatabaseError::code).as_deref() {
             Some("53400") => AskError::TooMany,
             Some("23505") => AskError::Conflict,
@@ -225,7 +207,7 @@ impl Store {
     pub async fn scim_outcome(&self, write: Uuid) -> Result<ScimOutcome, StoreError> {
         let outcome = sqlx::query_as!(
             ScimOutcome,
-            r#"SELECT outcome, user_id, status, error, coalesce(held, false) AS "held!", coalesce(sent, false) AS "sent!"
+            r#"SELECT outcome, user_id, role_id, status, error, coalesce(held, false) AS "held!", coalesce(sent, false) AS "sent!"
                  FROM roster.write_outcome($1)"#,
             write
         );
@@ -256,21 +238,25 @@ impl Store {
         Ok(write.fetch_one(&self.pool).await?)
     }
 
-    /// Sets what directories store about a user: `changes` has values by column. Returns false if another user has one of
-    /// the names.
+    /// Sets what directories store about a user or a role: `changes` has values by column. Returns false if another one has
+    /// one of the names.
     pub async fn scim_link_set(
         &self,
         account: AccountId,
-        user: i64,
+        resource: ResourceType,
+        record: i64,
         changes: &Json,
     ) -> Result<bool, StoreError> {
         // Of two equal requests at the same time, the second one may meet the unique names of the first one before its row.
         for _ in 0..2 {
-            let set = sqlx::query!("SELECT FROM roster.scim_link_set($1, $2, $3)", account.0, user, &changes)
-                .execute(&self.pool)
-                .await
-                .map_err(StoreError::from);
-            match set {
+            let set = sqlx::query!(
+                "SELECT FROM roster.scim_link_set($1, $2, $3, $4)",
+                account.0,
+                resource.name(),
+                record,
+                changes
+            );
+            match set.execute(&self.pool).await.map_err(StoreError::from) {
                 Err(error) if error.is_unique_violation() => {}
                 set => return set.map(|_| true),
             }
@@ -295,20 +281,5 @@ impl Store {
             &names
         );
         Ok(missing.fetch_all(&self.pool).await?)
-    }
-
-    /// Deletes what directories stored about users whose deletion was confirmed longer ago than this.
-    pub(crate) async fn forget_old_links(&self, older_than: std::time::Duration) -> Result<(), StoreError> {
-        sqlx::query!(
-            "DELETE FROM roster.scim_links AS link
-              WHERE resource = 'User' AND NOT EXISTS (
-                  SELECT FROM roster.users
-                   WHERE users.account_id = link.account_id AND users.id = link.record_id
-                     AND (deleted_at IS NULL OR deleted_at >= clock_timestamp() - make_interval(secs => $1)))",
-            older_than.as_secs_f64()
-        )
-        .execute(&self.pool.for_slow_statements())
-        .await?;
-        Ok(())
     }
 }

@@ -1,4 +1,6 @@
 //! What the mirror holds and how current it is, for `rosterd status`, `rosterd check`, the status page and `/metrics`.
+//!
+//! The fields have the names of `rosterd status --json`.
 
 use std::collections::HashMap;
 
@@ -13,7 +15,6 @@ use super::webhooks::commands::{WebhookStatus, webhooks};
 use crate::roster::AccountId;
 
 #[derive(Clone, Debug, Serialize)]
-// The names of the fields are those of `rosterd status --json`.
 pub struct AccountStatus {
     pub account_id: i64,
     pub name: Option<String>,
@@ -34,7 +35,6 @@ pub struct AccountStatus {
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
-// The names of the fields are those of `rosterd status --json`.
 pub struct FirstRead {
     pub users: i64,
     pub user_assignments: i64,
@@ -42,7 +42,6 @@ pub struct FirstRead {
 
 /// Writes to Harvest that are not finished.
 #[derive(Clone, Debug, Default, Serialize)]
-// The names of the fields are those of `rosterd status --json`.
 pub struct OpenWrites {
     /// Not sent, or sent within the last minute.
     pub waiting: i64,
@@ -55,7 +54,6 @@ pub struct OpenWrites {
 }
 
 #[derive(Clone, Debug, Serialize)]
-// The names of the fields are those of `rosterd status --json`.
 pub struct ResourceStatus {
     #[serde(skip)]
     pub account_id: i64,
@@ -76,7 +74,6 @@ pub struct ResourceStatus {
 
 /// Held deletions of one account with the same resource, reason and decision.
 #[derive(Clone, Debug, Serialize)]
-// The names of the fields are the columns of roster.held_deletions.
 pub struct HeldCount {
     #[serde(skip)]
     pub account_id: i64,
@@ -88,7 +85,6 @@ pub struct HeldCount {
 
 /// The first and the last event of the outbox.
 #[derive(Clone, Debug, Serialize)]
-// The names of the fields are the columns of roster.outbox_head.
 pub struct OutboxStatus {
     pub seq: i64,
     pub floor_seq: i64,
@@ -96,7 +92,6 @@ pub struct OutboxStatus {
 }
 
 #[derive(Clone, Debug, Serialize)]
-// The names of the fields are those of `rosterd status --json`.
 pub struct ConsumerStatus {
     pub name: String,
     pub acked_seq: i64,

@@ -1,4 +1,4 @@
-//! The statements that each mirrored table needs.
+//! The mirrored tables, and the statements that each of them needs.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -6,13 +6,15 @@ use std::future::Future;
 use chrono::{DateTime, Utc};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+use sqlx::AssertSqlSafe;
 
 use super::copy;
-use super::error::StoreError;
+use super::error::{StoreError, ensure_rows};
 use super::pool::Pool;
 use super::session::Session;
-
-use crate::roster::{AccountId, Change, MirrorRow, Record, Resource, RowWrite};
+use crate::roster::{
+    AccountId, Assignment, BillableRate, Change, CostRate, MirrorRow, Record, Resource, RowWrite, User, Value,
+};
 
 /// Enough of a row to decide whether its record has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,16 +27,12 @@ pub struct RowDigest {
 /// Rows per statement. A page of 2,000 rows in one statement takes a dozen megabytes of text and is not faster.
 pub(super) const ROWS_PER_STATEMENT: usize = 500;
 
-pub trait MirrorTable: Record {
+/// A record's table. The columns of most statements come from the record's fields, so that a new field needs no new SQL.
+pub trait MirrorTable: Record + Default {
     /// Name with schema.
     const TABLE: &'static str;
-
-    /// Reads a few bytes per row, without a lock. A page without changes needs nothing else and writes nothing.
-    fn row_digests(
-        pool: &Pool,
-        account: AccountId,
-        ids: &[i64],
-    ) -> impl Future<Output = Result<HashMap<i64, RowDigest>, StoreError>> + Send;
+    /// The table of ended versions. Rates have none.
+    const HISTORY: Option<&'static str>;
 
     /// Reads whole rows. In an [`AccountTx`](crate::store::AccountTx) no other process writes them: the account is
     /// locked.
@@ -44,14 +42,41 @@ pub trait MirrorTable: Record {
         ids: &[i64],
     ) -> impl Future<Output = Result<HashMap<i64, MirrorRow<Self>>, StoreError>> + Send;
 
-    /// Copies the rows to the history, as versions that end at `now`. Rates have no history.
+    /// Reads a few bytes per row, without a lock. A page without changes needs nothing else and writes nothing.
+    fn row_digests(
+        pool: &Pool,
+        account: AccountId,
+        ids: &[i64],
+    ) -> impl Future<Output = Result<HashMap<i64, RowDigest>, StoreError>> + Send {
+        let sql = format!(
+            "SELECT id, content_hash, deleted_at IS NOT NULL FROM {} WHERE account_id = $1 AND id = ANY ($2)",
+            Self::TABLE
+        );
+        async move {
+            let rows = sqlx::query_as::<_, (i64, i64, bool)>(AssertSqlSafe(sql)).bind(account.0).bind(ids);
+            let rows = rows.fetch_all(pool).await?.into_iter();
+            Ok(rows.map(|(id, hash, deleted)| (id, RowDigest { hash, deleted })).collect())
+        }
+    }
+
+    /// Copies the rows to the history, as versions that end at `now`.
     fn end_versions(
-        _connection: &mut Session,
-        _account: AccountId,
-        _ids: &[i64],
-        _now: DateTime<Utc>,
+        connection: &mut Session,
+        account: AccountId,
+        ids: &[i64],
+        now: DateTime<Utc>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        async { Ok(()) }
+        async move {
+            let Some(history) = Self::HISTORY else { return Ok(()) };
+            let (table, columns) = (Self::TABLE, names(Self::default().fields()).join(", "));
+            let sql = format!(
+                "INSERT INTO {history} (account_id, id, version, event_type, valid_from, valid_to, occurred_at, {columns})
+                 SELECT account_id, id, version, event_type, valid_from, $3, occurred_at, {columns}
+                   FROM {table} WHERE account_id = $1 AND id = ANY ($2)"
+            );
+            sqlx::query(AssertSqlSafe(sql)).bind(account.0).bind(ids).bind(now).execute(connection).await?;
+            Ok(())
+        }
     }
 
     /// Updates rows in one statement. The versions of new events are valid from `now`.
@@ -60,7 +85,32 @@ pub trait MirrorTable: Record {
         account: AccountId,
         writes: &[&RowWrite<'_, Self>],
         now: DateTime<Utc>,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        let (table, record) = (Self::TABLE, Self::default());
+        let mut columns = names(record.fields().into_iter().chain(record.quiet()));
+        columns.extend(["raw", "version", "content_hash"]);
+        // A write without an event keeps the version.
+        let version = match Self::HISTORY {
+            Some(_) => {
+                ", event_type = coalesce(it.event_type, row.event_type),
+                   occurred_at = coalesce(it.occurred_at, row.occurred_at),
+                   valid_from = CASE WHEN it.event_type IS NULL THEN row.valid_from ELSE $3 END"
+            }
+            None => "",
+        };
+        let sql = format!(
+            "UPDATE {table} AS row SET ({}) = ROW (it.{}), synced_at = $3, deleted_at = NULL{version}
+               FROM json_populate_recordset(NULL::{table}, $2::text::json) AS it
+              WHERE row.account_id = $1 AND row.id = it.id",
+            columns.join(", "),
+            columns.join(", it."),
+        );
+        let (rows, expected) = (to_json(writes, now), writes.len());
+        async move {
+            let updated = sqlx::query(AssertSqlSafe(sql)).bind(account.0).bind(rows).bind(now);
+            ensure_rows(table, expected, updated.execute(connection).await?.rows_affected())
+        }
+    }
 
     /// Turns live rows into tombstones, each with its new version. The last values stay.
     fn tombstone(
@@ -69,57 +119,96 @@ pub trait MirrorTable: Record {
         ids: &[i64],
         versions: &[i64],
         now: DateTime<Utc>,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        let (table, aggregate) = (Self::TABLE, Self::RESOURCE.aggregate());
+        let version = match Self::HISTORY {
+            Some(_) => format!(
+                ", is_active = false, event_type = '{aggregate}.deleted', valid_from = $4, occurred_at = $4"
+            ),
+            None => String::new(),
+        };
+        let sql = format!(
+            "UPDATE {table} AS row SET deleted_at = $4, synced_at = $4, version = gone.version{version}
+               FROM UNNEST($2::bigint[], $3::bigint[]) AS gone (id, version)
+              WHERE row.account_id = $1 AND row.id = gone.id AND row.deleted_at IS NULL"
+        );
+        async move {
+            let updated = sqlx::query(AssertSqlSafe(sql)).bind(account.0).bind(ids).bind(versions).bind(now);
+            ensure_rows(table, ids.len(), updated.execute(connection).await?.rows_affected())
+        }
+    }
 }
 
-/// Defines [`MirrorTable::TABLE`], [`MirrorTable::row_digests`] and [`MirrorTable::tombstone`] for a table: `query!` needs
-/// each statement as literals. `$changes` are the columns that a tombstone changes in addition to the common ones; `$4` is
-/// the time.
-macro_rules! common_statements {
-    ($table:literal, $changes:literal) => {
-        const TABLE: &'static str = $table;
+/// Implements [`MirrorTable`]. `query!` needs the columns as a literal, and checks them against the fields.
+macro_rules! mirror_table {
+    ($record:ident, $table:literal, $history:expr, $columns:literal, $($field:ident)*) => {
+        impl MirrorTable for $record {
+            const TABLE: &'static str = $table;
+            const HISTORY: Option<&'static str> = $history;
 
-        async fn row_digests(
-            pool: &Pool,
-            account: AccountId,
-            ids: &[i64],
-        ) -> Result<HashMap<i64, RowDigest>, StoreError> {
-            let rows = sqlx::query!(
-                r#"SELECT id, content_hash, deleted_at IS NOT NULL AS "deleted!" FROM "#
-                    + $table
-                    + " WHERE account_id = $1 AND id = ANY($2)",
-                account.0,
-                ids,
-            );
-            let rows = rows.fetch_all(pool).await?.into_iter();
-            Ok(rows.map(|row| (row.id, RowDigest { hash: row.content_hash, deleted: row.deleted })).collect())
-        }
-
-        async fn tombstone(
-            connection: &mut Session,
-            account: AccountId,
-            ids: &[i64],
-            versions: &[i64],
-            now: DateTime<Utc>,
-        ) -> Result<(), StoreError> {
-            let updated = sqlx::query!(
-                "UPDATE "
-                    + $table
-                    + " AS row SET deleted_at = $4, synced_at = $4"
-                    + $changes
-                    + ", version = gone.version
-                        FROM UNNEST($2::bigint[], $3::bigint[]) AS gone (id, version)
-                       WHERE row.account_id = $1 AND row.id = gone.id AND row.deleted_at IS NULL",
-                account.0,
-                ids,
-                versions,
-                now,
-            );
-            ensure_rows($table, ids.len(), updated.execute(connection).await?.rows_affected())
+            async fn rows(
+                connection: &mut Session,
+                account: AccountId,
+                ids: &[i64],
+            ) -> Result<HashMap<i64, MirrorRow<Self>>, StoreError> {
+                let rows = sqlx::query!(
+                    r#"SELECT version, content_hash, deleted_at IS NOT NULL AS "deleted!", id, "#
+                        + $columns
+                        + " FROM "
+                        + $table
+                        + " WHERE account_id = $1 AND id = ANY ($2)",
+                    account.0,
+                    ids,
+                );
+                let rows = rows.fetch_all(connection).await?.into_iter().map(|row| {
+                    let record = Self { id: row.id, $($field: row.$field.into(),)* };
+                    (row.id, MirrorRow { record, version: row.version, hash: row.content_hash, deleted: row.deleted })
+                });
+                Ok(rows.collect())
+            }
         }
     };
 }
-pub(super) use common_statements;
+
+mirror_table!(
+    User,
+    "roster.users",
+    Some("roster.user_history"),
+    r#"first_name, last_name, email, telephone, timezone, weekly_capacity, has_access_to_all_future_projects, is_contractor,
+       is_active AS "is_active?", roles, access_roles, permissions_claims, is_admin, is_project_manager, can_see_rates,
+       can_create_projects, can_create_invoices, calendar_integration_enabled, calendar_integration_source, employee_id,
+       default_hourly_rate, cost_rate, avatar_url, created_at, updated_at"#,
+    first_name last_name email telephone timezone weekly_capacity has_access_to_all_future_projects is_contractor
+    is_active roles access_roles permissions_claims is_admin is_project_manager can_see_rates
+    can_create_projects can_create_invoices calendar_integration_enabled calendar_integration_source employee_id
+    default_hourly_rate cost_rate avatar_url created_at updated_at
+);
+mirror_table!(
+    Assignment,
+    "roster.user_assignments",
+    Some("roster.user_assignment_history"),
+    r#"user_id, project_id, is_active AS "is_active?", is_project_manager, use_default_rates, hourly_rate, budget, created_at,
+       updated_at"#,
+    user_id project_id is_active is_project_manager use_default_rates hourly_rate budget created_at updated_at
+);
+mirror_table!(
+    BillableRate,
+    "roster.billable_rates",
+    None,
+    "user_id, amount, start_date, end_date, created_at, updated_at",
+    user_id amount start_date end_date created_at updated_at
+);
+mirror_table!(
+    CostRate,
+    "roster.cost_rates",
+    None,
+    "user_id, amount, start_date, end_date, created_at, updated_at",
+    user_id amount start_date end_date created_at updated_at
+);
+
+fn names<'a>(fields: impl IntoIterator<Item = (&'static str, Value<'a>)>) -> Vec<&'static str> {
+    fields.into_iter().map(|(name, _)| name).collect()
+}
 
 /// Adds rows. The versions of new events are valid from `now`.
 pub(super) async fn insert<R: MirrorTable>(

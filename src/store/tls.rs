@@ -11,14 +11,9 @@ use sqlx::postgres::PgSslMode;
 use url::Url;
 
 /// Why a TLS connection fails, and what to do.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub struct TlsProblem(String);
-
-impl std::fmt::Display for TlsProblem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// The files that sqlx reads for a TLS connection. sqlx reads only those that the sslmode needs.
 #[derive(Clone, Debug)]

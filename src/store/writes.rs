@@ -80,6 +80,13 @@ pub struct FinishedWrite {
     pub error: Option<String>,
 }
 
+impl FinishedWrite {
+    /// An end without record, status and error.
+    pub fn new(id: Uuid, outcome: WriteOutcome) -> Self {
+        Self { id, outcome, record: None, status: None, error: None }
+    }
+}
+
 /// A row of the journal, without values.
 #[derive(Clone, Debug, Serialize)]
 // The fields are the columns, which have comments in the migrations.
@@ -215,7 +222,6 @@ impl Store {
 
     /// Accepts or rejects held writes, and returns the ids of those it decided about.
     pub async fn decide_writes(&self, ids: &[Uuid], accept: bool, by: &str) -> Result<Vec<Uuid>, StoreError> {
-        let mut transaction = self.pool.begin().await?;
         let decided = sqlx::query!(
             "UPDATE roster.writes
                 SET accepted_at = clock_timestamp(), accepted_by = $3,
@@ -228,9 +234,8 @@ impl Store {
             accept,
             by,
         )
-        .fetch_all(&mut *transaction)
+        .fetch_all(&self.pool)
         .await?;
-        transaction.commit().await?;
         Ok(decided.into_iter().map(|row| row.id).collect())
     }
 
@@ -242,17 +247,6 @@ impl Store {
             error
         )
         .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
-
-    /// Deletes finished writes that are older than this.
-    pub(crate) async fn forget_old_writes(&self, older_than: Duration) -> Result<(), StoreError> {
-        sqlx::query!(
-            "DELETE FROM roster.writes WHERE done_at < clock_timestamp() - make_interval(secs => $1)",
-            older_than.as_secs_f64()
-        )
-        .execute(&self.pool.for_slow_statements())
         .await?;
         Ok(())
     }

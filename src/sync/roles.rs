@@ -5,6 +5,7 @@
 //! role: rosterd requests it by id, and then the token's owner, because a token that lost rights could see fewer roles.
 
 use std::collections::BTreeSet;
+use std::mem;
 
 use super::cycle::Cycle;
 use super::error::CycleError;
@@ -17,17 +18,19 @@ use crate::roster::User;
 
 /// Reads the roles, and the users whose roles have changed.
 pub(super) async fn read<M: Mirror>(
-    cycle: &Cycle<'_, M>,
+    cycle: &mut Cycle<'_, M>,
     report: &mut CycleReport,
 ) -> Result<(), CycleError> {
     let priority = Priority::Poll;
     let Some(known) = cycle.mirror.known_roles().await? else { return Ok(()) };
     let listed = cycle.unless_stopped(cycle.client.roles(priority)).await?;
-    if listed.unreadable > 0 {
-        tracing::debug!(
+    let had_unreadable = mem::replace(&mut cycle.memory.has_unreadable_roles, listed.unreadable > 0);
+    if listed.unreadable > 0 && !had_unreadable {
+        tracing::warn!(
+            event = "roles.unreadable",
             account_id = report.account.0,
             roles = listed.unreadable,
-            "Harvest lists job roles that rosterd cannot read"
+            "rosterd cannot read some of Harvest's job roles, so SCIM does not show them as groups"
         );
     }
     let changed = listed.readable.iter().filter(|role| known.roles.get(&role.id) != Some(*role));

@@ -276,8 +276,8 @@ async fn scim_logins_read_two_views_and_request_writes_in_the_name_of_tokens() {
           WHERE nspname IN {ROSTERD_SCHEMAS} AND relkind IN ('r', 'p', 'v', 'm')
             AND has_any_column_privilege('front', pg_class.oid, 'SELECT, INSERT, UPDATE') ORDER BY 1"
     );
-    let expected = "scim_account scim_answered scim_ask scim_ask_role scim_group_link_set scim_groups scim_link_set \
-                    scim_roles_are_read scim_unanswered scim_users scim_withdraw scim_written_role write_outcome";
+    let expected = "scim_account scim_answered scim_ask scim_groups scim_link_set scim_unanswered scim_users scim_withdraw \
+                    write_outcome";
     assert_eq!(database.names(&usable).await.join(" "), expected);
     let ask = |token: &str, kind: &str, user: i64| {
         format!("SELECT roster.scim_ask(7, '{token}', '{kind}', {user}, '{{}}')")

@@ -32,7 +32,7 @@ pub fn filter(text: &[u8]) {
         }
         Err(error) => expect_refusal(&error),
     }
-    let query = match UserQuery::parse(&text) {
+    let query = match text.parse::<UserQuery>() {
         Ok(query) => query,
         Err(error) => {
             assert_eq!(error.scim_type, Some("invalidFilter"));
@@ -42,7 +42,7 @@ pub fn filter(text: &[u8]) {
     assert!(query != UserQuery::default(), "the filter matches everyone");
     let shown = to_filter(&query);
     if shown.chars().count() <= 2000 {
-        assert!(UserQuery::parse(&shown).is_ok_and(|again| again == query), "{shown}");
+        assert!(shown.parse::<UserQuery>().is_ok_and(|again| again == query), "{shown}");
     }
     assert!(!query.is_impossible || !query.matches(&UserRow::default()));
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
+use serde_json::{Map, Value as Json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -10,7 +11,7 @@ use super::service::Service;
 use super::tokens::{Access, Token};
 use crate::roster::AccountId;
 use crate::roster::write_policy::WriteMode;
-use crate::scim::{Projection, ScimError, UserRow};
+use crate::scim::{Projection, ResourceType, ScimError, UserRow};
 use crate::store::StoreError;
 use crate::store::scim::ScimKey;
 use crate::telemetry::chain;
@@ -36,16 +37,18 @@ impl Call {
         self.token.account
     }
 
-    /// Before the first full read, an empty mirror would make a directory create every user again.
-    pub async fn require_first_read(&self) -> Result<(), ScimError> {
+    /// Before the first full read, and the first list of roles, an empty mirror would make a directory create everything
+    /// again.
+    pub async fn require_first_read(&self, kind: ResourceType) -> Result<(), ScimError> {
         let account = self.service.store.scim_account(self.account()).await.map_err(unavailable)?;
-        if account.is_read {
+        let unread = if !account.is_read {
+            "rosterd has not read this Harvest account completely yet; try again later"
+        } else if kind == ResourceType::Group && !account.are_roles_read {
+            "rosterd has not read the job roles of this Harvest account yet; try again later"
+        } else {
             return Ok(());
-        }
-        Err(ScimError::unavailable(
-            RETRY_SECONDS,
-            "rosterd has not read this Harvest account completely yet; try again later",
-        ))
+        };
+        Err(ScimError::unavailable(RETRY_SECONDS, unread))
     }
 
     pub fn require_write(&self) -> Result<(), ScimError> {
@@ -58,6 +61,30 @@ impl Call {
         Ok(())
     }
 
+    /// Stores what Harvest has no field for.
+    pub async fn set_link(
+        &self,
+        kind: ResourceType,
+        id: i64,
+        changes: Map<String, Json>,
+    ) -> Result<(), ScimError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        if self.service.options.mode == WriteMode::Dry {
+            let names = changes.keys().cloned().collect::<Vec<_>>().join(", ");
+            return Err(ScimError::new(403, format!("write.mode is \"dry\": rosterd would store {names}")));
+        }
+        let is_set = self.service.store.scim_link_set(self.account(), kind, id, &changes.into()).await;
+        if is_set.map_err(unavailable)? {
+            return Ok(());
+        }
+        Err(ScimError::uniqueness(match kind {
+            ResourceType::User => "another user has this userName or externalId",
+            ResourceType::Group => "another group has this externalId",
+        }))
+    }
+
     /// The users with this key, also hidden ones.
     pub async fn users(&self, key: ScimKey<'_>) -> Result<Vec<UserRow>, ScimError> {
         self.service.store.scim_users(self.account(), key).await.map_err(unavailable)
@@ -68,7 +95,7 @@ impl Call {
             Some(id) => self.users(ScimKey::Id(id)).await?,
             None => Vec::new(),
         };
-        users.into_iter().find(|user| !user.is_hidden).ok_or_else(not_found)
+        users.into_iter().find(|user| !user.is_hidden).ok_or_else(|| not_found(ResourceType::User))
     }
 }
 
@@ -77,8 +104,8 @@ pub(super) fn id_of(id: &str) -> Option<i64> {
     id.parse().ok().filter(|number: &i64| number.to_string() == id)
 }
 
-pub(super) fn not_found() -> ScimError {
-    ScimError::new(404, "there is no such user")
+pub(super) fn not_found(kind: ResourceType) -> ScimError {
+    ScimError::new(404, format!("there is no such {}", kind.name().to_lowercase()))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the argument of `map_err`")]

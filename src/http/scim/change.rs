@@ -1,15 +1,13 @@
 //! PUT, PATCH and DELETE.
 
 use axum::http::StatusCode;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Map, json};
 
 use super::answer::Answer;
-use super::calls::{Call, not_found, unavailable};
+use super::calls::{Call, not_found};
 use super::service::OnDelete;
-use crate::roster::Field;
 use crate::roster::write::{Write, WriteFields, WriteKind};
-use crate::roster::write_policy::WriteMode;
-use crate::scim::{Changes, LinkChange, ScimError, UserIntent, UserRow};
+use crate::scim::{Changes, LinkChange, ResourceType, ScimError, UserIntent, UserRow};
 use crate::store::scim::ScimKey;
 
 impl Call {
@@ -45,7 +43,9 @@ impl Call {
         for write in &changes.writes {
             self.carry_out(write).await?;
         }
-        self.set_link(user.id, &changes.link, is_removed).await
+        let mut link = changes.link.columns();
+        link.extend(is_removed.map(|is_removed| ("removed".to_owned(), json!(is_removed))));
+        self.set_link(ResourceType::User, user.id, link).await
     }
 
     async fn require_unique(
@@ -65,45 +65,8 @@ impl Call {
         Ok(())
     }
 
-    /// Stores what Harvest has no field for.
-    pub async fn set_link(
-        &self,
-        user: i64,
-        link: &LinkChange,
-        is_removed: Option<bool>,
-    ) -> Result<(), ScimError> {
-        let mut changes = Map::new();
-        let fields = [
-            ("external_id", &link.external_id),
-            ("user_name", &link.user_name),
-            ("display_name", &link.display_name),
-        ];
-        for (name, field) in fields {
-            match field {
-                Field::Absent => {}
-                Field::Null => drop(changes.insert(name.to_owned(), Json::Null)),
-                Field::Value(value) => drop(changes.insert(name.to_owned(), json!(value))),
-            }
-        }
-        if let Some(is_removed) = is_removed {
-            changes.insert("removed".to_owned(), json!(is_removed));
-        }
-        if changes.is_empty() {
-            return Ok(());
-        }
-        if self.service.options.mode == WriteMode::Dry {
-            let names = changes.keys().cloned().collect::<Vec<_>>().join(", ");
-            return Err(ScimError::new(403, format!("write.mode is \"dry\": rosterd would store {names}")));
-        }
-        let is_set = self.service.store.scim_link_set(self.account(), user, &changes.into()).await;
-        if is_set.map_err(unavailable)? {
-            return Ok(());
-        }
-        Err(ScimError::uniqueness("another user has this userName or externalId"))
-    }
-
     pub async fn read_again(&self, user: i64) -> Result<UserRow, ScimError> {
-        self.users(ScimKey::Id(user)).await?.pop().ok_or_else(not_found)
+        self.users(ScimKey::Id(user)).await?.pop().ok_or_else(|| not_found(ResourceType::User))
     }
 
     /// DELETE. A second one finds no user.
@@ -122,7 +85,8 @@ impl Call {
             OnDelete::Deactivate => {}
         }
         self.carry_out(&write(WriteKind::UserDeactivate)).await?;
-        self.set_link(user.id, &LinkChange::default(), Some(true)).await?;
+        let link = Map::from_iter([("removed".to_owned(), json!(true))]);
+        self.set_link(ResourceType::User, user.id, link).await?;
         Ok(Answer::empty(StatusCode::NO_CONTENT))
     }
 }

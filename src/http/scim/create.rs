@@ -4,7 +4,7 @@ use super::answer::Answer;
 use super::calls::{Call, unavailable};
 use super::change::taken;
 use crate::roster::write::{Write, WriteFields, WriteKind};
-use crate::scim::{Creation, ScimError, UserIntent, UserRow};
+use crate::scim::{Creation, ResourceType, ScimError, UserIntent, UserRow};
 use crate::store::scim::ScimKey;
 
 impl Call {
@@ -54,7 +54,7 @@ impl Call {
             let deactivate = Write::of_user(WriteKind::UserDeactivate, Some(id), WriteFields::default());
             self.carry_out(&deactivate).await?;
         }
-        self.set_link(id, &link, None).await?;
+        self.set_link(ResourceType::User, id, link.columns()).await?;
         Ok(id)
     }
 }

@@ -17,7 +17,7 @@ use super::discovery;
 use super::route::{Route, split};
 use super::service::Service;
 use super::wait::EXCESS_RETRY_SECONDS;
-use crate::scim::{GroupIntent, ListQuery, Projection, ScimError, UserIntent};
+use crate::scim::{GroupIntent, ListQuery, Projection, ResourceType, ScimError, UserIntent};
 use crate::telemetry::{chain, instruments};
 
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -30,7 +30,8 @@ pub(super) async fn respond(service: Arc<Service>, peer: IpAddr, request: Reques
     let (parts, body) = request.into_parts();
     let (account, path) = split(parts.uri.path());
     let route = Route::of(path);
-    let route = if service.options.with_roles { route } else { route.without_groups() };
+    let has_no_groups = route.resource() == Some(ResourceType::Group) && !service.options.with_roles;
+    let route = if has_no_groups { Route::Unknown } else { route };
     let mut call = None;
     let answer = if let Some(token) = service.authenticate(account, &parts.headers) {
         let base = format!("{}/scim/v2/{}", service.options.public_url, token.account);
@@ -90,20 +91,17 @@ impl Call {
         if route == Route::NotImplemented {
             return Err(ScimError::new(501, "rosterd does not implement this resource"));
         }
-        if !route.is_resource() {
-            return Err(no_resource());
-        }
+        let Some(kind) = route.resource() else { return Err(no_resource()) };
         if route.changes(&parts.method) {
             self.require_write()?;
         }
         // The body first, so that a client does not send it in vain.
         let body = if parts.method == Method::DELETE { Bytes::new() } else { read_body(parts, body).await? };
-        self.require_first_read().await?;
-        if route.without_groups() == route {
-            return self.answer_of_users(route, &parts.method, query, &body).await;
+        self.require_first_read(kind).await?;
+        match kind {
+            ResourceType::User => self.answer_of_users(route, &parts.method, query, &body).await,
+            ResourceType::Group => self.answer_of_groups(route, &parts.method, query, &body).await,
         }
-        self.require_roles().await?;
-        self.answer_of_groups(route, &parts.method, query, &body).await
     }
 
     async fn answer_of_users(
@@ -114,15 +112,15 @@ impl Call {
         body: &[u8],
     ) -> Result<Answer, ScimError> {
         match (route, method) {
-            (Route::Users, &Method::POST) => Box::pin(self.create(UserIntent::from_post(body)?)).await,
-            (Route::Users, _) => self.list(&ListQuery::from_query_string(query)?).await,
-            (Route::Search, _) => self.list(&ListQuery::from_search_body(body)?).await,
-            (Route::User(id), &Method::PUT) => Box::pin(self.change(id, UserIntent::from_put(body)?)).await,
-            (Route::User(id), &Method::PATCH) => {
+            (Route::List(_), &Method::POST) => Box::pin(self.create(UserIntent::from_post(body)?)).await,
+            (Route::List(_), _) => self.list(&ListQuery::from_query_string(query)?).await,
+            (Route::Search(_), _) => self.list(&ListQuery::from_search_body(body)?).await,
+            (Route::One(_, id), &Method::PUT) => Box::pin(self.change(id, UserIntent::from_put(body)?)).await,
+            (Route::One(_, id), &Method::PATCH) => {
                 Box::pin(self.change(id, UserIntent::from_patch(body)?)).await
             }
-            (Route::User(id), &Method::DELETE) => Box::pin(self.delete(id)).await,
-            (Route::User(id), _) => self.get(id).await,
+            (Route::One(_, id), &Method::DELETE) => Box::pin(self.delete(id)).await,
+            (Route::One(_, id), _) => self.get(id).await,
             _ => Err(no_resource()),
         }
     }
@@ -135,19 +133,19 @@ impl Call {
         body: &[u8],
     ) -> Result<Answer, ScimError> {
         match (route, method) {
-            (Route::Groups, &Method::POST) => {
+            (Route::List(_), &Method::POST) => {
                 Box::pin(self.create_group(GroupIntent::from_body(body)?)).await
             }
-            (Route::Groups, _) => self.list_groups(&ListQuery::from_query_string(query)?).await,
-            (Route::GroupSearch, _) => self.list_groups(&ListQuery::from_search_body(body)?).await,
-            (Route::Group(id), &Method::PUT) => {
+            (Route::List(_), _) => self.list_groups(&ListQuery::from_query_string(query)?).await,
+            (Route::Search(_), _) => self.list_groups(&ListQuery::from_search_body(body)?).await,
+            (Route::One(_, id), &Method::PUT) => {
                 Box::pin(self.change_group(id, GroupIntent::from_body(body)?)).await
             }
-            (Route::Group(id), &Method::PATCH) => {
+            (Route::One(_, id), &Method::PATCH) => {
                 Box::pin(self.change_group(id, GroupIntent::from_patch(body)?)).await
             }
-            (Route::Group(id), &Method::DELETE) => Box::pin(self.delete_group(id)).await,
-            (Route::Group(id), _) => self.get_group(id).await,
+            (Route::One(_, id), &Method::DELETE) => Box::pin(self.delete_group(id)).await,
+            (Route::One(_, id), _) => self.get_group(id).await,
             _ => Err(no_resource()),
         }
     }
@@ -157,7 +155,6 @@ fn no_resource() -> ScimError {
     ScimError::new(404, "there is no such resource")
 }
 
-/// The body, without a byte order mark.
 async fn read_body(parts: &Parts, body: Body) -> Result<Bytes, ScimError> {
     let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let too_large = || ScimError::new(413, "the body is larger than 1 MiB");
@@ -176,6 +173,5 @@ async fn read_body(parts: &Parts, body: Body) -> Result<Bytes, ScimError> {
     {
         return Err(ScimError::new(415, "send application/scim+json or application/json"));
     }
-    let without_mark = body.strip_prefix("\u{feff}".as_bytes()).map(|rest| body.slice_ref(rest));
-    Ok(without_mark.unwrap_or(body))
+    Ok(body)
 }

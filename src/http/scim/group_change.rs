@@ -5,13 +5,10 @@ use std::collections::BTreeSet;
 use axum::http::StatusCode;
 
 use super::answer::Answer;
-use super::calls::{Call, unavailable};
-use super::groups::no_group;
+use super::calls::{Call, not_found, unavailable};
 use super::service::OnDelete;
-use crate::roster::Field;
 use crate::roster::write::{Write, WriteFields, WriteKind};
-use crate::roster::write_policy::WriteMode;
-use crate::scim::{GroupIntent, ScimError};
+use crate::scim::{GroupIntent, GroupRow, ResourceType, ScimError};
 use crate::store::scim_groups::GroupKey;
 
 impl Call {
@@ -23,8 +20,10 @@ impl Call {
         let Some(id) = self.carry_out(&write).await? else {
             return Err(ScimError::new(502, "Harvest's answer has no role; send the request again"));
         };
-        self.set_group_link(id, &intent.external_id).await?;
-        let group = self.groups(GroupKey::Id(id), true).await?.pop().ok_or_else(no_group)?;
+        let link = intent.link_change(&GroupRow::default()).columns();
+        self.set_link(ResourceType::Group, id, link).await?;
+        let group = self.groups(GroupKey::Id(id)).await?.pop();
+        let group = group.ok_or_else(|| not_found(ResourceType::Group))?;
         let answer = Answer::group(&group, &self.base, &self.projection);
         Ok(answer.created(group.location(&self.base)))
     }
@@ -32,7 +31,7 @@ impl Call {
     /// PUT and PATCH: the response is always the group.
     pub async fn change_group(&mut self, id: &str, intent: GroupIntent) -> Result<Answer, ScimError> {
         self.service.notice_ignored(&self.token, &intent.ignored);
-        let group = self.group(id, true).await?;
+        let group = self.group(id).await?;
         self.require_match(&group.etag())?;
         let (write, link) = (intent.change(&group)?, intent.link_change(&group));
         self.require_unique_group(Some(group.id), &intent).await?;
@@ -42,14 +41,14 @@ impl Call {
         if let Some(write) = write {
             self.carry_out(&write).await?;
         }
-        self.set_group_link(group.id, &link).await?;
-        let group = self.group(id, true).await?;
+        self.set_link(ResourceType::Group, group.id, link.columns()).await?;
+        let group = self.group(id).await?;
         Ok(Answer::group(&group, &self.base, &self.projection))
     }
 
     /// DELETE takes the role from all users, so that the settings must say so twice.
     pub async fn delete_group(&mut self, id: &str) -> Result<Answer, ScimError> {
-        let group = self.group(id, false).await?;
+        let group = self.group(id).await?;
         self.require_match(&group.etag())?;
         if self.service.options.on_delete != OnDelete::Delete {
             let detail = "groups are deleted only if scim.delete is \"delete\"";
@@ -65,7 +64,7 @@ impl Call {
         let name = intent.name.value().map(|name| GroupKey::Name(name));
         let external_id = intent.external_id.value().map(|id| GroupKey::ExternalId(id));
         for key in name.into_iter().chain(external_id) {
-            if let Some(other) = self.groups(key, false).await?.iter().find(|group| Some(group.id) != own) {
+            if let Some(other) = self.groups(key).await?.iter().find(|group| Some(group.id) != own) {
                 let detail = format!("group {} has this displayName or externalId", other.id);
                 return Err(ScimError::uniqueness(detail));
             }
@@ -75,29 +74,10 @@ impl Call {
 
     /// Refuses members whom SCIM does not show.
     async fn require_users(&self, ids: &BTreeSet<i64>) -> Result<(), ScimError> {
-        let unknown =
-            self.service.store.scim_unknown_users(self.account(), ids).await.map_err(unavailable)?;
-        if unknown.is_empty() {
+        let ids: Vec<i64> = ids.iter().copied().collect();
+        if ids.is_empty() || self.service.store.scim_shows(self.account(), &ids).await.map_err(unavailable)? {
             return Ok(());
         }
         Err(ScimError::invalid_value("members has the id of a user who does not exist"))
-    }
-
-    /// Stores what Harvest has no field for.
-    async fn set_group_link(&self, group: i64, external_id: &Field<String>) -> Result<(), ScimError> {
-        let external_id = match external_id {
-            Field::Absent => return Ok(()),
-            Field::Null => None,
-            Field::Value(id) => Some(id.as_str()),
-        };
-        if self.service.options.mode == WriteMode::Dry {
-            let detail = "write.mode is \"dry\": rosterd would store external_id";
-            return Err(ScimError::new(403, detail));
-        }
-        let set = self.service.store.scim_group_link_set(self.account(), group, external_id);
-        if set.await.map_err(unavailable)? {
-            return Ok(());
-        }
-        Err(ScimError::uniqueness("another group has this externalId"))
     }
 }

@@ -1,10 +1,9 @@
 //! From the end of a write to an error response.
 
 use super::calls::{RETRY_SECONDS, not_found};
-use super::groups::no_group;
 use crate::roster::role::UNKNOWN_MEMBER;
 use crate::roster::write::{Write, WriteKind};
-use crate::scim::ScimError;
+use crate::scim::{ResourceType, ScimError};
 use crate::store::scim::ScimOutcome;
 
 /// A person decides about a held write.
@@ -43,8 +42,8 @@ fn refused(write: &Write, outcome: &ScimOutcome, error: &str) -> ScimError {
         (None, Some(_)) if is_creation => ScimError::uniqueness(error),
         (None, _) if is_role && is_taken(error) => ScimError::uniqueness(error),
         (Some(NOT_FOUND), _) if error == UNKNOWN_MEMBER => ScimError::invalid_value(error),
-        (Some(NOT_FOUND), _) if is_role => no_group(),
-        (Some(NOT_FOUND), _) if !is_creation => not_found(),
+        (Some(NOT_FOUND), _) if is_role => not_found(ResourceType::Group),
+        (Some(NOT_FOUND), _) if !is_creation => not_found(ResourceType::User),
         (None, _) => ScimError::new(403, error),
         (Some(_), _) if is_taken(error) => ScimError::uniqueness(error),
         (Some(status), _) => ScimError::invalid_value(format!("Harvest refused it ({status}): {error}")),

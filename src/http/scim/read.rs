@@ -67,9 +67,7 @@ impl Call {
             Some(_) if !self.service.options.with_roles => {
                 return Err(ScimError::invalid_filter("there are no groups (scim.groups)"));
             }
-            Some(group) => {
-                Some(self.groups(GroupKey::Id(group), true).await?.pop().unwrap_or_default().members)
-            }
+            Some(group) => Some(self.groups(GroupKey::Id(group)).await?.pop().unwrap_or_default().members),
             None => None,
         };
         let Some(key) = key(filter).or(members.as_deref().map(ScimKey::Ids)) else {

@@ -3,18 +3,16 @@
 use axum::http::Method;
 
 use crate::roster::AccountId;
+use crate::scim::ResourceType;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route<'p> {
     ServiceProviderConfig,
     ResourceTypes(Option<&'p str>),
     Schemas(Option<&'p str>),
-    Users,
-    Search,
-    User(&'p str),
-    Groups,
-    GroupSearch,
-    Group(&'p str),
+    List(ResourceType),
+    Search(ResourceType),
+    One(ResourceType, &'p str),
     /// `/Me`, `/Bulk` and the search over all resources.
     NotImplemented,
     Unknown,
@@ -40,32 +38,32 @@ impl<'p> Route<'p> {
             ("serviceproviderconfig", None) => Self::ServiceProviderConfig,
             ("resourcetypes", name) => Self::ResourceTypes(name),
             ("schemas", name) => Self::Schemas(name),
-            ("users", None) => Self::Users,
-            ("users", Some(".search")) => Self::Search,
-            ("users", Some(id)) => Self::User(id),
-            ("groups", None) => Self::Groups,
-            ("groups", Some(".search")) => Self::GroupSearch,
-            ("groups", Some(id)) => Self::Group(id),
+            ("users", path) => Self::of_resource(ResourceType::User, path),
+            ("groups", path) => Self::of_resource(ResourceType::Group, path),
             ("me" | "bulk" | ".search", None) => Self::NotImplemented,
             _ => Self::Unknown,
         }
     }
 
-    pub fn without_groups(self) -> Self {
-        match self {
-            Self::Groups | Self::GroupSearch | Self::Group(_) => Self::Unknown,
-            other => other,
+    fn of_resource(kind: ResourceType, path: Option<&'p str>) -> Self {
+        match path {
+            None => Self::List(kind),
+            Some(".search") => Self::Search(kind),
+            Some(id) => Self::One(kind, id),
         }
     }
 
-    pub fn is_resource(self) -> bool {
-        let is_group = self != self.without_groups();
-        is_group || matches!(self, Self::Users | Self::Search | Self::User(_))
+    /// The type of resource that it concerns.
+    pub fn resource(self) -> Option<ResourceType> {
+        match self {
+            Self::List(kind) | Self::Search(kind) | Self::One(kind, _) => Some(kind),
+            _ => None,
+        }
     }
 
     pub fn changes(self, method: &Method) -> bool {
-        let is_search = matches!(self, Self::Search | Self::GroupSearch);
-        !is_search && [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method)
+        !matches!(self, Self::Search(_))
+            && [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method)
     }
 
     /// The name in metrics and logs, without ids.
@@ -74,12 +72,12 @@ impl<'p> Route<'p> {
             Self::ServiceProviderConfig => "ServiceProviderConfig",
             Self::ResourceTypes(_) => "ResourceTypes",
             Self::Schemas(_) => "Schemas",
-            Self::Users => "Users",
-            Self::Search => "Users/.search",
-            Self::User(_) => "Users/{id}",
-            Self::Groups => "Groups",
-            Self::GroupSearch => "Groups/.search",
-            Self::Group(_) => "Groups/{id}",
+            Self::List(ResourceType::User) => "Users",
+            Self::Search(ResourceType::User) => "Users/.search",
+            Self::One(ResourceType::User, _) => "Users/{id}",
+            Self::List(ResourceType::Group) => "Groups",
+            Self::Search(ResourceType::Group) => "Groups/.search",
+            Self::One(ResourceType::Group, _) => "Groups/{id}",
             Self::NotImplemented | Self::Unknown => "other",
         }
     }
@@ -88,9 +86,9 @@ impl<'p> Route<'p> {
     pub fn allowed(self) -> &'static str {
         match self {
             Self::ServiceProviderConfig | Self::ResourceTypes(_) | Self::Schemas(_) => "GET, HEAD",
-            Self::Users | Self::Groups => "GET, HEAD, POST",
-            Self::Search | Self::GroupSearch => "POST",
-            Self::User(_) | Self::Group(_) => "GET, HEAD, PUT, PATCH, DELETE",
+            Self::List(_) => "GET, HEAD, POST",
+            Self::Search(_) => "POST",
+            Self::One(..) => "GET, HEAD, PUT, PATCH, DELETE",
             Self::NotImplemented | Self::Unknown => "",
         }
     }
@@ -113,22 +111,22 @@ mod tests {
             assert_eq!(split(path).0, None, "{path}");
         }
         for (path, route) in [
-            ("Users/", Route::Users),
-            ("users", Route::Users),
-            ("Users/12", Route::User("12")),
-            ("Users/.search", Route::Search),
+            ("Users/", Route::List(ResourceType::User)),
+            ("users", Route::List(ResourceType::User)),
+            ("Users/12", Route::One(ResourceType::User, "12")),
+            ("Users/.search", Route::Search(ResourceType::User)),
             ("Users/12/groups", Route::Unknown),
             ("Me", Route::NotImplemented),
             (".search", Route::NotImplemented),
-            ("Groups", Route::Groups),
-            ("groups/.search", Route::GroupSearch),
-            ("Groups/7", Route::Group("7")),
+            ("Groups", Route::List(ResourceType::Group)),
+            ("groups/.search", Route::Search(ResourceType::Group)),
+            ("Groups/7", Route::One(ResourceType::Group, "7")),
             ("Groups/7/members", Route::Unknown),
             ("", Route::Unknown),
         ] {
             assert_eq!(Route::of(path), route, "{path}");
         }
-        assert_eq!(Route::Group("7").without_groups(), Route::Unknown);
-        assert!(Route::Users.allows(&Method::HEAD) && !Route::Users.allows(&Method::PATCH));
+        let users = Route::List(ResourceType::User);
+        assert!(users.allows(&Method::HEAD) && !users.allows(&Method::PATCH));
     }
 }

@@ -21,7 +21,7 @@ pub(super) const EXCESS_RETRY_SECONDS: u32 = 10;
 /// While a write that creates the same user is open or in doubt.
 const CREATION_RETRY_SECONDS: u32 = 60;
 /// Bounds of the time that a client waits for the end of Harvest's back-off.
-const THROTTLED_RETRY_SECONDS: (u32, u32) = (5, 300);
+const THROTTLED_RETRY_SECONDS: (i32, i32) = (5, 300);
 
 impl Call {
     /// Requests a write and waits for its end. Returns the id of the user or role, if Harvest has carried out the write or had it so.
@@ -43,33 +43,25 @@ impl Call {
         };
         self.writes.push(id);
         if let Some(outcome) = self.ended(id, written).await? {
-            return self.result(id, write, &outcome).await;
+            return self.result(id, write, &outcome);
         }
         // Withdrawn, or sent meanwhile: then it may have ended too.
         let is_withdrawn =
             self.service.store.scim_withdraw(id, &self.token.name).await.map_err(unavailable)?;
         let outcome = self.service.store.scim_outcome(id).await.map_err(unavailable)?;
         if !is_withdrawn && (outcome.outcome.is_some() || outcome.held) {
-            return self.result(id, write, &outcome).await;
+            return self.result(id, write, &outcome);
         }
         Err(self.late(write, &outcome).await)
     }
 
-    async fn result(
-        &mut self,
-        id: Uuid,
-        write: &Write,
-        outcome: &ScimOutcome,
-    ) -> Result<Option<i64>, ScimError> {
+    fn result(&mut self, id: Uuid, write: &Write, outcome: &ScimOutcome) -> Result<Option<i64>, ScimError> {
         match outcome.outcome.as_deref() {
             Some("done" | "unchanged") => {
                 if matches!(write.kind, WriteKind::UserCreate | WriteKind::UserReactivate) {
                     self.answered = Some(id);
                 }
-                if write.kind.resource().is_none() {
-                    return self.service.store.scim_written_role(id).await.map_err(unavailable);
-                }
-                Ok(outcome.user_id)
+                Ok(outcome.user_id.or(outcome.role_id))
             }
             _ => Err(refusal(write, outcome)),
         }
@@ -104,7 +96,7 @@ impl Call {
         let retry_after = match (outcome.sent, pause) {
             (true, _) if write.kind.is_creation() => CREATION_RETRY_SECONDS,
             (_, 0) => RETRY_SECONDS,
-            (_, pause) => pause.clamp(least, most),
+            (_, pause) => pause.clamp(least, most).unsigned_abs(),
         };
         let detail = if outcome.outcome.is_none() {
             "Harvest has not confirmed the change in time; rosterd continues with it, and the same request finds the result"

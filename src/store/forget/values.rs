@@ -1,8 +1,13 @@
 //! Erases values in rows, versions and events.
 
+use std::ops::AddAssign;
+
+use sqlx::AssertSqlSafe;
+
 use crate::roster::{Record, Resource, User};
 use crate::store::error::StoreError;
 use crate::store::session::Session;
+use crate::store::table::MirrorTable;
 
 /// Fields of a user that stay in rows, history and events: they show only that a user existed and was active.
 const NOT_PERSONAL: [&str; 2] = ["is_active", "created_at"];
@@ -12,110 +17,74 @@ pub(super) fn pay_fields() -> Vec<&'static str> {
     Resource::ALL.iter().flat_map(|resource| resource.pay_fields()).copied().collect()
 }
 
+/// What lost its values.
+#[derive(Default)]
 pub(super) struct ErasedRows {
     pub rows: u64,
     /// Those that are no tombstones.
     pub live: u64,
+    /// Versions in the history.
+    pub versions: u64,
 }
 
-/// Erases the values of a user's row and of the user's assignments.
-pub(super) async fn erase_user_rows(
-    connection: &mut Session,
-    account: Option<i64>,
-    user: i64,
-) -> Result<ErasedRows, StoreError> {
-    let users = sqlx::query!(
-        r#"UPDATE roster.users
-            SET first_name = NULL, last_name = NULL, email = NULL, telephone = NULL, timezone = NULL,
-                weekly_capacity = NULL, has_access_to_all_future_projects = NULL, is_contractor = NULL, roles = NULL,
-                access_roles = NULL, permissions_claims = NULL, is_admin = NULL, is_project_manager = NULL,
-                can_see_rates = NULL, can_create_projects = NULL, can_create_invoices = NULL,
-                calendar_integration_enabled = NULL, calendar_integration_source = NULL, employee_id = NULL,
-                default_hourly_rate = NULL, cost_rate = NULL, avatar_url = NULL,
-                raw = jsonb_build_object('id', id), content_hash = 0
-          WHERE id = $1 AND account_id = coalesce($2, account_id)
-         RETURNING deleted_at IS NULL AS "live!""#,
-        user,
-        account,
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    let assignments = sqlx::query!(
-        r#"UPDATE roster.user_assignments
-            SET hourly_rate = NULL, budget = NULL, raw = jsonb_build_object('id', id), content_hash = 0
-          WHERE user_id = $1 AND account_id = coalesce($2, account_id)
-         RETURNING deleted_at IS NULL AS "live!""#,
-        user,
-        account,
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    let are_live = users.iter().map(|row| row.live).chain(assignments.iter().map(|row| row.live));
-    Ok(ErasedRows {
-        rows: (users.len() + assignments.len()) as u64,
-        live: are_live.filter(|is_live| *is_live).count() as u64,
-    })
+impl AddAssign for ErasedRows {
+    fn add_assign(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.live += other.live;
+        self.versions += other.versions;
+    }
 }
 
-/// Erases the values in the history of a user and of the user's assignments; returns how many versions.
-pub(super) async fn erase_versions(
-    connection: &mut Session,
-    account: Option<i64>,
-    user: i64,
-) -> Result<u64, StoreError> {
-    let versions = sqlx::query!(
-        "UPDATE roster.user_history
-            SET first_name = NULL, last_name = NULL, email = NULL, telephone = NULL, timezone = NULL,
-                weekly_capacity = NULL, has_access_to_all_future_projects = NULL, is_contractor = NULL, roles = NULL,
-                access_roles = NULL, permissions_claims = NULL, is_admin = NULL, is_project_manager = NULL,
-                can_see_rates = NULL, can_create_projects = NULL, can_create_invoices = NULL,
-                calendar_integration_enabled = NULL, calendar_integration_source = NULL, employee_id = NULL,
-                default_hourly_rate = NULL, cost_rate = NULL
-          WHERE id = $1 AND account_id = coalesce($2, account_id)",
-        user,
-        account,
-    )
-    .execute(&mut *connection)
-    .await?;
-    let assignment_versions = sqlx::query!(
-        "UPDATE roster.user_assignment_history SET hourly_rate = NULL, budget = NULL
-          WHERE user_id = $1 AND account_id = coalesce($2, account_id)",
-        user,
-        account,
-    )
-    .execute(&mut *connection)
-    .await?;
-    Ok(versions.rows_affected() + assignment_versions.rows_affected())
-}
-
-/// Erases the values of rates of an account or of all accounts, of a user or of all users.
-pub(super) async fn erase_rates(
+/// Erases the values of a list's rows and versions: of an account or of all accounts, of a user or of all users.
+pub(super) async fn erase_rows<R: MirrorTable>(
     connection: &mut Session,
     account: Option<i64>,
     user: Option<i64>,
 ) -> Result<ErasedRows, StoreError> {
-    let erased = sqlx::query!(
-        r#"WITH billable AS (
-               UPDATE roster.billable_rates
-                  SET amount = NULL, start_date = NULL, end_date = NULL, raw = jsonb_build_object('id', id),
-                      content_hash = 0
-                WHERE account_id = coalesce($1, account_id) AND ($2::bigint IS NULL OR user_id = $2)
-               RETURNING deleted_at
-           ), cost AS (
-               UPDATE roster.cost_rates
-                  SET amount = NULL, start_date = NULL, end_date = NULL, raw = jsonb_build_object('id', id),
-                      content_hash = 0
-                WHERE account_id = coalesce($1, account_id) AND ($2::bigint IS NULL OR user_id = $2)
-               RETURNING deleted_at
-           )
-           SELECT count(*) AS "rows!", count(*) FILTER (WHERE deleted_at IS NULL) AS "live!"
-             FROM (SELECT deleted_at FROM billable UNION ALL SELECT deleted_at FROM cost) AS rates"#,
-        account,
-        user
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(ErasedRows { rows: erased.rows.unsigned_abs(), live: erased.live.unsigned_abs() })
+    let (key, fields, also) = match R::RESOURCE {
+        Resource::Users => ("id", personal_fields(), "avatar_url = NULL, "),
+        parts => ("user_id", parts.pay_fields().to_vec(), ""),
+    };
+    let erased = format!("{} = NULL", fields.join(" = NULL, "));
+    let condition = format!("account_id = coalesce($1, account_id) AND ($2::bigint IS NULL OR {key} = $2)");
+    let sql = format!(
+        "UPDATE {} SET {also}{erased}, raw = jsonb_build_object('id', id), content_hash = 0 WHERE {condition}
+         RETURNING deleted_at IS NULL",
+        R::TABLE
+    );
+    let rows = sqlx::query_scalar::<_, bool>(AssertSqlSafe(sql)).bind(account).bind(user);
+    let rows = rows.fetch_all(&mut *connection).await?;
+    let mut versions = 0;
+    if let Some(history) = R::HISTORY {
+        let sql = format!("UPDATE {history} SET {erased} WHERE {condition}");
+        let ended = sqlx::query(AssertSqlSafe(sql)).bind(account).bind(user).execute(connection).await?;
+        versions = ended.rows_affected();
+    }
+    let live = rows.iter().filter(|is_live| **is_live).count() as u64;
+    Ok(ErasedRows { rows: rows.len() as u64, live, versions })
+}
+
+/// Erases the pay data of a list's rows and versions.
+pub(super) async fn erase_pay<R: MirrorTable>(connection: &mut Session) -> Result<ErasedRows, StoreError> {
+    let fields = R::RESOURCE.pay_fields();
+    let erased = format!("{} = NULL", fields.join(" = NULL, "));
+    let is_set = format!("{} IS NOT NULL", fields.join(" IS NOT NULL OR "));
+    let sql = format!(
+        "UPDATE {} SET {erased}, raw = raw - $1::text[], content_hash = 0 WHERE {is_set} OR raw ?| $1",
+        R::TABLE
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(fields).execute(&mut *connection).await?.rows_affected();
+    let mut versions = 0;
+    if let Some(history) = R::HISTORY {
+        let sql = format!("UPDATE {history} SET {erased} WHERE {is_set}");
+        versions = sqlx::query(AssertSqlSafe(sql)).execute(connection).await?.rows_affected();
+    }
+    Ok(ErasedRows { rows, versions, ..ErasedRows::default() })
+}
+
+fn personal_fields() -> Vec<&'static str> {
+    let names = User::default().fields().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    names.into_iter().filter(|name| !NOT_PERSONAL.contains(name)).collect()
 }
 
 /// Erases the values in the events of a user, of the user's assignments and of the user's rates.
@@ -124,10 +93,7 @@ pub(super) async fn erase_events_of(
     account: Option<i64>,
     user: i64,
 ) -> Result<u64, StoreError> {
-    let record = User::default();
-    let fields = record.fields().into_iter().map(|(name, _)| name);
-    let personal: Vec<_> = fields.filter(|name| !NOT_PERSONAL.contains(name)).collect();
-    let own = erase_events(connection, account, Some(user), &["user"], &personal).await?;
+    let own = erase_events(connection, account, Some(user), &["user"], &personal_fields()).await?;
     let parts = ["user_assignment", "billable_rate", "cost_rate"];
     Ok(own + erase_events(connection, account, Some(user), &parts, &pay_fields()).await?)
 }

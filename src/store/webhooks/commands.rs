@@ -64,22 +64,8 @@ impl Store {
         Ok(webhooks)
     }
 
-    /// Resumes the delivery at once, unless events are lost.
-    pub(crate) async fn retry_webhook(&self, name: &str, by: &str) -> Result<Change, StoreError> {
-        self.set_webhook_state(name, "on", by, None).await
-    }
-
-    /// Pauses the delivery until `retry_webhook`, unless events are lost.
-    pub(crate) async fn pause_webhook(
-        &self,
-        name: &str,
-        by: &str,
-        reason: Option<&str>,
-    ) -> Result<Change, StoreError> {
-        self.set_webhook_state(name, "paused", by, reason).await
-    }
-
-    async fn set_webhook_state(
+    /// Pauses the delivery, or resumes it at once (`on`), unless events are lost.
+    pub(crate) async fn set_webhook_state(
         &self,
         name: &str,
         state: &'static str,
@@ -257,15 +243,13 @@ impl Store {
         let removed = sqlx::query!("DELETE FROM roster.webhooks WHERE name = $1", name)
             .execute(&mut *transaction)
             .await?;
-        sqlx::query!("DELETE FROM roster.consumers WHERE name = $1", consumer(name))
-            .execute(&mut *transaction)
-            .await?;
-        sqlx::query!("DELETE FROM roster.webhook_skips WHERE name = $1", name)
-            .execute(&mut *transaction)
-            .await?;
-        sqlx::query!("DELETE FROM roster.webhook_notices WHERE name = $1", name)
-            .execute(&mut *transaction)
-            .await?;
+        for statement in [
+            sqlx::query!("DELETE FROM roster.consumers WHERE name = $1", consumer(name)),
+            sqlx::query!("DELETE FROM roster.webhook_skips WHERE name = $1", name),
+            sqlx::query!("DELETE FROM roster.webhook_notices WHERE name = $1", name),
+        ] {
+            statement.execute(&mut *transaction).await?;
+        }
         transaction.commit().await?;
         Ok(removed.rows_affected() > 0)
     }

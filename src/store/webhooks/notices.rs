@@ -7,7 +7,9 @@ use serde_json::Value;
 use crate::store::database::Store;
 use crate::store::error::StoreError;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is sent about a concern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum NoticeState {
     New,
     /// `rosterd.attention_needed` was sent at least once.
@@ -16,26 +18,7 @@ pub enum NoticeState {
     Over,
 }
 
-impl NoticeState {
-    fn name(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Needed => "needed",
-            Self::Over => "over",
-        }
-    }
-}
-
-impl From<String> for NoticeState {
-    fn from(name: String) -> Self {
-        match name.as_str() {
-            "needed" => Self::Needed,
-            "over" => Self::Over,
-            _ => Self::New,
-        }
-    }
-}
-
+/// A row of `roster.webhook_notices`.
 #[derive(Clone, Debug)]
 pub struct KnownNotice {
     /// Kind, and what the concern is about.
@@ -86,8 +69,8 @@ impl Store {
         }
         let notices = sqlx::query_as!(
             KnownNotice,
-            "SELECT concern, state, data, began_at, absent_since, is_accepted, attempts, next_attempt_at
-               FROM roster.webhook_notices WHERE name = $1 ORDER BY began_at, concern",
+            r#"SELECT concern, state AS "state: NoticeState", data, began_at, absent_since, is_accepted, attempts, next_attempt_at
+               FROM roster.webhook_notices WHERE name = $1 ORDER BY began_at, concern"#,
             name
         );
         Ok(Some(notices.fetch_all(&self.pool).await?))
@@ -154,7 +137,7 @@ impl Store {
               WHERE name = $1 AND concern = $2 AND state = $3 AND attempts = $4 AND began_at = $6",
             name,
             notice.concern,
-            notice.state.name(),
+            notice.state as NoticeState,
             notice.attempts,
             wait_secs,
             notice.began_at

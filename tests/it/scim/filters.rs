@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use rosterd::roster::AccountId;
-use rosterd::scim::UserQuery;
+use rosterd::scim::{ResourceType, UserQuery};
 use serde_json::json;
 use url::form_urlencoded::byte_serialize;
 
@@ -60,7 +60,7 @@ async fn filters_select_the_same_users_by_sql_as_in_memory() {
         json!({"external_id": "a\\", "user_name": "x\"y"}),
         json!({"external_id": "100%", "removed": true}),
     ]) {
-        assert!(directory.scene.store.scim_link_set(account, *id, &link).await.unwrap());
+        assert!(directory.scene.store.scim_link_set(account, ResourceType::User, *id, &link).await.unwrap());
     }
     let all = directory.scene.store.scim_matching(account, None, |_| true, 0, u64::MAX);
     let (_, all) = all.await.unwrap();
@@ -69,7 +69,7 @@ async fn filters_select_the_same_users_by_sql_as_in_memory() {
     let (mut runner, filters, mut hits) = (TestRunner::deterministic(), filter(ids), 0);
     for _ in 0..FILTERS {
         let filter = filters.new_tree(&mut runner).unwrap().current();
-        let query = UserQuery::parse(&filter).unwrap_or_else(|error| panic!("{filter}: {error}"));
+        let query = filter.parse::<UserQuery>().unwrap_or_else(|error| panic!("{filter}: {error}"));
         let expected: BTreeSet<String> =
             all.iter().filter(|user| query.matches(user)).map(|user| user.id.to_string()).collect();
         let encoded: String = byte_serialize(filter.as_bytes()).collect();

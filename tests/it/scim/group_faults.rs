@@ -117,3 +117,22 @@ async fn list_that_was_asked_for_before_a_role_write_and_arrives_after_it_change
     assert_eq!(directory.sent().len(), 2);
     expect_right(&directory).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_that_rosterd_cannot_read_are_one_warning_while_they_last() {
+    let directory = with_groups().await;
+    let sim = &directory.scene.sim;
+    sim.create_role("Design", &[]);
+    directory.program.call(&["sync"]).await.expect(0);
+    sim.inject(Fault::edit_records(|role| role["name"] = json!(7)).on("GET /v2/roles?").forever());
+    let lists = || sim.requests().iter().filter(|it| it.path.contains("/v2/roles?")).count();
+    let mut daemon = directory.program.start();
+    let warning = daemon.until("roles.unreadable").await;
+    assert_eq!((&warning["account_id"], &warning["roles"]), (&json!(7), &json!(1)));
+    let (before, give_up) = (lists(), Instant::now() + Duration::from_mins(1));
+    while lists() < before + 3 {
+        assert!(Instant::now() < give_up, "no polls");
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(daemon.log().matches("roles.unreadable").count(), 1);
+}

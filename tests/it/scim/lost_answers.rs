@@ -3,6 +3,7 @@
 use futures::future::join_all;
 use harvest_sim::Fault;
 use rosterd::roster::AccountId;
+use rosterd::scim::ResourceType;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -111,7 +112,9 @@ async fn equal_links_set_at_the_same_time_do_not_conflict() {
         let link = json!({"external_id": format!("ext-{user}"), "user_name": format!("name-{user}")});
         let set = (0..3).map(|_| {
             let (store, link) = (store.clone(), link.clone());
-            tokio::spawn(async move { store.scim_link_set(account, user, &link).await.unwrap() })
+            tokio::spawn(async move {
+                store.scim_link_set(account, ResourceType::User, user, &link).await.unwrap()
+            })
         });
         assert!(join_all(set).await.into_iter().all(Result::unwrap), "{user}");
     }
