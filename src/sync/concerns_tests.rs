@@ -164,6 +164,8 @@ fn each_alert_has_the_severity_and_the_threshold_of_its_concern() {
         ("RosterdLeaseFlapping", None, any()),
         ("RosterdThrottled", None, any()),
         ("RosterdScimFailing", None, any()),
+        // No concern, because it would be one more notice to the same receiver.
+        ("RosterdNoticesFailing", None, any()),
         ("RosterdStale", Some(Kind::Stale), format!("> {}\n", STALE_AFTER.num_seconds())),
         ("RosterdNeverRead", Some(Kind::NeverRead), minutes(FIRST_READ)),
         ("RosterdNoWriter", Some(Kind::NoActiveInstance), minutes(TAKEOVER)),
