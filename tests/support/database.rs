@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use base64::prelude::{BASE64_STANDARD, Engine};
+use base64::prelude::*;
 use ring::{digest, hmac};
 use rosterd::app::development_options;
 use rosterd::store::local::{LocalOptions, LocalPostgres};
