@@ -188,15 +188,10 @@ fn id(item: &Json) -> Option<i64> {
         item => item,
     };
     match value {
-        Json::String(text) => parse_id(text.trim()),
+        Json::String(text) => value::parse_id(text.trim()),
         Json::Number(number) => number.as_i64().filter(|id| *id > 0),
         _ => None,
     }
-}
-
-/// An id as rosterd writes it.
-pub(super) fn parse_id(text: &str) -> Option<i64> {
-    text.parse().ok().filter(|id: &i64| *id > 0 && id.to_string() == text)
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use std::str::FromStr;
 use super::error::ScimError;
 use super::filter::{self, Condition};
 use super::group::GroupRow;
-use super::group_intent::parse_id;
 use super::path::without_schema;
 use super::user_query::{is_same, not_comparable, require, require_text};
+use super::value::parse_id;
 
 /// The values that attributes must have. A group must have all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

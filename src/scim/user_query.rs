@@ -4,10 +4,10 @@ use std::str::FromStr;
 
 use super::error::ScimError;
 use super::filter::{self, Condition};
-use super::group_intent::parse_id;
 use super::path::{MAX_NAME, is_name, without_schema};
 use super::schema::WORK;
 use super::user::UserRow;
+use super::value::parse_id;
 
 /// The values that attributes must have. A user must have all of them.
 #[derive(Clone, Default, PartialEq, Eq)]

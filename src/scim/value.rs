@@ -7,6 +7,11 @@ use super::path::Target;
 use super::schema::WORK;
 use crate::roster::write::is_storable;
 
+/// An id as rosterd writes it.
+pub(super) fn parse_id(text: &str) -> Option<i64> {
+    text.parse().ok().filter(|id: &i64| *id > 0 && id.to_string() == text)
+}
+
 /// The value inside lists with one item and objects with a `value`. An empty list is null.
 fn scalar(mut value: &Json) -> &Json {
     loop {

@@ -86,14 +86,13 @@ impl Mirror {
         sqlx::query_scalar(query).fetch_one(self.store.pool()).await.unwrap()
     }
 
-    /// Waits until a query returns true.
+    /// Waits until a query returns true. Null is not true.
     pub async fn until(&self, question: impl Into<String>) {
         let question = question.into();
         let give_up = Instant::now() + STUCK;
         loop {
-            let asked =
-                sqlx::query_scalar(AssertSqlSafe(question.clone())).fetch_one(self.store.pool()).await;
-            if asked.unwrap() {
+            let asked = sqlx::query_scalar::<_, Option<bool>>(AssertSqlSafe(question.clone()));
+            if asked.fetch_one(self.store.pool()).await.unwrap() == Some(true) {
                 return;
             }
             assert!(Instant::now() < give_up, "still false: {question}");
