@@ -53,8 +53,8 @@ pub struct CycleMemory {
     pub(super) unanswered_cycles: u32,
     /// When pending deletions are requested again after too many of those.
     pub(super) pending_pause: Option<Instant>,
-    /// Whether the last list of job roles had some that rosterd cannot read.
-    pub(super) has_unreadable_roles: bool,
+    /// Job roles of the last list that rosterd cannot read.
+    pub(super) unreadable_roles: usize,
     /// Idle reads since the watermark was last written.
     pub(super) idle_polls: HashMap<Resource, i64>,
 }

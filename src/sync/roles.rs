@@ -24,8 +24,8 @@ pub(super) async fn read<M: Mirror>(
     let priority = Priority::Poll;
     let Some(known) = cycle.mirror.known_roles().await? else { return Ok(()) };
     let listed = cycle.unless_stopped(cycle.client.roles(priority)).await?;
-    let had_unreadable = mem::replace(&mut cycle.memory.has_unreadable_roles, listed.unreadable > 0);
-    if listed.unreadable > 0 && !had_unreadable {
+    let unreadable_before = mem::replace(&mut cycle.memory.unreadable_roles, listed.unreadable);
+    if listed.unreadable > 0 && unreadable_before == 0 {
         tracing::warn!(
             event = "roles.unreadable",
             account_id = report.account.0,
