@@ -5,7 +5,6 @@ use std::fs;
 use futures::future::join_all;
 use rosterd::store::migrations::SchemaState;
 use rosterd::store::{Store, StoreError};
-use sqlx::migrate::MigrateError;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
@@ -145,21 +144,9 @@ async fn newer_schema_does_not_stop_an_older_rosterd() {
 }
 
 #[tokio::test]
-async fn applied_migration_with_another_checksum_is_refused() {
-    let database = TestDatabase::new().await;
-    execute(&database, "UPDATE rosterd_internal.migrations SET checksum = 'x' WHERE version = 2").await;
-    let store = store(database.url());
-    for result in [store.migrate().await.map(|_| ()), store.schema_state().await.map(|_| ())] {
-        let error = result.unwrap_err();
-        assert!(matches!(error, StoreError::Migrate(MigrateError::VersionMismatch(2))), "{error:?}");
-    }
-}
-
-#[tokio::test]
 async fn database_of_an_unreleased_schema_is_refused_with_advice() {
     let database = TestDatabase::new().await;
-    execute(&database, "UPDATE rosterd_internal.migrations SET description = 'deletions' WHERE version = 4")
-        .await;
+    execute(&database, "UPDATE rosterd_internal.migrations SET checksum = 'x' WHERE version = 2").await;
     let store = store(database.url());
     for result in [store.migrate().await.map(|_| ()), store.schema_state().await.map(|_| ())] {
         let error = result.unwrap_err();

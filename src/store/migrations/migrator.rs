@@ -1,6 +1,6 @@
 //! rosterd's migrations, and which of them a database has.
 
-use sqlx::migrate::{MigrateError, Migration, Migrator};
+use sqlx::migrate::{Migration, Migrator};
 
 use crate::store::error::StoreError;
 use crate::store::session::Session;
@@ -25,17 +25,11 @@ pub(super) async fn pending<'m>(
     connection: &mut Session,
 ) -> Result<Vec<&'m Migration>, StoreError> {
     let applied = applied(connection).await?;
-    let is_of_another_schema = |migration: &Migration| {
-        applied.iter().any(|it| it.version == migration.version && it.description != migration.description)
-    };
-    if migrator.iter().any(is_of_another_schema) {
-        return Err(StoreError::OtherSchema);
-    }
     let mut pending = Vec::new();
     for migration in migrator.iter() {
         match applied.iter().find(|it| it.version == migration.version) {
-            Some(it) if it.checksum == *migration.checksum => {}
-            Some(_) => return Err(MigrateError::VersionMismatch(migration.version).into()),
+            Some(it) if it.checksum != *migration.checksum => return Err(StoreError::OtherSchema),
+            Some(_) => {}
             None => pending.push(migration),
         }
     }
@@ -45,7 +39,6 @@ pub(super) async fn pending<'m>(
 #[derive(sqlx::FromRow)]
 struct Applied {
     version: i64,
-    description: String,
     checksum: Vec<u8>,
 }
 
@@ -60,7 +53,7 @@ async fn applied(connection: &mut Session) -> Result<Vec<Applied>, StoreError> {
     }
     // Not checked at compile time, because the migrator creates the table at the first run.
     let applied = sqlx::query_as(
-        "SELECT version, description, checksum FROM rosterd_internal.migrations WHERE success ORDER BY version",
+        "SELECT version, checksum FROM rosterd_internal.migrations WHERE success ORDER BY version",
     );
     Ok(applied.fetch_all(connection).await?)
 }
