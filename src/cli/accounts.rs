@@ -95,7 +95,7 @@ mod tests {
     fn findings_in_json_keep_all_digits_of_long_amounts() {
         let amount = "12345678901234567.123456789".parse().expect("an amount");
         let rate = CostRate { id: 1, amount: Field::Value(amount), ..CostRate::default() };
-        let finding = Finding::change(&Change::creation(rate, 1), true);
+        let finding = Finding::change(&Change::creation(std::sync::Arc::new(rate), 1), true);
         let result = AccountResult::from(json!({ "summary": "" })).with_findings("changes", vec![finding]);
         let printed = serde_json::to_string(&result).expect("JSON");
         assert!(printed.contains(r#""harvest":12345678901234567.123456789"#), "{printed}");

@@ -5,15 +5,16 @@
 //! fields, never values.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::json::{self, Json, Members};
+use super::json::{self, Json, Members, Text};
 use crate::roster::{
     ADMINISTRATOR, Assignment, Authority, BillableRate, CostRate, Fetched, Field, Project, Record, Resource,
     SourceRequest, User,
@@ -85,8 +86,8 @@ pub fn read<R: Decode>(
         let (reason, request) = (reason.to_owned(), request.clone());
         UnreadableRecord { id, user_id, raw, reason, request }
     };
-    let (mut sent, mut object) = match parse(raw) {
-        Ok(parsed) => parsed,
+    let mut object = match parse(raw) {
+        Ok(object) => object,
         Err((id, reason)) => {
             // Pay data cannot be removed from a text that is not parsed, so none of the text is kept.
             let raw = if with_pay_data { raw } else { RawValue::NULL };
@@ -97,8 +98,7 @@ pub fn read<R: Decode>(
     let mut raw = raw.to_owned();
     if !with_pay_data && object.keys().any(|key| is_pay_data(key)) {
         object.retain(|key, _| !is_pay_data(key));
-        sent.retain(|key, _| !is_pay_data(key));
-        raw = to_raw(&sent);
+        raw = without_pay_data(&raw);
     }
     let user_id = R::owner(&object).filter(|id| *id > 0);
     let id = match object.get("id").map(Json::as_i64) {
@@ -115,9 +115,9 @@ pub fn read<R: Decode>(
     };
     let project = R::project(&object);
     R::remove_copies(&mut object);
-    let hash = xxh3_64_with_seed(to_raw(&object).get().as_bytes(), DECODER_VERSION).cast_signed();
-    let (authority, request) = (Authority::Full, Some(request.clone()));
-    Ok(Fetched { record, raw, hash, project, authority, request })
+    let hash = xxh3_64_with_seed(&json::digest(&object), DECODER_VERSION).cast_signed();
+    let (record, request) = (Arc::new(record), Some(request.clone()));
+    Ok(Fetched { record, raw, hash, project, authority: Authority::Full, request })
 }
 
 /// Whether the member holds pay data, in a user or in an assignment. Rates are not read at all without pay data.
@@ -125,26 +125,25 @@ fn is_pay_data(key: &str) -> bool {
     Resource::LISTS.iter().any(|list| list.pay_fields().contains(&key))
 }
 
-/// An object's members as sent, and parsed.
-type Parsed<'a> = (BTreeMap<String, &'a RawValue>, Members<'a>);
+/// The text of an object without pay data.
+fn without_pay_data(raw: &RawValue) -> Box<RawValue> {
+    let Ok(mut members) = serde_json::from_str::<BTreeMap<Text<'_>, &RawValue>>(raw.get()) else {
+        return RawValue::NULL.to_owned();
+    };
+    members.retain(|key, _| !is_pay_data(key));
+    serde_json::value::to_raw_value(&members).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
 
 /// Parses an object; the error is the record's id, if that can be read, and the reason.
-fn parse(raw: &RawValue) -> Result<Parsed<'_>, (Option<i64>, String)> {
+fn parse(raw: &RawValue) -> Result<Members<'_>, (Option<i64>, String)> {
     if raw.get().len() > MAX_RECORD_BYTES {
         return Err((only_id(raw), "is longer than 1 MiB".to_owned()));
     }
-    let sent: BTreeMap<String, &RawValue> = match serde_json::from_str(raw.get()) {
-        Ok(sent) => sent,
-        Err(error) => {
-            let id = only_id(raw);
-            let syntax = || format!("not a JSON object that can be read ({:?})", error.classify());
-            return Err((id, id.map_or_else(syntax, |_| INVALID_UNICODE_OR_TOO_DEEP.to_owned())));
-        }
-    };
-    match json::members(&sent) {
-        Some(members) => Ok((sent, members)),
-        None => Err((only_id(raw), INVALID_UNICODE_OR_TOO_DEEP.to_owned())),
-    }
+    json::members(raw).ok_or_else(|| {
+        let is_object = raw.get().starts_with('{');
+        let reason = if is_object { INVALID_UNICODE_OR_TOO_DEEP } else { "is not a JSON object" };
+        (only_id(raw), reason.to_owned())
+    })
 }
 
 /// The id of a record that cannot be parsed otherwise: with it, the record counts as present in the list.
@@ -155,11 +154,6 @@ fn only_id(raw: &RawValue) -> Option<i64> {
     }
     let named: Named = serde_json::from_str(raw.get()).ok()?;
     (named.id > 0).then_some(named.id)
-}
-
-#[expect(clippy::expect_used, reason = "a map with text keys that was parsed from JSON is JSON")]
-fn to_raw(object: &impl Serialize) -> Box<RawValue> {
-    serde_json::value::to_raw_value(object).expect("parsed from JSON")
 }
 
 /// Typed access to the members of an object. Errors are reasons for [`UnreadableRecord`].
@@ -308,7 +302,7 @@ impl Decode for Assignment {
     fn remove_copies(object: &mut Members<'_>) {
         for key in ["user", "project"] {
             if let Some(Json::Object(reference)) = object.get_mut(key) {
-                reference.retain(|field, _| field == "id");
+                reference.retain(|field, _| &**field == "id");
             }
         }
     }

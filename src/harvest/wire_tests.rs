@@ -1,5 +1,6 @@
 //! The decoder with records in every format that Harvest is known to have sent since 2019.
 
+use serde::Serialize;
 use serde_json::json;
 
 use super::*;
@@ -33,7 +34,7 @@ fn read_as<R: Decode>(text: &str) -> Result<Fetched<R>, UnreadableRecord> {
 }
 
 fn user(text: &str) -> User {
-    read_as::<User>(text).expect("a user").record
+    Arc::unwrap_or_clone(read_as::<User>(text).expect("a user").record)
 }
 
 /// `CURRENT` with one field replaced.
@@ -254,7 +255,7 @@ fn times_have_the_precision_of_the_database() {
 fn rate_has_no_user_until_set_user() {
     const RATE: &str = r#"{"id":1836493,"amount":175.0,"start_date":null,"end_date":"2025-12-31",
         "created_at":"2021-05-05T08:19:32Z","updated_at":"2021-05-05T08:19:32Z"}"#;
-    let mut rate = read_as::<BillableRate>(RATE).expect("a rate").record;
+    let mut rate = Arc::unwrap_or_clone(read_as::<BillableRate>(RATE).expect("a rate").record);
     assert_eq!((&rate.user_id, &rate.start_date), (&Field::Absent, &Field::Null));
     assert_eq!(rate.end_date, Field::Value("2025-12-31".parse().expect("a day")));
     rate.set_user(5);

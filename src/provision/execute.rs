@@ -197,7 +197,7 @@ impl Run<'_> {
         match writer.send::<R>(self.write, marked).await {
             Ok(WriteAnswer::Stored(fetched, status)) => {
                 let id = self.write.kind.is_creation().then(|| fetched.id());
-                let differing = self.write.fields.differing(self.write.kind, &fetched.record);
+                let differing = self.write.fields.differing(self.write.kind, &*fetched.record);
                 if differing.iter().any(|field| field == "is_active") {
                     self.log_unanswered("Harvest's answer says that is_active has not changed", true);
                     return Ok(Next::After(Duration::from_secs(1)));

@@ -61,7 +61,8 @@ impl Run<'_> {
                 self.finish(&self.refused(Some(404), "Harvest does not have the record any more")).await
             }
             (Shown::Record(fetched), false)
-                if is_settled && self.write.fields.differing(self.write.kind, &fetched.record).is_empty() =>
+                if is_settled
+                    && self.write.fields.differing(self.write.kind, &*fetched.record).is_empty() =>
             {
                 self.store_record(*fetched, &self.ended(WriteOutcome::Done)).await
             }

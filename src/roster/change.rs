@@ -1,6 +1,7 @@
 //! A change of one record: the value that a dry run prints, an event emits and the store applies.
 
 use std::fmt;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
@@ -41,9 +42,9 @@ pub struct Change<R> {
     pub kind: ChangeKind,
     pub version: i64,
     /// Before it; `None` for a creation, also after a deletion.
-    pub before: Option<R>,
+    pub before: Option<Arc<R>>,
     /// After it, with the old values of absent fields; `None` for a deletion.
-    pub after: Option<R>,
+    pub after: Option<Arc<R>>,
 }
 
 impl<R> Change<R> {
@@ -54,12 +55,12 @@ impl<R> Change<R> {
 }
 
 impl<R: Record> Change<R> {
-    pub fn creation(record: R, version: i64) -> Self {
+    pub fn creation(record: Arc<R>, version: i64) -> Self {
         Self { kind: ChangeKind::Created, version, before: None, after: Some(record) }
     }
 
     /// The change of a record that differs from its row.
-    pub fn edit(before: R, after: R, version: i64) -> Self {
+    pub fn edit(before: Arc<R>, after: Arc<R>, version: i64) -> Self {
         let kind = match (before.is_active(), after.is_active()) {
             (Field::Value(true), Field::Value(false)) => ChangeKind::Deactivated,
             (Field::Value(false), Field::Value(true)) => ChangeKind::Reactivated,
@@ -69,21 +70,21 @@ impl<R: Record> Change<R> {
     }
 
     pub fn deletion(before: R, version: i64) -> Self {
-        Self { kind: ChangeKind::Deleted, version, before: Some(before), after: None }
+        Self { kind: ChangeKind::Deleted, version, before: Some(Arc::new(before)), after: None }
     }
 
     pub fn id(&self) -> i64 {
-        self.after.as_ref().or(self.before.as_ref()).map_or(0, Record::id)
+        self.after.as_deref().or(self.before.as_deref()).map_or(0, Record::id)
     }
 
     /// The type of its event, such as `user.deactivated`.
     pub fn event_type(&self) -> String {
-        format!("{}.{}", R::RESOURCE.aggregate(), self.kind.name())
+        [R::RESOURCE.aggregate(), ".", self.kind.name()].concat()
     }
 
     /// The record's `updated_at`; for a deletion or without `updated_at`, the time at which it is stored.
     pub fn occurred_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
-        self.after.as_ref().and_then(Record::updated_at).unwrap_or(now)
+        self.after.as_deref().and_then(Record::updated_at).unwrap_or(now)
     }
 
     /// The fields that differ: name, old value, new value. Empty for a creation or a deletion.

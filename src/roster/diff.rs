@@ -1,6 +1,7 @@
 //! Compares what Harvest sent with what the mirror holds: the rows to write and the changes to emit.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
@@ -51,7 +52,7 @@ pub struct MirrorRow<R> {
 /// A record that Harvest sent: the only record type between the decoder and [`plan`].
 #[derive(Clone)]
 pub struct Fetched<R> {
-    pub record: R,
+    pub record: Arc<R>,
     /// The JSON object as received, with its unknown fields.
     pub raw: Box<RawValue>,
     /// Hash of the object without the parts that belong to other records, such as an assignment's names of user and project.
@@ -78,7 +79,7 @@ impl<R: Record> Fetched<R> {
 
 pub struct RowWrite<'a, R> {
     /// The columns. Fields that Harvest did not send have the row's values.
-    pub record: R,
+    pub record: Arc<R>,
     /// Where the record comes from; its `raw` and `hash` are stored unchanged.
     pub fetched: &'a Fetched<R>,
     pub version: i64,
@@ -106,20 +107,19 @@ pub fn plan<'a, R: Record>(
     stored: &HashMap<i64, MirrorRow<R>>,
     fetched: impl IntoIterator<Item = &'a Fetched<R>>,
 ) -> Vec<RowWrite<'a, R>> {
-    let mut writes: Vec<RowWrite<'a, R>> = newest(fetched)
+    newest(fetched)
+        .into_iter()
         .filter_map(|fetched| match stored.get(&fetched.id()) {
             Some(row) if !row.deleted => update(row, fetched),
             Some(tombstone) => recreate(tombstone, fetched),
-            None if unstorable(&fetched.record).is_some() => None,
+            None if unstorable(&*fetched.record).is_some() => None,
             None => {
-                let record = fetched.record.clone();
-                let change = Some(Change::creation(record.clone(), 1));
+                let record = Arc::clone(&fetched.record);
+                let change = Some(Change::creation(Arc::clone(&record), 1));
                 Some(RowWrite { record, fetched, version: 1, change })
             }
         })
-        .collect();
-    writes.sort_by_key(|write| write.record.id());
-    writes
+        .collect()
 }
 
 /// Deletions of the live rows among these, ordered by id. Harvest has confirmed each.
@@ -140,19 +140,20 @@ pub fn unstorable<R: Record>(first_seen: &R) -> Option<&'static str> {
 }
 
 fn update<'a, R: Record>(row: &MirrorRow<R>, fetched: &'a Fetched<R>) -> Option<RowWrite<'a, R>> {
-    if fetched.authority.respects(&row.record) && is_older(&fetched.record, &row.record) {
+    if fetched.authority.respects(&row.record) && is_older(&*fetched.record, &row.record) {
         return None;
     }
-    let record = fetched.record.clone().or_known(&row.record);
+    let record = R::clone(&fetched.record).or_known(&row.record);
     if record.fields() != row.record.fields() {
         let version = row.version + 1;
-        let change = Change::edit(row.record.clone(), record.clone(), version);
+        let record = Arc::new(record);
+        let change = Change::edit(Arc::new(row.record.clone()), Arc::clone(&record), version);
         return Some(RowWrite { record, fetched, version, change: Some(change) });
     }
     // Only columns without events differ: `updated_at`, `avatar_url`, or fields that rosterd does not know.
     let differs = fetched.hash != row.hash || record.quiet() != row.record.quiet();
     differs.then(|| RowWrite {
-        record: record.with_emitted_fields_of(&row.record),
+        record: Arc::new(record.with_emitted_fields_of(&row.record)),
         fetched,
         version: row.version,
         change: None,
@@ -164,12 +165,12 @@ fn update<'a, R: Record>(row: &MirrorRow<R>, fetched: &'a Fetched<R>) -> Option<
 fn recreate<'a, R: Record>(tombstone: &MirrorRow<R>, fetched: &'a Fetched<R>) -> Option<RowWrite<'a, R>> {
     let (old, new) = (tombstone.record.updated_at(), fetched.record.updated_at());
     let is_newer = new > old || new.is_none();
-    if unstorable(&fetched.record).is_some() || fetched.authority.respects(&tombstone.record) && !is_newer {
+    if unstorable(&*fetched.record).is_some() || fetched.authority.respects(&tombstone.record) && !is_newer {
         return None;
     }
-    let record = fetched.record.clone().or_known(&tombstone.record);
+    let record = Arc::new(R::clone(&fetched.record).or_known(&tombstone.record));
     let version = tombstone.version + 1;
-    let change = Some(Change::creation(record.clone(), version));
+    let change = Some(Change::creation(Arc::clone(&record), version));
     Some(RowWrite { record, fetched, version, change })
 }
 
@@ -178,16 +179,16 @@ fn is_older<R: Record>(a: &R, b: &R) -> bool {
     matches!((a.updated_at(), b.updated_at()), (Some(a), Some(b)) if a < b)
 }
 
-/// One state of each record.
-fn newest<'a, R: Record>(
-    fetched: impl IntoIterator<Item = &'a Fetched<R>>,
-) -> impl Iterator<Item = &'a Fetched<R>> {
+/// One state of each record, ordered by id.
+fn newest<'a, R: Record>(fetched: impl IntoIterator<Item = &'a Fetched<R>>) -> Vec<&'a Fetched<R>> {
     let mut by_id: HashMap<i64, &Fetched<R>> = HashMap::new();
     for record in fetched {
         match by_id.get(&record.id()) {
-            Some(best) if is_older(&record.record, &best.record) => {}
+            Some(best) if is_older(&*record.record, &*best.record) => {}
             _ => _ = by_id.insert(record.id(), record),
         }
     }
-    by_id.into_values()
+    let mut newest: Vec<_> = by_id.into_values().collect();
+    newest.sort_unstable_by_key(|fetched| fetched.id());
+    newest
 }

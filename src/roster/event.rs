@@ -52,9 +52,10 @@ pub struct EventContext<'a> {
 impl Event {
     pub fn new<R: Record>(change: &Change<R>, context: &EventContext) -> Self {
         let aggregatetype = R::RESOURCE.aggregate();
-        let aggregateid = format!("{}/{}", context.account, change.id());
+        let aggregateid = [&*context.account.0.to_string(), "/", &*change.id().to_string()].concat();
         let r#type = change.event_type();
-        let name = format!("{}/{aggregatetype}/{aggregateid}/{}", context.stream, change.version);
+        let (stream, version) = (context.stream.to_string(), change.version.to_string());
+        let name = [&*stream, aggregatetype, &*aggregateid, &*version].join("/");
         Self {
             resource: R::RESOURCE,
             kind: change.kind,
@@ -69,6 +70,9 @@ impl Event {
         }
     }
 }
+
+/// Few payloads are longer. A text that grows while it is written is copied several times.
+const USUAL_BYTES: usize = 2 << 10;
 
 /// All types of events, such as `user.created`.
 pub fn types() -> Vec<String> {
@@ -123,7 +127,7 @@ fn payload<R: Record>(change: &Change<R>, context: &EventContext, r#type: &str) 
     let document = Document {
         account_id: context.account,
         id: change.id(),
-        user_id: change.after.as_ref().or(change.before.as_ref()).and_then(Record::part_of_user),
+        user_id: change.after.as_deref().or(change.before.as_deref()).and_then(Record::part_of_user),
         r#type,
         version: change.version,
         changed: Changed(change.changed()),
@@ -134,11 +138,16 @@ fn payload<R: Record>(change: &Change<R>, context: &EventContext, r#type: &str) 
         request: context.request,
         stream_id: context.stream,
     };
-    serde_json::to_string(&document).expect("an event is JSON")
+    let mut json = Vec::with_capacity(USUAL_BYTES);
+    serde_json::to_writer(&mut json, &document).expect("an event is JSON");
+    json.shrink_to_fit();
+    String::from_utf8(json).expect("JSON is UTF-8")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use rust_decimal::Decimal;
 
     use super::*;
@@ -192,6 +201,7 @@ mod tests {
 
     /// One event of each type, as in the outbox.
     fn every_type<R: Record>(record: &R, edited: R, archived: R) -> String {
+        let [record, edited, archived] = [record.clone(), edited, archived].map(Arc::new);
         let deletion =
             Change { kind: ChangeKind::Deleted, version: 5, before: Some(record.clone()), after: None };
         let changes = [
@@ -236,7 +246,7 @@ mod tests {
 
     #[test]
     fn event_ids_are_equal_for_equal_changes_only() {
-        let id = |version| Event::new(&Change::creation(user(), version), &context()).id;
+        let id = |version| Event::new(&Change::creation(Arc::new(user()), version), &context()).id;
         assert_eq!(id(1), id(1));
         assert_ne!(id(1), id(2));
         let expected = format!("{}/user/123456/1001/1", Uuid::from_u128(1));

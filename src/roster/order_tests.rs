@@ -73,7 +73,7 @@ impl Truth {
             ..User::default()
         };
         let raw = serde_json::value::to_raw_value(&self.changes).expect("JSON");
-        Fetched { record, raw, hash: self.changes, project: None, authority, request: None }
+        Fetched { record: Arc::new(record), raw, hash: self.changes, project: None, authority, request: None }
     }
 }
 
@@ -172,7 +172,8 @@ impl World {
                     {
                         assert!(known.hash < write.fetched.hash, "an event sets {id} back");
                     }
-                    let (record, version, hash) = (write.record, write.version, write.fetched.hash);
+                    let (version, hash) = (write.version, write.fetched.hash);
+                    let record = Arc::unwrap_or_clone(write.record);
                     self.mirror.insert(*id, MirrorRow { record, version, hash, deleted: false });
                 }
             }

@@ -1,6 +1,7 @@
 //! Properties of the core, tested over random histories.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use chrono::DateTime;
 use proptest::prelude::*;
@@ -68,7 +69,7 @@ fn fetched(record: &User, authority: Authority) -> Fetched<User> {
     let text: String = present.chain(absent).collect();
     let raw = serde_json::value::to_raw_value(&json!({ "id": record.id })).expect("JSON");
     let hash = xxhash_rust::xxh3::xxh3_64(text.as_bytes()).cast_signed();
-    Fetched { record: record.clone(), raw, hash, project: None, authority, request: None }
+    Fetched { record: Arc::new(record.clone()), raw, hash, project: None, authority, request: None }
 }
 
 fn context() -> EventContext<'static> {
@@ -90,6 +91,7 @@ fn page(mirror: &mut Mirror, states: &[User], authority: Authority) -> Vec<Event
         writes.iter().filter_map(|write| write.change.as_ref()).map(|change| Event::new(change, &context()));
     let events = events.collect();
     for RowWrite { record, fetched, version, .. } in writes {
+        let record = Arc::unwrap_or_clone(record);
         mirror.insert(record.id, MirrorRow { record, version, hash: fetched.hash, deleted: false });
     }
     events

@@ -5,6 +5,7 @@
 //! pass the guard user by user, so nothing is decided before all due lists were read.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -146,7 +147,7 @@ async fn ask_for_rate<M: Mirror, R: Decode + MirrorTable>(
     let DeletionResults { gone, first_404, .. } = &answers.results;
     if let Some(fetched) = answers.found.iter_mut().find(|fetched| fetched.id() == id) {
         // A rate read by id does not name its user.
-        fetched.record.set_user(user);
+        Arc::make_mut(&mut fetched.record).set_user(user);
     } else if !first_404.contains(&id) && !gone.iter().any(|(gone, _)| *gone == id) {
         cycle.memory.not_gone.insert((R::RESOURCE, id));
     }

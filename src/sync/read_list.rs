@@ -3,6 +3,7 @@
 //! Incremental and full reads share this code: the first have an `updated_since`, the second have none.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -136,7 +137,7 @@ async fn short_list_once<M: Mirror, R: Decode + MirrorTable>(
     let mut without_id = HashSet::new();
     while let Some(mut page) = cycle.unless_stopped(pages.next()).await? {
         for fetched in &mut page.records {
-            fetched.record.set_user(user);
+            Arc::make_mut(&mut fetched.record).set_user(user);
         }
         for rejected in &mut page.rejected {
             rejected.user_id = Some(user);

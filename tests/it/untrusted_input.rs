@@ -85,7 +85,7 @@ fn expect_same<R: Decode>(read: &Fetched<R>, with_pay: bool) {
     assert_eq!((again.hash, again.raw.get()), (read.hash, read.raw.get()));
     assert!(again.record.fields() == record.fields() && again.record.quiet() == record.quiet());
     assert!(Change::edit(record.clone(), record.clone(), 2).changed().is_empty());
-    let mirrored = MirrorRow { record: record.clone(), version: 1, hash: read.hash, deleted: false };
+    let mirrored = MirrorRow { record: R::clone(record), version: 1, hash: read.hash, deleted: false };
     let again = [again];
     let written = plan(&HashMap::from([(record.id(), mirrored)]), &again);
     assert!(written.iter().all(|write| write.change.is_none()));

@@ -73,7 +73,7 @@ impl Mirror for DryRun<'_> {
             counts.rejected += 1;
         }
         for fetched in page.records.iter().filter(|it| rows.get(&it.id()).is_none_or(|row| row.deleted)) {
-            if let Some(reason) = unstorable(&fetched.record) {
+            if let Some(reason) = unstorable(&*fetched.record) {
                 let id = fetched.id();
                 let line = format!("{aggregate} {id} cannot be stored: {reason}");
                 (self.print)(Finding::new(aggregate, id, "unstorable", line).because(reason));

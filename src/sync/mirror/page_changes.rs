@@ -43,7 +43,7 @@ impl PostgresMirror<'_> {
         for mut fetched in page.records {
             projects.extend(fetched.project.take().map(|project| (project.id, project)));
             let id = fetched.id();
-            match unstorable(&fetched.record) {
+            match unstorable(&*fetched.record) {
                 Some(reason) if digests.get(&id).is_none_or(|row| row.deleted) => {
                     rejected.push(rejection(&fetched, reason.to_owned(), false));
                 }
@@ -84,7 +84,7 @@ impl PostgresMirror<'_> {
             let rows = self.store.rows::<R>(self.fence.account, &ids).await?;
             let is_wrong = |it: &&Fetched<R>| {
                 rows.get(&it.id()).is_some_and(|row| {
-                    let record = it.record.clone().or_known(&row.record);
+                    let record = R::clone(&it.record).or_known(&row.record);
                     record.fields() != row.record.fields() || record.quiet() != row.record.quiet()
                 })
             };
@@ -120,7 +120,7 @@ pub(super) fn rejection<R: Decode>(
 ) -> RejectedRecord {
     RejectedRecord {
         id: Some(fetched.id()),
-        user_id: owner(&fetched.record),
+        user_id: owner(&*fetched.record),
         raw: fetched.raw.get().to_owned(),
         reason,
         refused_by_database,

@@ -3,6 +3,7 @@
 //! Nothing is stored before that is known. Each attempt is its own transaction, which is rolled back.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
@@ -126,6 +127,7 @@ impl PostgresMirror<'_> {
         let new = row.record.clone().with_id(-id);
         for record in [row.record, new] {
             let is_new = record.id() != id;
+            let record = Arc::new(record);
             let (raw, hash, authority) = (raw.clone(), row.hash.wrapping_add(1), Authority::Full);
             let known = Fetched { record, raw, hash, project: None, authority, request: None };
             match self.attempt(&[known], report).await {

@@ -107,7 +107,7 @@ impl PostgresMirror<'_> {
 }
 
 fn user_of<R: Record>(deletion: &Change<R>) -> i64 {
-    deletion.before.as_ref().and_then(Record::part_of_user).unwrap_or_default()
+    deletion.before.as_deref().and_then(Record::part_of_user).unwrap_or_default()
 }
 
 /// Deletes records within a transaction and returns their events. `confirmed_by`: the id of the record whose request confirmed

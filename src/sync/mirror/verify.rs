@@ -119,7 +119,7 @@ impl Mirror for Verify<'_> {
         let rows = self.store.rows::<R>(self.account, &ids).await?;
         let mut projects = HashMap::new();
         for fetched in records {
-            self.compare(&fetched.record, rows.get(&fetched.id()));
+            self.compare(&*fetched.record, rows.get(&fetched.id()));
             projects.extend(fetched.project.map(|project| (project.id, project)));
         }
         if !projects.is_empty() {
