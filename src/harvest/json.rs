@@ -185,7 +185,9 @@ impl<'a> Json<'a> {
             Self::Text(text) => append_text(b'"', text, digest),
             Self::Array(items) => {
                 digest.push(b'[');
-                items.iter().for_each(|item| item.append(digest));
+                for item in items {
+                    item.append(digest);
+                }
                 digest.push(b']');
             }
             Self::Object(members) => append_members(members, digest),

@@ -1,7 +1,6 @@
 //! Writes of job roles. Harvest replaces the whole list of a role's users, so rosterd reads the role, changes the list, sends
 //! it, and stores the answer. Writes of roles are sent one after the other.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -15,6 +14,7 @@ use crate::harvest::write::WriteAnswer;
 use crate::roster::Role;
 use crate::roster::role::{UNKNOWN_MEMBER, body};
 use crate::roster::write::WriteKind;
+use crate::store::AccountTx;
 use crate::store::writes::{FinishedWrite, WriteOutcome};
 use crate::sync::cycle::{CycleMemory, unless_stopped};
 use crate::sync::error::CycleError;
@@ -114,31 +114,51 @@ impl Run<'_> {
         }
     }
 
-    /// Stores a role and the end of the write with one transaction, then reads the users whose roles have changed.
+    /// Stores a role and the end of the write with one transaction.
     async fn store_role(&self, role: Role, finished: &FinishedWrite) -> Result<Next, CycleError> {
+        let are_read = self.read_affected(role.id, Some(&role)).await?;
         let mut tx = self.sender.store.begin(&self.fence).await?;
-        let affected = tx.store_roles(&[role], None).await?;
-        self.finish_in(tx, finished).await?;
-        self.read_affected(affected).await
+        tx.store_roles(&[role], None).await?;
+        self.finish_role(tx, finished, are_read).await
     }
 
     /// Stores a deletion that a 404 confirmed, and the end of the write.
     async fn store_deletion(&self, outcome: WriteOutcome) -> Result<Next, CycleError> {
         let ids: Vec<i64> = self.write.role.into_iter().collect();
+        let mut are_read = true;
+        for id in &ids {
+            are_read &= self.read_affected(*id, None).await?;
+        }
         let mut tx = self.sender.store.begin(&self.fence).await?;
-        let affected = tx.delete_roles(&ids, None).await?;
-        self.finish_in(tx, &self.ended(outcome)).await?;
-        self.read_affected(affected).await
+        tx.delete_roles(&ids, None).await?;
+        self.finish_role(tx, &self.ended(outcome), are_read).await
     }
 
-    async fn read_affected(&self, ids: BTreeSet<i64>) -> Result<Next, CycleError> {
+    async fn finish_role(
+        &self,
+        mut tx: AccountTx,
+        finished: &FinishedWrite,
+        users_are_read: bool,
+    ) -> Result<Next, CycleError> {
+        if !users_are_read {
+            tx.request_full_read().await?;
+        }
+        self.finish_in(tx, finished).await?;
+        Ok(Next::Finished)
+    }
+
+    /// Reads the users whose roles have changed, before the role is stored: afterwards no list shows that they were not read.
+    /// Returns whether they were read.
+    async fn read_affected(&self, id: i64, after: Option<&Role>) -> Result<bool, CycleError> {
+        let known = self.sender.store.known_roles(self.fence.account).await?;
+        let affected = Role::affected(known.roles.get(&id), after);
         // Also if the process stops, which then waits for some seconds.
         let (mirror, mut memory, cancel) =
             (self.mirror(None), CycleMemory::default(), CancellationToken::new());
         let (cycle, mut report) = (self.cycle(&mirror, &mut memory, &cancel), self.report());
-        if let Err(error) = read_users(&cycle, ids, Priority::Write, &mut report).await {
+        Ok(read_users(&cycle, &affected, Priority::Write, &mut report).await.unwrap_or_else(|error| {
             tracing::debug!(write_id = %self.open.id, error = %chain(&error), "the next full read reads the users");
-        }
-        Ok(Next::Finished)
+            false
+        }))
     }
 }

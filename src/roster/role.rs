@@ -23,6 +23,16 @@ pub struct Role {
     pub updated_at: Option<DateTime<Utc>>,
 }
 
+impl Role {
+    /// The users whose lists of roles, which are names, differ between two states of a role.
+    pub fn affected(before: Option<&Self>, after: Option<&Self>) -> BTreeSet<i64> {
+        let users = |role: Option<&Self>| role.map(|it| it.user_ids.clone()).unwrap_or_default();
+        let is_renamed = before.map(|it| &it.name) != after.map(|it| &it.name);
+        let (before, after) = (users(before), users(after));
+        if is_renamed { &before | &after } else { &before ^ &after }
+    }
+}
+
 /// A change of the users of a role: first the whole list, then single users.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemberChange {

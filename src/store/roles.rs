@@ -1,6 +1,6 @@
 //! `roster.roles`: job roles, which SCIM shows as groups.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
@@ -8,9 +8,6 @@ use super::database::Store;
 use super::error::StoreError;
 use super::tx::AccountTx;
 use crate::roster::{AccountId, Role};
-
-/// If more users gain or lose a role at once, a full read is cheaper than a request for each.
-const MAX_AFFECTED: usize = 20;
 
 /// The roles of the mirror before Harvest is asked.
 pub struct KnownRoles {
@@ -47,36 +44,27 @@ impl Store {
 }
 
 impl AccountTx {
-    /// Stores roles, unless a newer answer is stored, and returns the users whose roles have changed. If they are many, they
-    /// are read by the next full read, which is due from now on. `asked_at`: when Harvest was asked; `None` for the answer to
-    /// a write, which is newer than all other answers.
+    /// Stores roles, unless a newer answer is stored. `asked_at`: when Harvest was asked; `None` for the answer to a write,
+    /// which is newer than all other answers.
     pub async fn store_roles(
         &mut self,
         roles: &[Role],
         asked_at: Option<DateTime<Utc>>,
-    ) -> Result<BTreeSet<i64>, StoreError> {
-        let mut affected = BTreeSet::new();
+    ) -> Result<(), StoreError> {
         for role in roles {
             let user_ids: Vec<i64> = role.user_ids.iter().copied().collect();
-            let stored = sqlx::query!(
-                r#"WITH old AS (
-                       SELECT name, user_ids FROM roster.roles WHERE account_id = $1 AND id = $2 AND deleted_at IS NULL
-                   ), stored AS (
-                       INSERT INTO roster.roles AS role
-                              (account_id, id, name, user_ids, created_at, updated_at, changed_at, asked_at)
-                       VALUES ($1, $2, $3, $4, $5, $6, coalesce($6, clock_timestamp()), coalesce($7, clock_timestamp()))
-                       ON CONFLICT (account_id, id) DO UPDATE
-                          SET name = excluded.name, user_ids = excluded.user_ids, created_at = excluded.created_at,
-                              updated_at = excluded.updated_at, asked_at = excluded.asked_at, deleted_at = NULL,
-                              version = role.version + 1, changed_at = clock_timestamp()
-                        WHERE role.asked_at <= excluded.asked_at
-                          AND (role.name, role.user_ids, role.created_at, role.updated_at, role.deleted_at)
-                              IS DISTINCT FROM
-                              (excluded.name, excluded.user_ids, excluded.created_at, excluded.updated_at, NULL)
-                       RETURNING 1
-                   )
-                   SELECT (SELECT name FROM old) AS name, (SELECT user_ids FROM old) AS user_ids,
-                          EXISTS (SELECT FROM stored) AS "is_stored!""#,
+            sqlx::query!(
+                "INSERT INTO roster.roles AS role
+                        (account_id, id, name, user_ids, created_at, updated_at, changed_at, asked_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, coalesce($6, clock_timestamp()), coalesce($7, clock_timestamp()))
+                 ON CONFLICT (account_id, id) DO UPDATE
+                    SET name = excluded.name, user_ids = excluded.user_ids, created_at = excluded.created_at,
+                        updated_at = excluded.updated_at, asked_at = excluded.asked_at, deleted_at = NULL,
+                        version = role.version + 1, changed_at = clock_timestamp()
+                  WHERE role.asked_at <= excluded.asked_at
+                    AND (role.name, role.user_ids, role.created_at, role.updated_at, role.deleted_at)
+                        IS DISTINCT FROM
+                        (excluded.name, excluded.user_ids, excluded.created_at, excluded.updated_at, NULL)",
                 self.account.0,
                 role.id,
                 role.name,
@@ -85,48 +73,38 @@ impl AccountTx {
                 role.updated_at,
                 asked_at,
             )
-            .fetch_one(&mut *self.transaction)
+            .execute(&mut *self.transaction)
             .await?;
-            if stored.is_stored {
-                let before: BTreeSet<i64> = stored.user_ids.unwrap_or_default().into_iter().collect();
-                let is_renamed = stored.name.is_some_and(|name| name != role.name);
-                // Users name their roles.
-                let both = before.union(&role.user_ids).copied();
-                affected.extend(
-                    both.filter(|id| is_renamed || before.contains(id) != role.user_ids.contains(id)),
-                );
-            }
         }
-        self.bound(affected).await
+        Ok(())
     }
 
-    /// Stores that Harvest has deleted these roles, and returns the users who had them, as [`AccountTx::store_roles`] does.
+    /// Stores that Harvest has deleted these roles, as [`AccountTx::store_roles`] does.
     pub async fn delete_roles(
         &mut self,
         ids: &[i64],
         asked_at: Option<DateTime<Utc>>,
-    ) -> Result<BTreeSet<i64>, StoreError> {
-        let deleted = sqlx::query!(
+    ) -> Result<(), StoreError> {
+        let deleted = sqlx::query_scalar!(
             "UPDATE roster.roles SET deleted_at = clock_timestamp(), asked_at = coalesce($3, clock_timestamp()),
                     version = version + 1
               WHERE account_id = $1 AND id = ANY ($2) AND deleted_at IS NULL
                 AND asked_at <= coalesce($3, clock_timestamp())
-             RETURNING id, user_ids",
+             RETURNING id",
             self.account.0,
             ids,
             asked_at,
         )
         .fetch_all(&mut *self.transaction)
         .await?;
-        let ids: Vec<i64> = deleted.iter().map(|row| row.id).collect();
         sqlx::query!(
             "DELETE FROM roster.scim_links WHERE account_id = $1 AND resource = 'Group' AND record_id = ANY ($2)",
             self.account.0,
-            &ids,
+            &deleted,
         )
         .execute(&mut *self.transaction)
         .await?;
-        self.bound(deleted.into_iter().flat_map(|row| row.user_ids).collect()).await
+        Ok(())
     }
 
     /// Stores that the list of roles was read completely, and removes rows of roles that were deleted long ago.
@@ -146,16 +124,14 @@ impl AccountTx {
         Ok(())
     }
 
-    async fn bound(&mut self, affected: BTreeSet<i64>) -> Result<BTreeSet<i64>, StoreError> {
-        if affected.len() <= MAX_AFFECTED {
-            return Ok(affected);
-        }
+    /// A full read is due from now on.
+    pub async fn request_full_read(&mut self) -> Result<(), StoreError> {
         sqlx::query!(
             "UPDATE roster.watermarks SET next_full_at = clock_timestamp() WHERE account_id = $1",
             self.account.0
         )
         .execute(&mut *self.transaction)
         .await?;
-        Ok(BTreeSet::new())
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@ mod tombstones;
 pub mod verify;
 mod writer;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
@@ -110,6 +110,8 @@ pub struct RolesRead {
     pub changed: Vec<Role>,
     /// Roles whose deletion is confirmed.
     pub gone: Vec<i64>,
+    /// Whether the users whose roles have changed must be read by a full read.
+    pub needs_full_read: bool,
 }
 
 /// Stores, prints or compares what a cycle read. Counts go into the report.
@@ -191,13 +193,13 @@ pub trait Mirror: Sync {
         async { Ok(None) }
     }
 
-    /// Stores a complete list of job roles, and returns the users to read again.
+    /// Stores a complete list of job roles.
     fn store_roles(
         &self,
         _read: &RolesRead,
         _asked_at: DateTime<Utc>,
-    ) -> impl Future<Output = Result<BTreeSet<i64>, StoreError>> + Send {
-        async { Ok(BTreeSet::new()) }
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async { Ok(()) }
     }
 
     fn finish(

@@ -14,7 +14,10 @@ use super::report::CycleReport;
 use crate::harvest::HarvestError;
 use crate::harvest::client::Lookup;
 use crate::harvest::rate_limit::Priority;
-use crate::roster::User;
+use crate::roster::{Role, User};
+
+/// If more users gain or lose a role at once, a full read is cheaper than a request for each.
+const MAX_USERS: usize = 20;
 
 /// Reads the roles, and the users whose roles have changed.
 pub(super) async fn read<M: Mirror>(
@@ -51,26 +54,35 @@ pub(super) async fn read<M: Mirror>(
     if known.is_read && read.changed.is_empty() && read.gone.is_empty() {
         return Ok(());
     }
-    let affected = cycle.mirror.store_roles(&read, known.asked_at).await?;
     // The first list changes no user.
     if known.is_read {
-        read_users(cycle, affected, priority, report).await?;
+        let changed = read.changed.iter().map(|role| (known.roles.get(&role.id), Some(role)));
+        let gone = read.gone.iter().map(|id| (known.roles.get(id), None));
+        let affected =
+            changed.chain(gone).flat_map(|(before, after)| Role::affected(before, after)).collect();
+        // Before the roles are stored, because afterwards no list shows that the users were not read.
+        read.needs_full_read = !read_users(cycle, &affected, priority, report).await?;
     }
+    cycle.mirror.store_roles(&read, known.asked_at).await?;
     Ok(())
 }
 
-/// Reads users whose roles have changed, so that the mirror has the names of their roles, and each its event.
+/// Reads users whose roles have changed, so that the mirror has the names of their roles, and each its event. Returns false
+/// without reading any if they are many.
 pub(crate) async fn read_users<M: Mirror>(
     cycle: &Cycle<'_, M>,
-    ids: BTreeSet<i64>,
+    ids: &BTreeSet<i64>,
     priority: Priority,
     report: &mut CycleReport,
-) -> Result<(), CycleError> {
+) -> Result<bool, CycleError> {
+    if ids.len() > MAX_USERS {
+        return Ok(false);
+    }
     for id in ids {
         // Only full reads and their lookups decide about deletions.
-        if let Lookup::Found(user) = cycle.unless_stopped(cycle.client.user(id, priority)).await? {
+        if let Lookup::Found(user) = cycle.unless_stopped(cycle.client.user(*id, priority)).await? {
             cycle.mirror.apply(PageRead::<User>::from(*user), None, report).await?;
         }
     }
-    Ok(())
+    Ok(true)
 }

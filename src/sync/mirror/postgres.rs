@@ -1,6 +1,6 @@
 //! Stores pages and results in PostgreSQL, each in one fenced transaction.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
@@ -147,17 +147,15 @@ impl Mirror for PostgresMirror<'_> {
         self.store.known_roles(self.fence.account).await.map(Some)
     }
 
-    async fn store_roles(
-        &self,
-        read: &RolesRead,
-        asked_at: DateTime<Utc>,
-    ) -> Result<BTreeSet<i64>, StoreError> {
+    async fn store_roles(&self, read: &RolesRead, asked_at: DateTime<Utc>) -> Result<(), StoreError> {
         let mut tx = self.store.begin(&self.fence).await?;
-        let mut affected = tx.store_roles(&read.changed, Some(asked_at)).await?;
-        affected.extend(tx.delete_roles(&read.gone, Some(asked_at)).await?);
+        tx.store_roles(&read.changed, Some(asked_at)).await?;
+        tx.delete_roles(&read.gone, Some(asked_at)).await?;
         tx.set_roles_read().await?;
-        tx.commit().await?;
-        Ok(affected)
+        if read.needs_full_read {
+            tx.request_full_read().await?;
+        }
+        tx.commit().await
     }
 
     /// Writes nothing if nothing happened or the database is unavailable.

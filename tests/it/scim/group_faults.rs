@@ -118,6 +118,22 @@ async fn list_that_was_asked_for_before_a_role_write_and_arrives_after_it_change
     expect_right(&directory).await;
 }
 
+/// The mirror has the role only when it has the users, so a process that ends in between leaves nothing unread.
+#[tokio::test(flavor = "multi_thread")]
+async fn users_who_could_not_be_read_after_a_change_of_their_role_are_read_by_the_next_cycle() {
+    let directory = with_groups().await;
+    let [first, second] = users(&directory);
+    let sim = &directory.scene.sim;
+    let role = sim.create_role("Design", &[first]);
+    directory.program.call(&["sync"]).await.expect(0);
+    sim.set_role_users(role, &[second]);
+    sim.inject(Fault::refusal(500).on(format!("GET /v2/users/{second}")).forever());
+    directory.program.call(&["sync"]).await.expect(69);
+    sim.clear_faults();
+    directory.program.call(&["sync"]).await.expect(0);
+    expect_right(&directory).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn roles_that_rosterd_cannot_read_are_one_warning_while_they_last() {
     let directory = with_groups().await;
