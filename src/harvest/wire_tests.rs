@@ -281,3 +281,13 @@ fn record_without_pay_data_keeps_none_in_fields_and_raw() {
     let read = super::read::<Assignment>(&raw(ASSIGNMENT), false, &"".into()).expect("an assignment");
     assert!(!read.raw.get().contains("10.1") && read.record.budget == Field::Absent);
 }
+
+#[test]
+fn pay_data_in_nested_objects_is_not_kept_either() {
+    let text = r#"{"id": 1, "is_active": true, "teams": [1, {"cost_rate": 91743.57, "name": "A"}], "rates": {"cost_rate": 91743.57}}"#;
+    let kept = |with_pay_data| {
+        let read = super::read::<User>(&raw(text), with_pay_data, &"".into()).expect("a user");
+        (read.raw.get().contains("91743.57"), read.raw.get().contains(r#"{"name":"A"}"#))
+    };
+    assert_eq!((kept(false), kept(true)), ((false, true), (true, false)));
+}
