@@ -23,7 +23,7 @@ pub(super) async fn read<M: Mirror>(cycle: &Cycle<'_, M>, priority: Priority) ->
 
 /// Whether the account shows another company than at the last full read. Requested once per cycle, before new users are
 /// stored.
-pub(super) async fn is_other<M: Mirror>(
+pub(crate) async fn is_other<M: Mirror>(
     cycle: &mut Cycle<'_, M>,
     known: &AccountState,
     priority: Priority,

@@ -50,7 +50,7 @@ impl Absent {
 
 /// The token's rights when the read began.
 #[derive(Clone, Copy)]
-pub(super) struct TokenAccess {
+pub(crate) struct TokenAccess {
     pub owner: i64,
     /// Whether the owner was an administrator.
     pub sees_all: bool,
@@ -58,13 +58,13 @@ pub(super) struct TokenAccess {
 
 impl TokenAccess {
     /// The rights at the last successful full read.
-    pub(super) fn known(known: &AccountState) -> Option<Self> {
+    pub(crate) fn known(known: &AccountState) -> Option<Self> {
         let owner = known.owner.as_ref()?.id;
         Some(Self { owner, sees_all: known.is_administrator() })
     }
 
     /// Whether the token still has the same owner, who is an administrator.
-    pub(super) fn sees_all_as(self, me: &TokenOwner) -> bool {
+    pub(crate) fn sees_all_as(self, me: &TokenOwner) -> bool {
         me.id == self.owner && me.is_administrator()
     }
 

@@ -14,10 +14,10 @@ pub mod user;
 pub mod verify;
 pub mod wake;
 
-mod company;
+pub(crate) mod company;
 mod confirm;
 mod count_check;
-mod deletions;
+pub(crate) mod deletions;
 mod lookups;
 pub(crate) mod read_list;
 pub(crate) mod roles;
