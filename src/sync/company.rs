@@ -1,7 +1,7 @@
 //! Checks which company an account shows.
 //!
 //! A deletion can be held for review, a creation cannot: consumers create accounts for new users. If the account shows another
-//! company and most users are absent, nothing is stored.
+//! company and most users are absent, no record is stored, and the deletions of the absent users are held.
 
 use std::collections::HashSet;
 

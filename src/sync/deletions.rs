@@ -169,10 +169,10 @@ pub(super) async fn resolve<M: Mirror>(
         round.start_again();
     }
     let memory = &mut *cycle.memory;
-    memory.unanswered_cycles = if round.has_unanswered { memory.unanswered_cycles + 1 } else { 0 };
+    memory.unanswered_cycles = if round.must_ask_again { memory.unanswered_cycles + 1 } else { 0 };
     let has_given_up = memory.unanswered_cycles > MAX_UNANSWERED;
     memory.pending_pause = has_given_up.then(|| Instant::now() + PENDING_PAUSE);
-    Ok(all_asked && round.has_requests_left() && (!round.has_unanswered || has_given_up))
+    Ok(all_asked && round.has_requests_left() && (!round.must_ask_again || has_given_up))
 }
 
 /// Whether the token has the same owner, who sees all users. If not, all absent records are held.
