@@ -11,7 +11,7 @@ pub(super) const MAY_NOT_SEE: &str = "Harvest answers 404, but the token has ano
                                       owner is not an administrator; the next full read decides";
 
 impl Run<'_> {
-    /// Whether the account shows the company of the last full read. If not, nobody is created or invited there: a full read
+    /// Whether the account shows the company of the last full read. If not, rosterd creates no record there: a full read
     /// accepts a company that was renamed, and refuses another one.
     pub(super) async fn shows_known_company(&self) -> Result<bool, CycleError> {
         let known = self.sender.store.account_state(self.fence.account).await?;

@@ -36,7 +36,7 @@ fn sent(scene: &Scene) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_created_at_another_company() {
+async fn creations_at_another_company_wait() {
     let (scene, program) = mirrored().await;
     let company = Company::seeded_with_other_ids(6, 20, 40).with_name("Another Works");
     let first = scene.sim.replace_company(company);
