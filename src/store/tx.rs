@@ -8,21 +8,21 @@ use uuid::Uuid;
 use super::database::Store;
 use super::error::StoreError;
 use super::lease::Fence;
-use super::outbox;
 use super::rates::{self, RateIds};
 use super::session::Transaction;
 use super::table::{self, MirrorTable, ROWS_PER_STATEMENT};
 use super::timeline_memory::{Position, TimelineMemory};
-use crate::roster::{AccountId, Change, Event, MirrorRow, RowWrite};
+use crate::roster::{AccountId, Change, MirrorRow, RowWrite};
 
 /// An open transaction of the account's lease holder. If it is dropped without [`AccountTx::commit`], it rolls back.
 pub struct AccountTx {
     pub(super) transaction: Transaction,
     pub(super) account: AccountId,
-    stream: Uuid,
-    now: DateTime<Utc>,
+    pub(super) stream: Uuid,
+    pub(super) now: DateTime<Utc>,
     timelines: TimelineMemory,
-    last_event: Option<Position>,
+    /// The last event; `None` if there is none or its timeline is not known.
+    pub(super) last_event: Option<Position>,
 }
 
 impl Store {
@@ -118,16 +118,6 @@ impl AccountTx {
         let (ids, versions): (Vec<i64>, Vec<i64>) = deletions.iter().map(|it| (it.id(), it.version)).unzip();
         table::end_versions::<R>(&mut self.transaction, self.account, self.now, &ids).await?;
         table::tombstone::<R>(&mut self.transaction, self.account, self.now, &ids, &versions).await
-    }
-
-    /// Emits the events. Only the commit may follow, because the outbox head is locked from here on.
-    pub(crate) async fn emit(&mut self, events: &[Event]) -> Result<(), StoreError> {
-        if events.is_empty() {
-            return Ok(());
-        }
-        self.last_event =
-            outbox::append(&mut self.transaction, self.account, self.stream, self.now, events).await?;
-        Ok(())
     }
 
     /// Checks deferred constraints and constraint triggers now instead of at the commit.
