@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::tokens::{Token, Tokens};
 use crate::roster::AccountId;
-use crate::roster::write_policy::WriteMode;
+use crate::roster::write_policy::{OnDelete, WriteMode};
 use crate::store::Store;
 
 /// Requests of one token at a time. A waiting write counts.
@@ -28,16 +28,6 @@ const MAX_PEERS: usize = 1024;
 const MISSED_WRITES: usize = 256;
 /// Names of ignored attributes that are remembered, and so logged once.
 const MAX_NOTICED: usize = 1000;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OnDelete {
-    /// Archives the user, whom SCIM does not show from then on.
-    Deactivate,
-    /// Deletes the user at Harvest, or archives a user with time entries.
-    Delete,
-    /// Answers 403.
-    Refuse,
-}
 
 #[derive(Clone, Debug)]
 pub(crate) struct ScimOptions {
