@@ -188,7 +188,7 @@ impl Store {
             state: match (row.decision.as_deref(), row.reason) {
                 (Some("accepted"), _) => AbsentState::Accepted,
                 (Some(_), _) => AbsentState::Kept,
-                (None, Some(reason)) => AbsentState::Held(hold_reason(&reason)),
+                (None, Some(reason)) => AbsentState::Held(HoldReason::of_name(&reason)),
                 (None, None) => AbsentState::Undecided,
             },
             first_404_is_old: row.due,
@@ -287,10 +287,6 @@ impl Store {
         );
         Ok(decided.execute(&self.pool).await?.rows_affected())
     }
-}
-
-fn hold_reason(reason: &str) -> HoldReason {
-    HoldReason::ALL.into_iter().find(|known| known.name() == reason).unwrap_or(HoldReason::Guard)
 }
 
 impl AccountTx {
