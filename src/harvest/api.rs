@@ -12,6 +12,7 @@ use super::auth::Auth;
 use super::envelope::with_query;
 use super::error::{HarvestError, not_as_expected};
 use super::rate_limit::{Priority, RateLimiter};
+use super::route::below;
 use super::transport::{ApiResponse, ClientOptions, Transport};
 use crate::clock::Clock;
 use crate::progress::Progress;
@@ -85,9 +86,7 @@ impl Client {
     }
 
     pub(super) fn url(&self, path: &str) -> Url {
-        let mut url = self.transport.base.clone();
-        url.set_path(&format!("{}/{path}", url.path().trim_end_matches('/')));
-        url
+        below(&self.transport.base, path)
     }
 
     /// The response, whatever its status; `what` names the resource in errors and metrics.
