@@ -89,16 +89,6 @@ impl Client {
         below(&self.transport.base, path)
     }
 
-    /// The response, whatever its status; `what` names the resource in errors and metrics.
-    pub(super) async fn get(
-        &self,
-        url: &Url,
-        what: &str,
-        priority: Priority,
-    ) -> Result<ApiResponse, HarvestError> {
-        self.transport.get(url, what, priority).await
-    }
-
     /// The response, if it is a 200 with JSON.
     pub(super) async fn get_json(
         &self,
@@ -106,7 +96,7 @@ impl Client {
         what: &str,
         priority: Priority,
     ) -> Result<ApiResponse, HarvestError> {
-        self.expect_json(self.get(url, what, priority).await?, what)
+        self.expect_json(self.transport.get(url, what, priority).await?, what)
     }
 
     /// A page, and the address that it was requested from. If the server refuses the page size, rosterd requests 100
@@ -117,7 +107,7 @@ impl Client {
         what: &str,
         priority: Priority,
     ) -> Result<(Url, ApiResponse), HarvestError> {
-        let response = self.get(&url, what, priority).await?;
+        let response = self.transport.get(&url, what, priority).await?;
         let per_page = self.per_page();
         if response.status != StatusCode::UNPROCESSABLE_ENTITY || per_page <= OLD_PER_PAGE {
             return Ok((url, self.expect_json(response, what)?));

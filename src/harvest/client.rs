@@ -174,7 +174,7 @@ impl Client {
     ) -> Result<Option<SourceRequest>, HarvestError> {
         let what = format!("projects/{id}");
         let url = self.url(&what);
-        let response = self.get(&url, &what, priority).await?;
+        let response = self.transport.get(&url, &what, priority).await?;
         match response.status {
             StatusCode::UNAUTHORIZED => Err(HarvestError::Refused { account: self.account(), what }),
             _ => Ok(is_gone(&response).then(|| request(&url, 1, response.sent))),
@@ -183,7 +183,7 @@ impl Client {
 
     async fn lookup<R: Decode>(&self, what: &str, priority: Priority) -> Result<Lookup<R>, HarvestError> {
         let url = self.url(what);
-        let response = self.get(&url, what, priority).await?;
+        let response = self.transport.get(&url, what, priority).await?;
         match response.status {
             _ if is_gone(&response) => Ok(Lookup::Gone(request(&url, 1, response.sent))),
             StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => {

@@ -55,7 +55,7 @@ impl Client {
     /// Any error of the request; [`HarvestError::Protocol`] if the role cannot be read.
     pub(crate) async fn role(&self, id: i64, priority: Priority) -> Result<Option<Role>, HarvestError> {
         let what = format!("{LIST}/{id}");
-        let response = self.get(&self.url(&what), &what, priority).await?;
+        let response = self.transport.get(&self.url(&what), &what, priority).await?;
         if is_gone(&response) {
             return Ok(None);
         }
