@@ -1,7 +1,7 @@
 -- Functions for consumers of the outbox: fetch, process, acknowledge; and an initial load without a gap.
 
 CREATE TABLE roster.consumers (
-    name       text        PRIMARY KEY CHECK (name <> ''),
+    name       text        PRIMARY KEY CHECK (name <> '' AND name !~ '[[:cntrl:]]'),
     acked_seq  bigint      NOT NULL DEFAULT 0,
     acked_id   uuid,
     stream_id  uuid        NOT NULL,

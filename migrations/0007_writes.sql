@@ -75,8 +75,8 @@ ALTER TABLE roster.cycles DROP CONSTRAINT cycles_mode_check;
 ALTER TABLE roster.cycles ADD CONSTRAINT cycles_mode_check CHECK (mode IN ('incremental', 'full', 'write'));
 COMMENT ON COLUMN roster.cycles.mode IS 'incremental (what changed since the watermark), full (everything) or write (a write to Harvest, with the id of its row in roster.writes)';
 
--- Returns the open write that asks for the same, or inserts one, and wakes the daemon. A person who asks for a held write
--- accepts it. A write that was sent, or that a later one of the record follows, is no answer to a new request, except that a
+-- Returns the open write that asks for the same, or inserts one, and wakes the daemon. A person who asks for a held write,
+-- or for one of a program, accepts it. A write that was sent, or that a later one of the record follows, is no answer to a new request, except that a
 -- creation answers a client that repeats it.
 CREATE FUNCTION roster.write_insert(account bigint, kind text, user_id bigint, project_id bigint, assignment_id bigint,
                                     wanted jsonb, actor text, role_id bigint DEFAULT NULL)
@@ -124,8 +124,9 @@ BEGIN
            SET askers = askers + (joined.actor <> actor)::integer,
                accepted_at = CASE WHEN is_accepted THEN clock_timestamp() ELSE accepted_at END,
                accepted_by = CASE WHEN is_accepted THEN actor ELSE accepted_by END
-          FROM (SELECT actor LIKE 'cli:%' AND held_at IS NOT NULL AND accepted_at IS NULL AS is_accepted
-                  FROM roster.writes WHERE id = found) AS before
+          FROM (SELECT actor LIKE 'cli:%' AND accepted_at IS NULL
+                       AND (writes.held_at IS NOT NULL OR writes.actor NOT LIKE 'cli:%') AS is_accepted
+                  FROM roster.writes WHERE writes.id = found) AS before
          WHERE joined.id = found;
     END IF;
     PERFORM pg_notify('roster_write', account::text);

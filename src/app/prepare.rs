@@ -26,7 +26,7 @@ impl App {
     /// # Errors
     /// Also if the database is read-only, or contains pay data although `rates.mirror` is false.
     pub(crate) async fn prepare(&self) -> Result<(), Failure> {
-        self.store.require_writable().await?;
+        self.store.require_suitable().await?;
         if self.settings.database.migrate {
             let applied = self.store.migrate().await?;
             if applied > 0 {
@@ -53,7 +53,7 @@ impl App {
     }
 
     pub(super) async fn require_write_access(&self) -> Result<(), Failure> {
-        self.store.require_writable().await?;
+        self.store.require_suitable().await?;
         self.require_privileges(&self.store.server().await?)
     }
 

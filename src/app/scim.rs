@@ -37,7 +37,7 @@ impl App {
     /// # Errors
     /// For settings, a token file or a database that SCIM cannot use.
     pub(crate) async fn scim(&self, stop: CancellationToken) -> Result<(), Failure> {
-        self.store.require_writable().await?;
+        self.store.require_suitable().await?;
         let missing = self.store.scim_missing().await?;
         if !missing.is_empty() {
             let advice = format!(

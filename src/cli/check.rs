@@ -185,7 +185,7 @@ async fn check_database(app: &App, place: &str, checks: &mut Checks) -> bool {
             return false;
         }
     };
-    let writable = app.store.require_writable().await;
+    let writable = app.store.require_suitable().await;
     let is_writable = writable.is_ok() && server.missing_privilege.is_none();
     match writable {
         Ok(()) => checks.ok("database", format!("{place}, version {}", server.version)),

@@ -8,7 +8,7 @@ use crate::telemetry::count;
 
 pub(super) async fn migrate(settings: Settings) -> Result<(), Failure> {
     Box::pin(with_app(settings, async |app| {
-        app.store.require_writable().await?;
+        app.store.require_suitable().await?;
         let applied = app.store.migrate().await?;
         output::print(format_args!("{} applied; the schema is up to date", count(applied, "migration")))
     }))

@@ -132,6 +132,8 @@ struct ListProgress {
     seen: IdSet,
     /// Records without a readable id.
     without_id: u64,
+    /// Records that a page has twice. They count for the total: no other page has the records that would be missing.
+    repeated: u64,
     least_total: Option<u64>,
     last_total: Option<u64>,
     total_changed: bool,
@@ -139,7 +141,9 @@ struct ListProgress {
 
 impl ListProgress {
     fn see<R: Decode>(&mut self, page: &ListPage<R>) {
-        self.seen.extend(page.records.iter().map(Fetched::id));
+        let distinct: HashSet<i64> = page.records.iter().map(Fetched::id).collect();
+        self.repeated += (page.records.len() - distinct.len()) as u64;
+        self.seen.extend(distinct);
         self.seen.extend(page.rejected.iter().filter_map(|rejected| rejected.id));
         self.without_id += page.rejected.iter().filter(|rejected| rejected.id.is_none()).count() as u64;
     }
@@ -168,7 +172,7 @@ impl ListProgress {
         self.last_total = total.or(self.last_total);
         self.least_total = [self.least_total, total].into_iter().flatten().min();
         // Records may appear or disappear during the read, but those that existed all the time must have been seen.
-        let seen = self.seen.len() + self.without_id;
+        let seen = self.seen.len() + self.without_id + self.repeated;
         match self.least_total {
             Some(total) if next.is_none() && seen < total => {
                 Err(format!("only {seen} of {total} records were on its pages"))
@@ -194,6 +198,12 @@ mod tests {
         let page = url(LIST);
         assert!(progress.add(&page, None, 0, Some(&page)).is_ok());
         assert!(progress.add(&page, None, 0, Some(&page)).is_err());
+    }
+
+    #[test]
+    fn record_that_a_page_has_twice_counts_twice() {
+        let mut progress = ListProgress { seen: (1..=3).collect(), repeated: 1, ..ListProgress::default() };
+        assert!(progress.add(&url(LIST), Some(4), 0, None).is_ok());
     }
 
     #[test]

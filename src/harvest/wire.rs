@@ -20,7 +20,7 @@ use crate::roster::{
     SourceRequest, User,
 };
 
-/// Seed of each content hash. A release that decodes more fields increases it, so that each row is compared once more.
+/// Part of `seed`. Increase it if the decoder reads an existing field in another way.
 const DECODER_VERSION: u64 = 1;
 
 /// rosterd does not parse longer records: parsed, a list of numbers takes thirty times the memory.
@@ -86,6 +86,8 @@ pub fn read<R: Decode>(
         let (reason, request) = (reason.to_owned(), request.clone());
         UnreadableRecord { id, user_id, raw, reason, request }
     };
+    let stripped;
+    let mut raw = raw;
     let mut object = match parse(raw) {
         Ok(object) => object,
         Err((id, reason)) => {
@@ -95,11 +97,12 @@ pub fn read<R: Decode>(
             return Err(rejected(id, user_id, raw.to_owned(), &reason));
         }
     };
-    let mut raw = raw.to_owned();
-    if !with_pay_data && object.keys().any(|key| is_pay_data(key)) {
-        object.retain(|key, _| !is_pay_data(key));
-        raw = without_pay_data(&raw);
+    if !with_pay_data && holds_pay_data(&object) {
+        stripped = without_pay_data(raw);
+        raw = &stripped;
+        object = json::members(raw).unwrap_or_default();
     }
+    let raw = raw.to_owned();
     let user_id = R::owner(&object).filter(|id| *id > 0);
     let id = match object.get("id").map(Json::as_i64) {
         Some(Some(id)) if id > 0 => id,
@@ -115,9 +118,14 @@ pub fn read<R: Decode>(
     };
     let project = R::project(&object);
     R::remove_copies(&mut object);
-    let hash = xxh3_64_with_seed(&json::digest(&object), DECODER_VERSION).cast_signed();
+    let hash = xxh3_64_with_seed(&json::digest(&object), seed::<R>()).cast_signed();
     let (record, request) = (Arc::new(record), Some(request.clone()));
     Ok(Fetched { record, raw, hash, project, authority: Authority::Full, request })
+}
+
+/// Seed of the content hashes. With a new field it changes, so that each row is compared once more.
+fn seed<R: Record>() -> u64 {
+    xxh3_64_with_seed(R::FIELD_NAMES.as_bytes(), DECODER_VERSION)
 }
 
 /// Whether the member holds pay data, in a user or in an assignment. Rates are not read at all without pay data.
@@ -125,13 +133,30 @@ fn is_pay_data(key: &str) -> bool {
     Resource::LISTS.iter().any(|list| list.pay_fields().contains(&key))
 }
 
-/// The text of an object without pay data.
+/// Whether the object, or one in it, has a member with pay data.
+fn holds_pay_data(object: &Members<'_>) -> bool {
+    fn within(value: &Json<'_>) -> bool {
+        match value {
+            Json::Object(object) => holds_pay_data(object),
+            Json::Array(items) => items.iter().any(within),
+            _ => false,
+        }
+    }
+    object.iter().any(|(key, value)| is_pay_data(key) || within(value))
+}
+
+/// The text of a value without pay data in any object. Its depth was checked.
 fn without_pay_data(raw: &RawValue) -> Box<RawValue> {
-    let Ok(mut members) = serde_json::from_str::<BTreeMap<Text<'_>, &RawValue>>(raw.get()) else {
-        return RawValue::NULL.to_owned();
+    let text = if let Ok(mut members) = serde_json::from_str::<BTreeMap<Text<'_>, &RawValue>>(raw.get()) {
+        members.retain(|key, _| !is_pay_data(key));
+        let members = members.into_iter().map(|(key, value)| (key, without_pay_data(value)));
+        serde_json::value::to_raw_value(&members.collect::<BTreeMap<_, _>>())
+    } else if let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(raw.get()) {
+        serde_json::value::to_raw_value(&items.into_iter().map(without_pay_data).collect::<Vec<_>>())
+    } else {
+        return raw.to_owned();
     };
-    members.retain(|key, _| !is_pay_data(key));
-    serde_json::value::to_raw_value(&members).unwrap_or_else(|_| RawValue::NULL.to_owned())
+    text.unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 /// Parses an object; the error is the record's id, if that can be read, and the reason.

@@ -21,10 +21,10 @@ use crate::sync::error::CycleError;
 use crate::sync::mirror::{Mirror, PageRead, PostgresMirror};
 use crate::sync::read_list;
 use crate::sync::report::{CycleMode, CycleReport};
-use crate::telemetry::chain;
+use crate::telemetry::{chain, instruments};
 
 /// A write that Harvest or the database could not take is tried again after this time.
-const RETRY_PAUSE: Duration = Duration::from_secs(5);
+pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 pub(super) struct Run<'a> {
     pub sender: &'a WriteSender,
@@ -45,8 +45,8 @@ impl WriteSender {
                         (Some(ago), None) => run.settle_role(ago).await,
                         (None, Some(Resource::Users)) => run.execute::<User>().await,
                         (None, Some(_)) => run.execute::<Assignment>().await,
-                        (Some(ago), Some(Resource::Users)) => run.settle::<User>(ago).await,
-                        (Some(ago), Some(_)) => run.settle::<Assignment>(ago).await,
+                        (Some(ago), Some(Resource::Users)) => run.settle::<User>(ago, false).await,
+                        (Some(ago), Some(_)) => run.settle::<Assignment>(ago, false).await,
                     }
                 })
                 .await
@@ -83,6 +83,17 @@ impl WriteSender {
         tx.finish_write(&FinishedWrite { error, ..FinishedWrite::new(open.id, WriteOutcome::Refused) })
             .await?;
         tx.commit().await?;
+        let (account_id, kind, outcome) = (fence.account.0, "unreadable", WriteOutcome::Refused.name());
+        instruments::write(account_id, kind, outcome);
+        tracing::info!(
+            event = "write.finished",
+            account_id,
+            write_id = %open.id,
+            kind,
+            outcome,
+            actor = open.actor,
+            "a write to Harvest is refused, because its fields cannot be read"
+        );
         Ok(Next::Finished)
     }
 }
@@ -108,8 +119,11 @@ impl Run<'_> {
             return Ok(Next::Finished);
         }
         // Before the look, because a wait may be long.
-        self.wait_for_capacity().await?;
+        self.wait_for_capacity(1).await?;
         if self.write.kind.is_creation() {
+            if !self.shows_known_company().await? {
+                return Ok(Next::After(RETRY_PAUSE));
+            }
             if !self.is_first_read_complete().await? {
                 self.sender.store.note_write(self.open.id, "waiting for the first full read").await?;
                 return Ok(Next::After(RETRY_PAUSE));
@@ -118,7 +132,7 @@ impl Run<'_> {
                 return self.finish_existing(existing).await;
             }
         }
-        self.wait_for_capacity().await?;
+        self.wait_for_capacity(1).await?;
         let marked = Instant::now();
         match self.decide(Some(owner), true).await? {
             Decision::Over => Ok(Next::Finished),
@@ -127,9 +141,9 @@ impl Run<'_> {
     }
 
     /// Before the journal says that the write is sent: then it must be sent soon.
-    pub(super) async fn wait_for_capacity(&self) -> Result<(), CycleError> {
+    pub(super) async fn wait_for_capacity(&self, requests: u32) -> Result<(), CycleError> {
         let capacity = async {
-            self.sender.client.wait_for_capacity(Priority::Write, 1).await;
+            self.sender.client.wait_for_capacity(Priority::Write, requests).await;
             Ok(())
         };
         unless_stopped(self.stop, capacity).await
@@ -214,7 +228,8 @@ impl Run<'_> {
                 self.finish(&self.refused(Some(404), "Harvest does not have the project")).await
             }
             // The mirror deletes a record only after a 404 to a request by id.
-            Ok(WriteAnswer::Deleted | WriteAnswer::NotFound) => self.settle::<R>(Duration::ZERO).await,
+            Ok(WriteAnswer::Deleted) => self.settle::<R>(Duration::ZERO, true).await,
+            Ok(WriteAnswer::NotFound) => self.settle::<R>(Duration::ZERO, false).await,
             Ok(WriteAnswer::Refused { status, message }) => {
                 self.finish(&self.refused(Some(status.as_u16()), message)).await
             }

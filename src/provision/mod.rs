@@ -10,5 +10,6 @@ mod look;
 mod role;
 mod sender;
 mod settle;
+mod trust;
 
 pub use sender::WriteSender;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::execute::{Decision, Run};
+use super::execute::{Decision, RETRY_PAUSE, Run};
 use super::sender::Next;
 use super::settle::{MAX_ATTEMPTS, look_again};
+use super::trust::MAY_NOT_SEE;
 use crate::harvest::rate_limit::Priority;
 use crate::harvest::write::WriteAnswer;
 use crate::roster::Role;
@@ -27,6 +28,11 @@ impl Run<'_> {
         if let Decision::Over = self.decide(None, false).await? {
             return Ok(Next::Finished);
         }
+        // Before the role is read, so that a change of its users in between is not undone: a wait may be long.
+        self.wait_for_capacity(2).await?;
+        if self.write.kind.is_creation() && !self.shows_known_company().await? {
+            return Ok(Next::After(RETRY_PAUSE));
+        }
         let known = self.harvest_role().await?;
         match (self.write.kind, &known) {
             (WriteKind::RoleCreate, Some(role)) => {
@@ -42,7 +48,6 @@ impl Run<'_> {
         if let (WriteKind::RoleUpdate, None, Some(role)) = (self.write.kind, &body, known) {
             return self.store_role(role, &self.ended(WriteOutcome::Unchanged)).await;
         }
-        self.wait_for_capacity().await?;
         let marked = Instant::now();
         let decision = self.decide(None, true).await?;
         let (Decision::Send { .. }, Some(writer)) = (decision, &self.sender.writer) else {
@@ -89,6 +94,9 @@ impl Run<'_> {
     /// Looks at Harvest for the result of a write that was sent this long ago.
     pub(super) async fn settle_role(&self, ago: Duration) -> Result<Next, CycleError> {
         let is_certain = self.can_no_longer_arrive(ago);
+        if self.write.kind.is_creation() && !self.shows_known_company().await? {
+            return Ok(Next::After(RETRY_PAUSE));
+        }
         let shown = self.harvest_role().await?;
         match (self.write.kind, shown) {
             (WriteKind::RoleDelete, None) => self.store_deletion(WriteOutcome::Done).await,
@@ -124,13 +132,13 @@ impl Run<'_> {
 
     /// Stores a deletion that a 404 confirmed, and the end of the write.
     async fn store_deletion(&self, outcome: WriteOutcome) -> Result<Next, CycleError> {
-        let ids: Vec<i64> = self.write.role.into_iter().collect();
-        let mut are_read = true;
-        for id in &ids {
-            are_read &= self.read_affected(*id, None).await?;
+        if !self.sees_all().await? {
+            return self.finish(&self.lost(MAY_NOT_SEE)).await;
         }
+        let id = self.write.role.unwrap_or_default();
+        let are_read = self.read_affected(id, None).await?;
         let mut tx = self.sender.store.begin(&self.fence).await?;
-        tx.delete_roles(&ids, None).await?;
+        tx.delete_roles(&[id], None).await?;
         self.finish_role(tx, &self.ended(outcome), are_read).await
     }
 

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use super::execute::Run;
+use super::execute::{RETRY_PAUSE, Run};
 use super::sender::Next;
+use super::trust::MAY_NOT_SEE;
 use crate::harvest::Decode;
 use crate::harvest::client::Lookup;
 use crate::harvest::rate_limit::Priority;
 use crate::harvest::write::MAX_SEND_DELAY;
 use crate::roster::write::WriteKind;
-use crate::roster::{Fetched, Field, SourceRequest, User};
+use crate::roster::{Field, SourceRequest, User};
 use crate::store::writes::{FinishedWrite, WriteOutcome};
 use crate::store::{MirrorTable, StoreError};
+use crate::sync::cycle::unless_stopped;
 use crate::sync::error::CycleError;
 use crate::sync::mirror::{DeletionResults, Mirror};
 
@@ -21,17 +23,19 @@ const MAX_PAUSE: Duration = Duration::from_secs(20);
 /// A write that Harvest never shows is sent no more often than this.
 pub(super) const MAX_ATTEMPTS: i32 = 3;
 
-enum Shown<R> {
-    Record(Box<Fetched<R>>),
-    Gone(SourceRequest),
-    Unclear,
-}
-
 impl Run<'_> {
-    /// Looks at Harvest for the result of a write that was sent this long ago.
-    pub(super) async fn settle<R: Decode + MirrorTable>(&self, ago: Duration) -> Result<Next, CycleError> {
+    /// Looks at Harvest for the result of a write that was sent this long ago. `was_deleted`: whether Harvest answered that
+    /// it has deleted the record.
+    pub(super) async fn settle<R: Decode + MirrorTable>(
+        &self,
+        ago: Duration,
+        was_deleted: bool,
+    ) -> Result<Next, CycleError> {
         let is_certain = self.can_no_longer_arrive(ago);
         if self.write.kind.is_creation() {
+            if !self.shows_known_company().await? {
+                return Ok(Next::After(RETRY_PAUSE));
+            }
             return match self.look().await? {
                 // If an administrator created it in these seconds, it is the answer all the same.
                 Some(existing) => {
@@ -47,40 +51,53 @@ impl Run<'_> {
         }
         // What the record shows may have been so before the write was sent, which then can still arrive.
         let is_settled = is_certain || !self.may_have_been_so().await?;
-        match (self.shown::<R>().await?, self.write.kind.is_deletion()) {
-            (Shown::Gone(request), true) => {
-                let finished = self.ended(WriteOutcome::Done);
-                let id = self.write.record().unwrap_or_default();
-                let gone = DeletionResults { gone: vec![(id, Some(request))], ..DeletionResults::default() };
-                let (mirror, mut report) = (self.mirror(Some(&finished)), self.report());
-                mirror.record_results::<R>(gone, &mut report).await?;
-                self.log_finished(&finished);
-                Ok(Next::Finished)
+        let lookup = self.sender.client.lookup_written::<R>(self.write, Priority::Write);
+        match (unless_stopped(self.stop, lookup).await?, self.write.kind.is_deletion()) {
+            // One of Harvest's replicas may not know a new record yet: without Harvest's word, a 404 counts a poll interval
+            // later.
+            (Lookup::Gone(request), true)
+                if was_deleted || ago >= self.sender.again_after.to_std().unwrap_or_default() =>
+            {
+                self.deleted::<R>(request).await
             }
-            (Shown::Gone(_), false) => {
+            (Lookup::Gone(_), true) => Ok(look_again(ago)),
+            (Lookup::Gone(_), false) => {
                 self.finish(&self.refused(Some(404), "Harvest does not have the record any more")).await
             }
-            (Shown::Record(fetched), false)
+            (Lookup::Found(fetched), false)
                 if is_settled
                     && self.write.fields.differing(self.write.kind, &*fetched.record).is_empty() =>
             {
                 self.store_record(*fetched, &self.ended(WriteOutcome::Done)).await
             }
             // A deactivation is never given up.
-            (Shown::Record(_) | Shown::Unclear, _)
-                if is_certain
-                    && self.write.kind != WriteKind::UserDeactivate
-                    && self.open.attempts >= MAX_ATTEMPTS =>
+            _ if is_certain
+                && self.write.kind != WriteKind::UserDeactivate
+                && self.open.attempts >= MAX_ATTEMPTS =>
             {
                 self.finish(&self.lost("Harvest did not confirm the write, and does not show it")).await
             }
             // Repeating it is harmless, and the first request can no longer arrive after a later one.
-            (Shown::Record(_) | Shown::Unclear, _) if is_certain => {
+            _ if is_certain => {
                 self.mark_unsent(None).await?;
                 Ok(Next::After(Duration::ZERO))
             }
-            (Shown::Record(_) | Shown::Unclear, _) => Ok(look_again(ago)),
+            _ => Ok(look_again(ago)),
         }
+    }
+
+    /// Stores a deletion after Harvest's 404 to the record's id, unless the token may not be able to see the record.
+    async fn deleted<R: Decode + MirrorTable>(&self, request: SourceRequest) -> Result<Next, CycleError> {
+        if !self.sees_all().await? {
+            return self.finish(&self.lost(MAY_NOT_SEE)).await;
+        }
+        let finished = self.ended(WriteOutcome::Done);
+        let id = self.write.record().unwrap_or_default();
+        let gone = DeletionResults { gone: vec![(id, Some(request))], ..DeletionResults::default() };
+        let (mirror, mut report) = (self.mirror(Some(&finished)), self.report());
+        mirror.record_results::<R>(gone, &mut report).await?;
+        self.log_finished(&finished);
+        Ok(Next::Finished)
     }
 
     pub(super) fn lost(&self, error: &str) -> FinishedWrite {
@@ -104,15 +121,6 @@ impl Run<'_> {
         let ids: Vec<i64> = self.write.user.into_iter().collect();
         let user = tx.rows::<User>(&ids).await?.into_values().next();
         Ok(user.is_none_or(|row| row.record.is_active != Field::Value(true)))
-    }
-
-    async fn shown<R: Decode + MirrorTable>(&self) -> Result<Shown<R>, CycleError> {
-        let lookup: Lookup<R> = self.sender.client.lookup_written(self.write, Priority::Write).await?;
-        Ok(match lookup {
-            Lookup::Found(fetched) => Shown::Record(fetched),
-            Lookup::Gone(request) => Shown::Gone(request),
-            Lookup::Unreadable(_) | Lookup::Unclear(_) => Shown::Unclear,
-        })
     }
 }
 

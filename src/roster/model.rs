@@ -78,6 +78,8 @@ impl Resource {
 pub trait Record: Clone + Send + Sync + 'static {
     /// The list it comes from.
     const RESOURCE: Resource;
+    /// The names of all fields, each followed by a space.
+    const FIELD_NAMES: &'static str;
 
     /// Harvest's id, unique within account and resource.
     fn id(&self) -> i64;
@@ -125,6 +127,8 @@ macro_rules! record {
 
         impl Record for $name {
             const RESOURCE: Resource = Resource::$resource;
+            const FIELD_NAMES: &'static str =
+                concat!($(stringify!($field), " ",)* $(stringify!($quiet), " ",)*);
 
             fn id(&self) -> i64 {
                 self.id

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::body::{self, Object};
 use super::error::ScimError;
-use super::path::Target;
+use super::path::{Target, invalid_path};
 use super::value::{self, Choice};
 use crate::roster::Field;
 use crate::roster::write::is_address;
@@ -89,6 +89,11 @@ impl IntentBuilder {
 
     /// Sets attributes by their paths.
     pub fn set_all(&mut self, object: &Object, verb: Verb) {
+        let concerns_active =
+            |path: &&String| Target::parse(path).is_ok_and(|target| target.concerns_active());
+        if object.keys().filter(concerns_active).count() > 1 {
+            self.refuse(&Target::Active, ScimError::invalid_value("active is given twice"));
+        }
         for (path, value) in object {
             self.set_path(path, value, verb);
         }
@@ -114,7 +119,7 @@ impl IntentBuilder {
     }
 
     fn refuse(&mut self, target: &Target, problem: ScimError) {
-        self.is_active_unclear |= *target == Target::Active;
+        self.is_active_unclear |= target.concerns_active();
         self.ignore(target.path());
         self.note(problem);
     }
@@ -127,6 +132,7 @@ impl IntentBuilder {
     fn try_set(&mut self, target: &Target, value: &Json, verb: Verb) -> Result<(), ScimError> {
         match (target, value) {
             (Target::ReadOnly, _) => {}
+            (Target::Unknown(_), _) if target.concerns_active() => return Err(active_has_no_parts()),
             (Target::Unknown(name), _) => self.ignore(name),
             (Target::User, Json::Object(members)) => self.set_all(members, verb),
             (Target::Name, Json::Object(members)) => {
@@ -170,6 +176,9 @@ impl IntentBuilder {
 
     fn clear(&mut self, target: &Target, verb: Verb) -> Result<(), ScimError> {
         if let Target::Unknown(name) = target {
+            if target.concerns_active() {
+                return Err(active_has_no_parts());
+            }
             self.ignore(name);
         }
         let is_required = match self.text_field(target) {
@@ -209,6 +218,10 @@ impl IntentBuilder {
             }
         })
     }
+}
+
+fn active_has_no_parts() -> ScimError {
+    invalid_path("active has no parts")
 }
 
 #[cfg(test)]

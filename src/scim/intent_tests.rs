@@ -317,6 +317,34 @@ fn deactivation_is_not_refused_for_other_attributes() {
     expect_refusal(UserIntent::from_post(body.to_string().as_bytes()), "invalidValue", "userName");
 }
 
+/// The directory would count the user as inactive.
+#[test]
+fn unclear_active_is_refused_and_not_ignored() {
+    for (path, value) in
+        [("active.value", json!(false)), ("active[value eq true]", json!(false)), ("active.a", json!(1))]
+    {
+        expect_refusal(
+            try_patch(&json!([{"op": "replace", "path": path, "value": value}])),
+            "invalidPath",
+            "active",
+        );
+        expect_refusal(try_patch(&json!([{"op": "remove", "path": path}])), "invalidPath", "active");
+    }
+    let prefixed = format!("{USER}:active");
+    for members in [
+        json!({"active": false, (&prefixed): true}),
+        json!({"active": false, "active ": true}),
+        json!({"active": false, "active.value": false}),
+    ] {
+        expect_refusal(try_patch(&json!([{"op": "replace", "value": members}])), "invalidValue", "twice");
+    }
+    expect_refusal(
+        try_patch(&json!([{"op": "replace", "value": {"active.value": false}}])),
+        "invalidPath",
+        "active",
+    );
+}
+
 #[test]
 fn names_of_ignored_attributes_are_bounded_and_have_no_filters() {
     let many: serde_json::Map<String, Json> =

@@ -124,6 +124,17 @@ impl Target {
         })
     }
 
+    /// Whether it is `active`, or a part of it, which does not exist.
+    pub fn concerns_active(&self) -> bool {
+        match self {
+            Self::Active => true,
+            Self::Unknown(name) => {
+                without_schema(name).is_some_and(|name| name.split('.').next() == Some("active"))
+            }
+            _ => false,
+        }
+    }
+
     pub fn path(&self) -> &str {
         match self {
             Self::UserName => "userName",

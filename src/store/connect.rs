@@ -1,4 +1,4 @@
-//! Checks at the start: whether the database can be reached, is of a supported version, and takes writes.
+//! Checks at the start: whether the database can be reached, is of a supported version, takes writes, and holds every text.
 
 use std::io;
 use std::time::Duration;
@@ -47,17 +47,28 @@ impl Store {
         }
     }
 
-    /// Returns an error if the server takes no writes.
+    /// Returns an error if the server takes no writes, or the database not every text.
     ///
     /// # Errors
-    /// [`ConnectError::ReadOnly`] if it is a standby, or read-only by its settings.
-    pub(crate) async fn require_writable(&self) -> Result<(), StoreError> {
+    /// [`ConnectError::ReadOnly`] if it is a standby, or read-only by its settings. [`ConnectError::Text`] if its encoding is not
+    /// UTF-8, or if it lowers letters by Turkish rules: then addresses do not match that differ in the case of an I.
+    pub(crate) async fn require_suitable(&self) -> Result<(), StoreError> {
         let server = sqlx::query!(
             r#"SELECT pg_is_in_recovery() AS "is_standby!",
-                      current_setting('transaction_read_only') = 'on' AS "is_read_only!""#
+                      current_setting('transaction_read_only') = 'on' AS "is_read_only!",
+                      current_setting('server_encoding') = 'UTF8' AS "is_utf8!",
+                      lower('I') = 'i' AS "lowers_ascii!""#
         )
         .fetch_one(&self.reserved)
         .await?;
+        let text = match (server.is_utf8, server.lowers_ascii) {
+            (false, _) => Some(("its encoding is not UTF-8", "ENCODING 'UTF8'")),
+            (true, false) => Some(("its locale does not lower I to i", "another LOCALE, such as 'C.UTF-8'")),
+            (true, true) => None,
+        };
+        if let Some((why, with)) = text {
+            return Err(ConnectError::Text { target: self.target.clone(), why, with }.into());
+        }
         let (why, advice) = match (server.is_standby, server.is_read_only) {
             (false, false) => return Ok(()),
             (true, _) => ("it is a standby", "set database.url to the primary server"),

@@ -62,6 +62,10 @@ pub enum ConnectError {
     Version { target: Target, version: u32 },
     #[error("{target} is read-only ({why}), and rosterd must write to it; {advice}")]
     ReadOnly { target: Target, why: &'static str, advice: &'static str },
+    #[error(
+        "{target} cannot hold every name, or compares e-mail addresses wrongly ({why}); create another database with {with}"
+    )]
+    Text { target: Target, why: &'static str, with: &'static str },
 }
 
 impl ConnectError {

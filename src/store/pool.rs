@@ -22,8 +22,12 @@ use tokio::time::timeout;
 use super::session::{Bounds, Session, Transaction};
 use crate::progress::Progress;
 
-/// How a transaction begins: directly, and behind a pooler that loses prepared statements.
-const BEGIN: [&str; 2] = ["BEGIN", "BEGIN; DEALLOCATE ALL; SET LOCAL jit = off"];
+/// How a transaction begins: directly, and behind a pooler that loses prepared statements. Each statement must see what others
+/// committed before it, whatever the database's default: after a wait for a lock, above all.
+const BEGIN: [&str; 2] = [
+    "BEGIN ISOLATION LEVEL READ COMMITTED",
+    "BEGIN ISOLATION LEVEL READ COMMITTED; DEALLOCATE ALL; SET LOCAL jit = off",
+];
 const SNAPSHOT: [&str; 2] = [
     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; DEALLOCATE ALL; SET LOCAL jit = off",
@@ -39,6 +43,9 @@ const PING_LIMIT: Duration = Duration::from_secs(5);
 const SLOW_STATEMENT_FACTOR: u32 = 4;
 /// The limit of statements whose duration depends on the size of the database.
 const LONG_STATEMENT_LIMIT: Duration = Duration::from_hours(6);
+
+/// The longest time that PostgreSQL takes for its settings.
+const LONGEST_IDLE_MS: u128 = i32::MAX as u128;
 
 /// Lets the server find out that this process or its network is gone. sqlx cannot set keepalives on the client side;
 /// the server's probes also keep firewalls from dropping the connection.
@@ -148,7 +155,8 @@ impl Pool {
     /// Sets a limit for idle time, so that the server ends the transaction and frees its locks if the connection is
     /// lost.
     async fn begin_with(&self, begin: [&'static str; 2]) -> sqlx::Result<Transaction> {
-        let (begin, idle) = (begin[usize::from(self.is_pooled)], self.idle_limit.as_millis());
+        let (begin, idle) =
+            (begin[usize::from(self.is_pooled)], self.idle_limit.as_millis().min(LONGEST_IDLE_MS));
         let sql = format!("{begin}; SET LOCAL idle_in_transaction_session_timeout = {idle}");
         // Boxed, because otherwise its state would be part of each cycle's future.
         let transaction = Box::pin(async {

@@ -91,7 +91,7 @@ pub struct AccountUpdate {
     pub error: Option<String>,
     /// When the next full read is due; `None` for no change.
     pub next_full_at: Option<DateTime<Utc>>,
-    /// Whether a full read ended and no absent record is left to look up.
+    /// Whether a full read ended. Absent records may be left to look up.
     pub full: bool,
     pub owner: Option<Owner>,
     pub company: Company,

@@ -26,7 +26,7 @@ pub struct RowDigest {
 /// Rows per statement. A page of 2,000 rows in one statement takes a dozen megabytes of text and is not faster.
 pub(super) const ROWS_PER_STATEMENT: usize = 500;
 
-/// A record's table. The columns of most statements come from the record's fields, so that a new field needs no new SQL.
+/// A record's table. The columns of the statements come from the record's fields, except in [`MirrorTable::rows`].
 pub trait MirrorTable: Record + Default {
     /// Name with schema.
     const TABLE: &'static str;
@@ -42,7 +42,8 @@ pub trait MirrorTable: Record + Default {
     ) -> impl Future<Output = Result<HashMap<i64, MirrorRow<Self>>, StoreError>> + Send;
 }
 
-/// Implements [`MirrorTable`]. `query!` needs the columns as a literal, and checks them against the fields.
+/// Implements [`MirrorTable`]. The columns are named twice, because `query!` needs a literal. If a field is absent from one of
+/// the lists, rosterd does not compile.
 macro_rules! mirror_table {
     ($record:ident, $table:literal, $history:expr, $columns:literal, $($field:ident)*) => {
         impl MirrorTable for $record {

@@ -16,14 +16,15 @@ impl Store {
         Ok(users.fetch_all(&self.pool).await?)
     }
 
-    /// Whether a user's record that could not be read or stored has this e-mail address, in any case.
+    /// Whether a user's record that could not be read or stored has this e-mail address as a text, in any case of ASCII.
     pub async fn rejected_user_has(&self, account: AccountId, email: &str) -> Result<bool, StoreError> {
         let rejected = sqlx::query_scalar!(
             r#"SELECT EXISTS (SELECT FROM roster.rejected_records
                                WHERE account_id = $1 AND resource = 'users'
-                                 AND position(lower($2) IN lower(encode(raw, 'escape'))) > 0) AS "exists!""#,
+                                 AND position(lower(encode(convert_to($2, 'UTF8'), 'escape'))
+                                              IN lower(encode(raw, 'escape'))) > 0) AS "exists!""#,
             account.0,
-            email,
+            format!("\"{email}\""),
         );
         Ok(rejected.fetch_one(&self.pool).await?)
     }

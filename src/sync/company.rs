@@ -1,7 +1,7 @@
 //! Checks which company an account shows.
 //!
 //! A deletion can be held for review, a creation cannot: consumers create accounts for new users. If the account shows another
-//! company and most users are absent, nothing is stored.
+//! company and most users are absent, no record is stored, and the deletions of the absent users are held.
 
 use std::collections::HashSet;
 
@@ -23,7 +23,7 @@ pub(super) async fn read<M: Mirror>(cycle: &Cycle<'_, M>, priority: Priority) ->
 
 /// Whether the account shows another company than at the last full read. Requested once per cycle, before new users are
 /// stored.
-pub(super) async fn is_other<M: Mirror>(
+pub(crate) async fn is_other<M: Mirror>(
     cycle: &mut Cycle<'_, M>,
     known: &AccountState,
     priority: Priority,

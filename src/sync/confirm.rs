@@ -38,8 +38,9 @@ pub(super) struct ConfirmationRound {
     now: DateTime<Utc>,
     requests_left: u32,
     unanswered_in_a_row: u32,
-    /// Whether any request had no answer.
-    pub has_unanswered: bool,
+    /// Whether the next cycle must request a record again: a request had no answer, or Harvest still showed the record and the
+    /// answer may be older than the list.
+    pub must_ask_again: bool,
     pub asked: HashSet<(Resource, i64)>,
     /// Requested projects; those that do not exist have the request.
     projects: HashMap<i64, Option<SourceRequest>>,
@@ -54,7 +55,7 @@ impl ConfirmationRound {
             now,
             requests_left: REQUESTS_PER_ROUND,
             unanswered_in_a_row: 0,
-            has_unanswered: false,
+            must_ask_again: false,
             asked: HashSet::new(),
             projects: HashMap::new(),
             too_many_projects: false,
@@ -90,7 +91,7 @@ impl ConfirmationRound {
             }
             Err(error) if error.is_unanswered() => {
                 self.unanswered_in_a_row += 1;
-                self.has_unanswered = true;
+                self.must_ask_again = true;
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -279,7 +280,7 @@ pub(super) async fn ask<M: Mirror, R: Record>(
             // deletion of an existing record is cleared.
             if record.state != AbsentState::Accepted {
                 if cycle.memory.is_lasting && cycle.memory.unanswered_cycles < MAX_UNANSWERED {
-                    round.has_unanswered = true;
+                    round.must_ask_again = true;
                 } else {
                     cycle.memory.not_gone.insert(key);
                 }

@@ -50,7 +50,7 @@ impl Absent {
 
 /// The token's rights when the read began.
 #[derive(Clone, Copy)]
-pub(super) struct TokenAccess {
+pub(crate) struct TokenAccess {
     pub owner: i64,
     /// Whether the owner was an administrator.
     pub sees_all: bool,
@@ -58,13 +58,13 @@ pub(super) struct TokenAccess {
 
 impl TokenAccess {
     /// The rights at the last successful full read.
-    pub(super) fn known(known: &AccountState) -> Option<Self> {
+    pub(crate) fn known(known: &AccountState) -> Option<Self> {
         let owner = known.owner.as_ref()?.id;
         Some(Self { owner, sees_all: known.is_administrator() })
     }
 
     /// Whether the token still has the same owner, who is an administrator.
-    pub(super) fn sees_all_as(self, me: &TokenOwner) -> bool {
+    pub(crate) fn sees_all_as(self, me: &TokenOwner) -> bool {
         me.id == self.owner && me.is_administrator()
     }
 
@@ -169,10 +169,10 @@ pub(super) async fn resolve<M: Mirror>(
         round.start_again();
     }
     let memory = &mut *cycle.memory;
-    memory.unanswered_cycles = if round.has_unanswered { memory.unanswered_cycles + 1 } else { 0 };
+    memory.unanswered_cycles = if round.must_ask_again { memory.unanswered_cycles + 1 } else { 0 };
     let has_given_up = memory.unanswered_cycles > MAX_UNANSWERED;
     memory.pending_pause = has_given_up.then(|| Instant::now() + PENDING_PAUSE);
-    Ok(all_asked && round.has_requests_left() && (!round.has_unanswered || has_given_up))
+    Ok(all_asked && round.has_requests_left() && (!round.must_ask_again || has_given_up))
 }
 
 /// Whether the token has the same owner, who sees all users. If not, all absent records are held.

@@ -32,8 +32,8 @@ pub enum CycleError {
     /// The account shows another company with other users: a test system at the same address, or an account that was merged
     /// or replaced.
     #[error(
-        "account {account} shows another company than before, and {absent} of the mirror's {live} users are absent: nothing \
-         was stored; if that is wrong, check HARVEST_ACCOUNT_ID, the token and harvest.base_url (`rosterd check` names the \
+        "account {account} shows another company than before, and {absent} of the mirror's {live} users are absent: rosterd \
+         stored no record and held the deletions of these users; if that is wrong, check HARVEST_ACCOUNT_ID, the token and harvest.base_url (`rosterd check` names the \
          company, `rosterd status` the one before); if the account was really replaced, `rosterd deletions accept --account \
          {account}` lets the new company in"
     )]

@@ -1,7 +1,8 @@
 //! One sync cycle: the only module that knows both what Harvest lists and what the database holds.
 //!
-//! Imports point one way: `run → {rates, user, deletions} → confirm → {read_list, count_check} → cycle → mirror → report →
-//! error`.
+//! Imports point one way. Each file imports only files to its right: `{run, user, verify} → rates → absent_rates →
+//! {deletions, read_list} → {confirm, company, lookups, count_check, roles} → cycle → mirror → report → error`. `concerns` and
+//! `wake` import none of these.
 
 pub mod absent_rates;
 pub mod concerns;
@@ -14,10 +15,10 @@ pub mod user;
 pub mod verify;
 pub mod wake;
 
-mod company;
+pub(crate) mod company;
 mod confirm;
 mod count_check;
-mod deletions;
+pub(crate) mod deletions;
 mod lookups;
 pub(crate) mod read_list;
 pub(crate) mod roles;

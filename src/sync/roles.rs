@@ -42,6 +42,7 @@ pub(super) async fn read<M: Mirror>(
     for id in known.roles.keys().filter(|id| !ids.contains(*id)) {
         match cycle.unless_stopped(cycle.client.role(*id, priority)).await {
             Ok(None) => read.gone.push(*id),
+            Ok(Some(role)) if known.roles.get(id) == Some(&role) => {}
             Ok(Some(role)) => read.changed.push(role),
             // rosterd cannot read it.
             Err(CycleError::Harvest(HarvestError::Protocol { .. })) => {}

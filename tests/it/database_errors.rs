@@ -122,6 +122,28 @@ async fn read_only_server_is_refused_by_commands_that_write() {
     expect_refused(standby.url(), &["is read-only (it is a standby)", "primary"]).await;
 }
 
+/// Such a database would refuse names, or miss e-mail addresses.
+#[tokio::test]
+async fn database_that_cannot_hold_or_compare_every_text_is_refused() {
+    let cluster = Cluster::new().await;
+    for (name, options, phrase) in [
+        ("latin1", "ENCODING 'LATIN1' LOCALE 'C'", "its encoding is not UTF-8"),
+        ("ascii", "ENCODING 'SQL_ASCII' LOCALE 'C'", "its encoding is not UTF-8"),
+        ("turkish", "ENCODING 'UTF8' LOCALE 'C' LOCALE_PROVIDER icu ICU_LOCALE 'tr-TR'", "I to i"),
+    ] {
+        let created =
+            cluster.try_execute(&format!("CREATE DATABASE {name} TEMPLATE template0 {options}")).await;
+        if name == "turkish" && created.is_err() {
+            println!("skipped: this server was built without ICU");
+            continue;
+        }
+        created.unwrap();
+        let mut url = Url::parse(cluster.url()).unwrap();
+        url.set_path(name);
+        expect_refused(url.as_str(), &[phrase, "create another database"]).await;
+    }
+}
+
 #[tokio::test]
 async fn bad_tls_file_is_named_with_its_path() {
     let (cluster, home) = (Cluster::new().await, tempfile::tempdir().unwrap());

@@ -100,7 +100,7 @@ async fn server_crash_during_pagination_loses_no_event_and_repeats_none() {
     outage.mirror.expect_right().await;
     assert_eq!((outage.count("budget.unreachable"), outage.count("budget.recovered")), (1, 1));
     assert_eq!(outage.stream().await, stream, "a server that kept its commits continues the stream");
-    assert_eq!(outage.program.probe("/readyz").await.0, 200);
+    outage.program.until_ready(200).await;
     outage.daemon.signal("-TERM");
     assert_eq!(outage.daemon.ended().await, Some(0));
 }
@@ -179,7 +179,7 @@ async fn expect_recovery(break_database: &str, words: &str, repair_database: &st
     execute(repair_database).await;
     while daemon.until("cycle.finished").await["users_changed"] != 1 {}
     scene.expect_right().await;
-    assert_eq!(program.probe("/readyz").await.0, 200);
+    program.until_ready(200).await;
     let status = program.call(&["status"]).await.expect(0).stdout();
     assert!(!status.contains("failed"), "{status}");
     // Messages of rosterd must not quote lines of PostgreSQL's source code. sqlx may.

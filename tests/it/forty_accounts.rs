@@ -83,8 +83,7 @@ async fn forty_accounts_are_read_with_as_many_connections_as_one() {
     stop.store(true, Ordering::Relaxed);
     let most = observer.await.unwrap();
     assert!((1..=CONNECTIONS).contains(&most), "{most} connections");
-    let (status, _) = program.probe("/readyz").await;
-    assert_eq!(status, 200);
+    program.until_ready(200).await;
     daemon.signal("-TERM");
     assert_eq!(daemon.ended().await, Some(0));
     assert!(!daemon.rest().iter().any(|line| line.contains("cycle.failed")), "{}", daemon.log());

@@ -100,6 +100,7 @@ mod untrusted_scim;
 mod user_lookups;
 mod webhooks;
 mod write_failures;
+mod write_trust;
 mod writes;
 mod writes_guide;
 

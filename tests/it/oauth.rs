@@ -125,12 +125,7 @@ async fn revoked_authorization_is_reported_with_advice_and_a_new_login_restores_
     assert_eq!(entry["level"], "ERROR");
     let error = entry["error"].as_str().unwrap();
     assert!(error.contains("rosterd auth login") && error.contains("invalid_grant"), "{error}");
-    let until_unready = async {
-        while program.probe("/readyz").await.0 != 503 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(STUCK, until_unready).await.expect("the daemon should not be ready without a token");
+    program.until_ready(503).await;
     assert_eq!(program.probe("/livez").await.0, 200);
     let sync = program.call(&["sync"]).await;
     assert!(sync.expect(77).sentence().contains("rosterd auth login"), "{}", sync.stderr());
@@ -142,7 +137,7 @@ async fn revoked_authorization_is_reported_with_advice_and_a_new_login_restores_
     let (login, _) = login(&program, &[]).await;
     login.expect(0);
     daemon.until("cycle.finished").await;
-    assert_eq!(program.probe("/readyz").await.0, 200);
+    program.until_ready(200).await;
     daemon.signal("-TERM");
     assert_eq!(daemon.ended().await, Some(0));
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rosterd::roster::permits::{PermitRequest, Returned, Taken};
 use rosterd::store::Pool;
 use rosterd::store::permits;
+use sqlx::postgres::PgPoolOptions;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -23,9 +24,14 @@ async fn execute(pool: &Pool, statement: &'static str) {
     sqlx::query(statement).execute(pool).await.unwrap();
 }
 
+/// Also if the database's default would hide what others took while a process waited for the lock.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_takers_get_all_permits_and_no_more() {
-    let (_database, pool, budget) = database().await;
+    let (database, pool, budget) = database().await;
+    let default = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = ''repeatable read''',
+                                              current_database()); END $$";
+    execute(&pool, default).await;
+    let pool: Pool = PgPoolOptions::new().max_connections(20).connect(database.url()).await.unwrap().into();
     let mut takers = JoinSet::new();
     for _ in 0..30 {
         let (pool, budget) = (pool.clone(), budget.clone());

@@ -264,6 +264,10 @@ async fn created_user_whom_rosterd_cannot_read_is_not_created_again() {
     program.call(&create).await.expect(0);
     assert!(program.call(&create).await.expect(77).stdout().contains("cannot read"));
     assert_eq!((scene.sim.take_writes().len(), scene.sim.invitations().len()), (1, 1));
+    // Another address, which that user's contains.
+    let create = ["user", "create", "--email", "dd@example.com", "--first", "D", "--last", "D", "--yes"];
+    program.call(&create).await.expect(0);
+    assert_eq!(scene.sim.take_writes().len(), 1);
     scene.sim.clear_faults();
     program.call(&["sync", "--full"]).await.expect(0);
     scene.expect_right().await;

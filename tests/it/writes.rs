@@ -366,22 +366,3 @@ async fn later_request_is_not_joined_to_an_earlier_one_that_another_write_follow
     assert_eq!(sent(&scene).len(), 3);
     scene.expect_right().await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn row_that_cannot_be_read_is_refused_and_the_others_are_sent() {
-    let scene = Scene::without_limit().await;
-    let program = writing_program(&scene).await;
-    let (account, user) = (scene.sim.account_id(), scene.any_user());
-    let ask = format!(
-        "SELECT roster.write_ask({account}, 'user_update', {}, wanted => '{{\"telephone\": 1e400}}');
-         SELECT roster.write_ask({account}, 'user_update', {}, wanted => (repeat('[', 200) || repeat(']', 200))::jsonb);
-         SELECT roster.write_ask({account}, 'user_deactivate', {user})",
-        user.0 + 1_000_000,
-        user.0 + 1_000_001,
-    );
-    scene.execute(ask).await;
-    let _daemon = program.start();
-    scene.until("SELECT count(*) = 2 FROM roster.writes WHERE outcome = 'refused'").await;
-    scene.until("SELECT count(*) = 1 FROM roster.writes WHERE outcome = 'done'").await;
-    assert_eq!(sent(&scene), [format!("PATCH /v2/users/{user}")]);
-}

@@ -104,8 +104,12 @@ impl Cluster {
     }
 
     pub async fn execute(&self, statement: &str) {
-        let mut connection = PgConnection::connect(self.url()).await.unwrap();
-        sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.unwrap();
+        self.try_execute(statement).await.unwrap();
+    }
+
+    pub async fn try_execute(&self, statement: &str) -> sqlx::Result<()> {
+        let mut connection = PgConnection::connect(self.url()).await?;
+        sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.map(|_| ())
     }
 
     pub fn url(&self) -> &str {

@@ -89,6 +89,15 @@ impl Program {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
+    /// Waits for this status of `/readyz`. The daemon logs and stores a cycle a moment before it counts as finished.
+    pub async fn until_ready(&self, status: u16) {
+        let give_up = Instant::now() + STUCK;
+        while self.probe("/readyz").await.0 != status {
+            assert!(Instant::now() < give_up, "/readyz does not answer {status}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// `/metrics` as soon as it contains all of these. Its values of the database can be two seconds old.
     pub async fn until_metrics(&self, expected: &[&str]) -> String {
         let give_up = Instant::now() + STUCK;
