@@ -1,8 +1,9 @@
 //! Whether the work for an account makes progress: whether statements finish and responses arrive.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 /// The end of a statement, a response from Harvest, and a wait that another timeout ends count as progress. Clones
@@ -48,7 +49,7 @@ impl Progress {
     }
 
     fn with<T>(&self, action: impl FnOnce(&mut State) -> T) -> T {
-        action(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        action(&mut self.0.lock())
     }
 }
 

@@ -29,7 +29,7 @@ use std::path::Path;
 
 pub use findings::SettingsError;
 pub use model::{Account, Credential, PollInterval, Settings};
-pub(crate) use model::{ScimDelete, Scope, Webhook};
+pub(crate) use model::{Scope, Webhook};
 
 use findings::Findings;
 

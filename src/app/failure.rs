@@ -6,9 +6,8 @@ use std::process::ExitCode;
 
 use crate::harvest::HarvestError;
 use crate::settings::SettingsError;
-use crate::store::StoreError;
-use crate::store::Target;
 use crate::store::local::LocalError;
+use crate::store::{StoreError, Target};
 use crate::sync::error::CycleError;
 use crate::telemetry::{chain, sentences};
 

@@ -9,8 +9,7 @@ use super::context::App;
 use super::failure::{Exit, Failure};
 use super::{REVISION, VERSION, port, systemd};
 use crate::http;
-use crate::http::scim::{OnDelete, ScimOptions, ScimServer, Tokens};
-use crate::settings::ScimDelete;
+use crate::http::scim::{ScimOptions, ScimServer, Tokens};
 use crate::store::local::LocalPostgres;
 use crate::store::{ConnectOptions, Store};
 use crate::telemetry::instruments::Metrics;
@@ -84,11 +83,7 @@ impl App {
         let options = ScimOptions {
             public_url: public_url.as_str().trim_end_matches('/').to_owned(),
             tokens_file: tokens_file.clone(),
-            on_delete: match scim.delete {
-                ScimDelete::Deactivate => OnDelete::Deactivate,
-                ScimDelete::Delete => OnDelete::Delete,
-                ScimDelete::Refuse => OnDelete::Refuse,
-            },
+            on_delete: scim.on_delete,
             mode: write.rules.mode,
             with_roles: scim.with_roles,
             patience: write.patience,

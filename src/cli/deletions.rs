@@ -137,12 +137,10 @@ fn line(deletion: &HeldDeletion, with_name: bool) -> String {
 }
 
 fn explanation(reason: &str) -> &'static str {
-    match HoldReason::ALL.into_iter().find(|known| known.name() == reason) {
-        Some(HoldReason::NotAdministrator) => {
-            "the token's owner is no administrator and may not see the record"
-        }
-        Some(HoldReason::EmptyList) => "Harvest's list was empty",
-        Some(HoldReason::Guard) | None => "too many records were absent at once",
+    match HoldReason::of_name(reason) {
+        HoldReason::NotAdministrator => "the token's owner is no administrator and may not see the record",
+        HoldReason::EmptyList => "Harvest's list was empty",
+        HoldReason::Guard => "too many records were absent at once",
     }
 }
 

@@ -1,6 +1,6 @@
 //! Findings of a dry run or of `verify`.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 
 use super::output;
 use crate::sync::mirror::finding::Finding;
@@ -16,12 +16,12 @@ impl Findings {
     /// Ignores a failed write, which the summary of a dry run reports.
     pub(super) fn add(&self, finding: Finding) {
         match &self.0 {
-            Some(kept) => kept.lock().unwrap_or_else(PoisonError::into_inner).push(finding),
+            Some(kept) => kept.lock().push(finding),
             None => drop(output::print(finding.line)),
         }
     }
 
     pub(super) fn into_inner(self) -> Vec<Finding> {
-        self.0.map(|kept| kept.into_inner().unwrap_or_else(PoisonError::into_inner)).unwrap_or_default()
+        self.0.map(Mutex::into_inner).unwrap_or_default()
     }
 }

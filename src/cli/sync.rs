@@ -63,7 +63,7 @@ pub(super) async fn sync(settings: Settings, options: Options) -> Result<(), Fai
     signals::until_stopped(async |stop| {
         Box::pin(with_app(settings, async |app| {
             let sync = Sync { app, options: &options, stop };
-            if options.dry_run { sync.plan().await } else { sync.apply().await }
+            if options.dry_run { sync.plan().await } else { sync.apply(options.json).await }
         }))
         .await
     })
@@ -73,20 +73,9 @@ pub(super) async fn sync(settings: Settings, options: Options) -> Result<(), Fai
 /// Reads what changed in one account into the mirror, or lets the running daemon do it, as `rosterd sync` does. Prints
 /// only to stderr.
 pub(super) async fn refresh(app: &App, account: &Account, stop: &CancellationToken) -> Result<(), Failure> {
-    app.prepare().await?;
     let (full, dry_run, values, json) = (false, false, false, true);
     let options = Options { full, dry_run, values, account: Some(account.id), user: None, json };
-    let sync = Sync { app, options: &options, stop };
-    let replica = App::replica();
-    let limiter = app.budgets(replica.clone(), DATABASE_WAIT).await?;
-    let work = async {
-        let client = app.client(account, &limiter)?;
-        client.set_next_poll(None);
-        sync.apply_to(&client, replica.id).await
-    };
-    let result = work.await;
-    limiter.stop().await;
-    result.map(drop)
+    Sync { app, options: &options, stop }.apply(false).await
 }
 
 struct Sync<'a> {
@@ -96,16 +85,16 @@ struct Sync<'a> {
 }
 
 impl Sync<'_> {
-    async fn apply(self) -> Result<(), Failure> {
+    /// Reads what changed in each account and, if `prints_json`, prints the results.
+    async fn apply(self, prints_json: bool) -> Result<(), Failure> {
         self.app.prepare().await?;
         let replica = App::replica();
         let limiter = tokio::select! {
             limiter = self.app.budgets(replica.clone(), DATABASE_WAIT) => limiter?,
             () = self.stop.cancelled() => return Err(CycleError::Stopped.into()),
         };
-        let Options { account, json, .. } = self.options;
         let work = async |client: &Client| self.apply_to(client, replica.id).await;
-        accounts::for_each(self.app, limiter, *account, *json, work).await
+        accounts::for_each(self.app, limiter, self.options.account, prints_json, work).await
     }
 
     async fn apply_to(&self, client: &Client, replica: Uuid) -> Result<Value, Failure> {

@@ -1,9 +1,10 @@
 //! The state of the workers, for `/livez`, `/readyz` and the watchdog of systemd.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -131,8 +132,7 @@ impl Health {
     }
 
     fn with<T>(&self, action: impl FnOnce(&mut HashMap<AccountId, WorkerState>) -> T) -> T {
-        // A panic during `action` leaves no half-written state that matters.
-        action(&mut self.workers.lock().unwrap_or_else(PoisonError::into_inner))
+        action(&mut self.workers.lock())
     }
 }
 

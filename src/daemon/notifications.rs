@@ -54,7 +54,7 @@ async fn forward_notifications(store: &Store, workers: &Workers, readers: &[Arc<
             Ok(Some(mut listener)) => {
                 // Requests that were sent while no listener existed.
                 notify_requested(store, workers).await;
-                while let Ok(notification) = listener.notified_on().await {
+                while let Ok(notification) = listener.notified().await {
                     match notification {
                         Some((channel, account)) if channel == WRITE_CHANNEL => {
                             notify_writes(workers, account);

@@ -2,84 +2,112 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
+use tokio::time::Instant;
 
+use super::auth::Auth;
 use super::envelope::with_query;
 use super::error::{HarvestError, not_as_expected};
-use super::rate_limit::Priority;
-use super::transport::{ApiResponse, Transport};
+use super::rate_limit::{Priority, RateLimiter};
+use super::route::below;
+use super::transport::{ApiResponse, ClientOptions, Transport};
+use crate::clock::Clock;
+use crate::progress::Progress;
 use crate::roster::order::Sent;
-use crate::roster::{AccountId, Role, SourceRequest};
+use crate::roster::{AccountId, Order, Role, SourceRequest};
 
 /// The largest page size before 2022. rosterd falls back to it if a server answers 422 to a larger one.
 const OLD_PER_PAGE: u32 = 100;
 
-/// The API of one account. Clones share the state.
+/// One account at Harvest. Clones share the state.
 #[derive(Clone)]
-pub(super) struct Api {
-    transport: Arc<Transport>,
+pub struct Client {
+    pub(super) transport: Arc<Transport>,
     per_page: Arc<AtomicU32>,
     with_pay_data: bool,
 }
 
-impl Api {
-    pub fn new(transport: Transport, per_page: u32, with_pay_data: bool) -> Self {
-        Self { transport: Arc::new(transport), per_page: Arc::new(per_page.into()), with_pay_data }
+impl Client {
+    pub fn new(
+        options: &ClientOptions,
+        account: AccountId,
+        auth: Auth,
+        limiter: RateLimiter,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let transport = Arc::new(Transport::new(options, account, auth, limiter, clock));
+        let per_page = Arc::new(options.per_page.into());
+        Self { transport, per_page, with_pay_data: options.with_pay_data }
     }
 
-    pub fn transport(&self) -> &Transport {
-        &self.transport
-    }
-
-    pub fn account(&self) -> AccountId {
+    pub(crate) fn account(&self) -> AccountId {
         self.transport.account
     }
 
-    pub fn base(&self) -> &Url {
-        &self.transport.base
+    /// Requests sent since start, repetitions included.
+    pub(crate) fn requests(&self) -> u64 {
+        self.transport.requests()
     }
 
-    pub fn per_page(&self) -> u32 {
-        self.per_page.load(Ordering::Relaxed)
+    /// The progress of this account's work; each response counts.
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.transport.progress
+    }
+
+    pub fn order(&self) -> &Order {
+        &self.transport.order
+    }
+
+    /// How long after it was sent a request may arrive at Harvest.
+    pub(crate) fn grace(&self) -> Duration {
+        self.transport.limiter.grace()
     }
 
     /// Whether records keep their pay data.
-    pub fn with_pay_data(&self) -> bool {
+    pub(crate) fn with_pay_data(&self) -> bool {
         self.with_pay_data
     }
 
-    pub fn url(&self, path: &str) -> Url {
-        let mut url = self.base().clone();
-        url.set_path(&format!("{}/{path}", url.path().trim_end_matches('/')));
-        url
+    /// See [`RateLimiter::set_next_poll`].
+    pub(crate) fn set_next_poll(&self, at: Option<Instant>) {
+        self.transport.limiter.set_next_poll(at);
     }
 
-    /// The response, whatever its status; `what` names the resource in errors and metrics.
-    pub async fn get(&self, url: &Url, what: &str, priority: Priority) -> Result<ApiResponse, HarvestError> {
-        self.transport.get(url, what, priority).await
+    /// Waits until this many requests could be sent. Dropping the future costs nothing.
+    pub(crate) async fn wait_for_capacity(&self, priority: Priority, requests: u32) {
+        self.transport.wait_for_capacity(priority, requests).await;
+    }
+
+    pub(super) fn per_page(&self) -> u32 {
+        self.per_page.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn url(&self, path: &str) -> Url {
+        below(&self.transport.base, path)
     }
 
     /// The response, if it is a 200 with JSON.
-    pub async fn get_json(
+    pub(super) async fn get_json(
         &self,
         url: &Url,
         what: &str,
         priority: Priority,
     ) -> Result<ApiResponse, HarvestError> {
-        self.expect_json(self.get(url, what, priority).await?, what)
+        self.expect_json(self.transport.get(url, what, priority).await?, what)
     }
 
     /// A page, and the address that it was requested from. If the server refuses the page size, rosterd requests 100
     /// records a page from then on.
-    pub async fn list_page(
+    pub(super) async fn list_page(
         &self,
         url: Url,
         what: &str,
         priority: Priority,
     ) -> Result<(Url, ApiResponse), HarvestError> {
-        let response = self.get(&url, what, priority).await?;
+        let response = self.transport.get(&url, what, priority).await?;
         let per_page = self.per_page();
         if response.status != StatusCode::UNPROCESSABLE_ENTITY || per_page <= OLD_PER_PAGE {
             return Ok((url, self.expect_json(response, what)?));
@@ -95,7 +123,7 @@ impl Api {
     }
 
     /// Passes on a 200 with JSON; any other response is an error.
-    pub fn expect_json(&self, response: ApiResponse, what: &str) -> Result<ApiResponse, HarvestError> {
+    pub(super) fn expect_json(&self, response: ApiResponse, what: &str) -> Result<ApiResponse, HarvestError> {
         match response.status {
             StatusCode::OK if response.is_json() => Ok(response),
             _ => Err(self.refusal(&response, what)),
@@ -104,7 +132,7 @@ impl Api {
 
     /// The error for a response that cannot be used. A 403 or a 404 concerns the role or the account only if it is in
     /// Harvest's format.
-    pub fn refusal(&self, response: &ApiResponse, what: &str) -> HarvestError {
+    pub(super) fn refusal(&self, response: &ApiResponse, what: &str) -> HarvestError {
         let (account, what, status) = (self.account(), what.to_owned(), response.status);
         match status {
             StatusCode::UNAUTHORIZED => HarvestError::Refused { account, what },
@@ -122,12 +150,12 @@ impl Api {
 
     /// Whether `harvest.base_url` ends with the API's version.
     fn has_version(&self) -> bool {
-        self.base().path().trim_end_matches('/').ends_with("/v2")
+        self.transport.base.path().trim_end_matches('/').ends_with("/v2")
     }
 
     fn not_harvest(&self, response: &ApiResponse, what: String) -> HarvestError {
         let status = response.status;
-        let host = self.base().host_str().unwrap_or_default();
+        let host = self.transport.base.host_str().unwrap_or_default();
         let content_type = match response.content_type.as_str() {
             "" => "no content type",
             content_type => content_type,
@@ -141,7 +169,7 @@ impl Api {
     fn advice(&self, status: StatusCode, host: &str) -> String {
         let proxy = self.transport.route().proxy_note();
         if !self.has_version() {
-            let base = self.base().as_str().trim_end_matches('/');
+            let base = self.transport.base.as_str().trim_end_matches('/');
             format!(
                 "harvest.base_url is {base}, and Harvest's API answers below /v2; set harvest.base_url to {base}/v2 \
                  (if a gateway adds /v2, check HARVEST_ACCOUNT_ID)"
@@ -201,8 +229,7 @@ fn is_forbidden(response: &ApiResponse) -> bool {
 }
 
 pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, HarvestError> {
-    serde_json::from_slice(body)
-        .map_err(|error| HarvestError::Protocol { what: what.to_owned(), problem: not_as_expected(&error) })
+    serde_json::from_slice(body).map_err(|error| HarvestError::protocol(what)(not_as_expected(&error)))
 }
 
 /// A job role; `None` if its fields are not as expected.

@@ -1,38 +1,23 @@
 //! The endpoints that rosterd uses: users and assignments as lists and by id, the lists' totals, rates, the token's
 //! owner and the company.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use chrono::{DateTime, SecondsFormat, Utc};
 use reqwest::{StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
-use tokio::time::Instant;
 
-use super::api::{Api, is_gone, parse, request};
-use super::auth::Auth;
+use super::api::{Client, is_gone, parse, request};
 use super::envelope::Envelope;
 use super::error::HarvestError;
 use super::json::escape_invalid_utf8;
 use super::pages::ListReader;
-use super::rate_limit::{Priority, RateLimiter};
-use super::transport::{ClientOptions, Transport, WriteAccess};
+use super::rate_limit::Priority;
+use super::transport::WriteAccess;
 use super::wire::{self, Decode, UnreadableRecord};
 use super::write::Writer;
-use crate::clock::Clock;
-use crate::progress::Progress;
 use crate::roster::watermark::ReadStart;
 use crate::roster::write::Write;
-use crate::roster::{
-    ADMINISTRATOR, AccountId, Assignment, Company, Fetched, Order, Resource, SourceRequest, User,
-};
-
-/// One account at Harvest. Clones share the state.
-#[derive(Clone)]
-pub struct Client {
-    pub(super) api: Api,
-}
+use crate::roster::{ADMINISTRATOR, Assignment, Company, Fetched, Resource, SourceRequest, User};
 
 /// The token's owner, from `/v2/users/me`.
 #[derive(Clone, Deserialize)]
@@ -80,56 +65,8 @@ pub enum Lookup<R> {
 }
 
 impl Client {
-    pub fn new(
-        options: &ClientOptions,
-        account: AccountId,
-        auth: Auth,
-        limiter: RateLimiter,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        let transport = Transport::new(options, account, auth, limiter, clock);
-        Self { api: Api::new(transport, options.per_page, options.with_pay_data) }
-    }
-
-    pub(crate) fn account(&self) -> AccountId {
-        self.api.account()
-    }
-
-    /// Requests sent since start, repetitions included.
-    pub(crate) fn requests(&self) -> u64 {
-        self.api.transport().requests()
-    }
-
-    /// The progress of this account's work; each response counts.
-    pub(crate) fn progress(&self) -> &Progress {
-        &self.api.transport().progress
-    }
-
-    pub fn order(&self) -> &Order {
-        &self.api.transport().order
-    }
-
     pub fn writer(&self, access: WriteAccess) -> Writer {
-        Writer::new(self.api.clone(), access)
-    }
-
-    /// How long after it was sent a request may arrive at Harvest.
-    pub(crate) fn grace(&self) -> Duration {
-        self.api.transport().limiter.grace()
-    }
-
-    pub(crate) fn with_pay_data(&self) -> bool {
-        self.api.with_pay_data()
-    }
-
-    /// See [`RateLimiter::set_next_poll`].
-    pub(crate) fn set_next_poll(&self, at: Option<Instant>) {
-        self.api.transport().limiter.set_next_poll(at);
-    }
-
-    /// Waits until this many requests could be sent. Dropping the future costs nothing.
-    pub(crate) async fn wait_for_capacity(&self, priority: Priority, requests: u32) {
-        self.api.transport().wait_for_capacity(priority, requests).await;
+        Writer::new(self.clone(), access)
     }
 
     /// Reads a list: all records, or those changed since (Harvest seems to compare with "later than"). It never filters
@@ -139,7 +76,7 @@ impl Client {
         updated_since: Option<DateTime<Utc>>,
         priority: Priority,
     ) -> ListReader<R> {
-        let mut url = self.api.url(R::RESOURCE.name());
+        let mut url = self.url(R::RESOURCE.name());
         if let Some(since) = updated_since {
             // With `Z`, because an unencoded `+` of an offset means a space, to which Harvest answers 400.
             let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
@@ -150,19 +87,19 @@ impl Client {
 
     /// Reads the assignments of one user, active and archived.
     pub(crate) fn assignments_of(&self, user: i64, priority: Priority) -> ListReader<Assignment> {
-        let mut url = self.api.url(Resource::Assignments.name());
+        let mut url = self.url(Resource::Assignments.name());
         url.query_pairs_mut().append_pair("user_id", &user.to_string());
         self.pages(url, priority)
     }
 
     pub(crate) fn rates_of<R: Decode>(&self, user: i64, priority: Priority) -> ListReader<R> {
-        self.pages(self.api.url(&format!("users/{user}/{}", R::RESOURCE.name())), priority)
+        self.pages(self.url(&format!("users/{user}/{}", R::RESOURCE.name())), priority)
     }
 
     fn pages<R: Decode>(&self, mut url: Url, priority: Priority) -> ListReader<R> {
-        let per_page = self.api.per_page();
+        let per_page = self.per_page();
         url.query_pairs_mut().append_pair("per_page", &per_page.to_string());
-        ListReader::new(self.api.clone(), url, priority)
+        ListReader::new(self.clone(), url, priority)
     }
 
     /// The number of records in a list without filters; `None` if Harvest does not send it.
@@ -172,12 +109,11 @@ impl Client {
         priority: Priority,
     ) -> Result<Option<u64>, HarvestError> {
         let what = list.name();
-        let mut url = self.api.url(what);
+        let mut url = self.url(what);
         url.query_pairs_mut().append_pair("per_page", "1");
-        let response = self.api.get_json(&url, what, priority).await?;
-        let page = Envelope::parse(&response.body, what);
-        page.map(|page| page.total)
-            .map_err(|problem| HarvestError::Protocol { what: what.to_owned(), problem })
+        let response = self.get_json(&url, what, priority).await?;
+        let page = Envelope::parse(&response.body, what).map_err(HarvestError::protocol(what))?;
+        Ok(page.total)
     }
 
     pub(crate) async fn me(&self, priority: Priority) -> Result<TokenOwner, HarvestError> {
@@ -237,8 +173,8 @@ impl Client {
         priority: Priority,
     ) -> Result<Option<SourceRequest>, HarvestError> {
         let what = format!("projects/{id}");
-        let url = self.api.url(&what);
-        let response = self.api.get(&url, &what, priority).await?;
+        let url = self.url(&what);
+        let response = self.transport.get(&url, &what, priority).await?;
         match response.status {
             StatusCode::UNAUTHORIZED => Err(HarvestError::Refused { account: self.account(), what }),
             _ => Ok(is_gone(&response).then(|| request(&url, 1, response.sent))),
@@ -246,15 +182,15 @@ impl Client {
     }
 
     async fn lookup<R: Decode>(&self, what: &str, priority: Priority) -> Result<Lookup<R>, HarvestError> {
-        let url = self.api.url(what);
-        let response = self.api.get(&url, what, priority).await?;
+        let url = self.url(what);
+        let response = self.transport.get(&url, what, priority).await?;
         match response.status {
             _ if is_gone(&response) => Ok(Lookup::Gone(request(&url, 1, response.sent))),
             StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => {
-                Ok(Lookup::Unclear(self.api.refusal(&response, what)))
+                Ok(Lookup::Unclear(self.refusal(&response, what)))
             }
             _ => {
-                let response = self.api.expect_json(response, what)?;
+                let response = self.expect_json(response, what)?;
                 let body = escape_invalid_utf8(&response.body);
                 let request = request(&url, 1, response.sent);
                 Ok(match wire::read(parse(&body, what)?, self.with_pay_data(), &request) {
@@ -270,7 +206,7 @@ impl Client {
         what: &str,
         priority: Priority,
     ) -> Result<(T, ReadStart), HarvestError> {
-        let response = self.api.get_json(&self.api.url(what), what, priority).await?;
+        let response = self.get_json(&self.url(what), what, priority).await?;
         Ok((parse(&response.body, what)?, response.start))
     }
 }

@@ -82,6 +82,11 @@ pub enum HarvestError {
 }
 
 impl HarvestError {
+    /// A [`HarvestError::Protocol`] of this resource, with what is wrong.
+    pub(super) fn protocol(what: &str) -> impl Fn(String) -> Self {
+        move |problem| Self::Protocol { what: what.to_owned(), problem }
+    }
+
     /// Whether the same cycle should repeat the request: connection errors, timeouts, 429 and 5xx.
     pub(crate) fn is_transient(&self) -> bool {
         match self {

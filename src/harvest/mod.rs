@@ -21,7 +21,7 @@ pub mod transport;
 pub mod wire;
 pub mod write;
 
+pub use api::Client;
 pub use auth::{AccessToken, Auth};
-pub use client::Client;
 pub use error::{HarvestError, IdentityError};
 pub use wire::{Decode, UnreadableRecord};

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::auth::AccessToken;
 use super::error::{HttpError, IdentityError, not_as_expected};
 use super::rate_limit::Permit;
-use super::route::Route;
+use super::route::{Route, below};
 use super::transport::{MAX_BODY_BYTES, content_type};
 use crate::clock::Clock;
 use crate::outbound::{BodyError, NoTls, read_body, retry_after, server_time};
@@ -140,8 +140,8 @@ impl OAuthApplication {
             .set_client_secret(ClientSecret::new(client_secret.expose_secret().to_owned()))
             // In the body, as in Harvest's documentation.
             .set_auth_type(AuthType::RequestBody)
-            .set_auth_uri(AuthUrl::from_url(at(identity, "oauth2/authorize")))
-            .set_token_uri(TokenUrl::from_url(at(identity, "api/v2/oauth2/token")));
+            .set_auth_uri(AuthUrl::from_url(below(identity, "oauth2/authorize")))
+            .set_token_uri(TokenUrl::from_url(below(identity, "api/v2/oauth2/token")));
         Ok(Self { http, route, identity: identity.clone(), endpoints })
     }
 
@@ -216,7 +216,7 @@ impl OAuthApplication {
         }
         let token = tokens.access().ok_or(IdentityError::NothingToRenewWith)?;
         let request =
-            self.http.get(at(&self.identity, "api/v2/accounts")).header(AUTHORIZATION, token.header());
+            self.http.get(below(&self.identity, "api/v2/accounts")).header(AUTHORIZATION, token.header());
         let response = self.read(request.send().await).await.map_err(IdentityError::Http)?;
         if response.status() != StatusCode::OK {
             let (status, retry_after) = (response.status(), None);
@@ -284,12 +284,6 @@ fn status(error: Option<&IdentityError>) -> (Option<StatusCode>, Option<Duration
         Some(IdentityError::Http(HttpError::Network { .. } | HttpError::TooLong)) => (None, None),
         Some(error) => (error.is_credentials().then_some(StatusCode::BAD_REQUEST), None),
     }
-}
-
-fn at(identity: &Url, path: &str) -> Url {
-    let mut url = identity.clone();
-    url.set_path(&format!("{}/{path}", url.path().trim_end_matches('/')));
-    url
 }
 
 impl From<BasicRequestTokenError<HttpError>> for IdentityError {

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 
 use reqwest::Url;
 
-use super::api::{Api, request};
+use super::api::{Client, request};
 use super::envelope::{Envelope, next_url, page_number};
 use super::error::HarvestError;
 use super::prefetch::{Prefetch, PrefetchedPage, unblocking};
@@ -34,7 +34,7 @@ pub struct ListPage<R> {
 
 /// A read of a list. Call [`ListReader::next`] until it returns `None`.
 pub struct ListReader<R> {
-    api: Api,
+    client: Client,
     prefetch: Prefetch,
     next: Option<Url>,
     progress: ListProgress,
@@ -44,10 +44,10 @@ pub struct ListReader<R> {
 }
 
 impl<R: Decode> ListReader<R> {
-    pub(super) fn new(api: Api, first: Url, priority: Priority) -> Self {
-        let prefetch = Prefetch::new(api.clone(), R::RESOURCE.name(), priority);
+    pub(super) fn new(client: Client, first: Url, priority: Priority) -> Self {
+        let prefetch = Prefetch::new(client.clone(), R::RESOURCE.name(), priority);
         Self {
-            api,
+            client,
             prefetch,
             is_filtered: first.query_pairs().any(|(key, _)| key == "updated_since"),
             next: Some(first),
@@ -67,8 +67,9 @@ impl<R: Decode> ListReader<R> {
         let page = self.prefetch.take(url).await;
         let page = page.map_err(|error| if is_first { error } else { error.of_later_page() })?;
         let PrefetchedPage { url, start, sent, envelope } = page;
+        let protocol = HarvestError::protocol(R::RESOURCE.name());
         let (link, number) = (envelope.next_link.as_deref(), envelope.next_page);
-        self.next = next_url(&url, self.api.base(), link, number).map_err(protocol::<R>)?;
+        self.next = next_url(&url, &self.client.transport.base, link, number).map_err(&protocol)?;
         self.prefetch.request(self.next.as_ref(), envelope.total.and(envelope.pages));
         let total = envelope.total;
         let request = request(&url, self.progress.requested.len() + 1, sent);
@@ -83,7 +84,7 @@ impl<R: Decode> ListReader<R> {
         let mut page = ListPage { records, rejected, total, start, last: self.next.is_none() };
         let repeats = self.limit_authority(&mut page);
         if !page.last && page.records.len() == repeats && page.rejected.is_empty() {
-            return Err(protocol::<R>("a page before the last has no new record".into()));
+            return Err(protocol("a page before the last has no new record".into()));
         }
         self.progress.see(&page);
         let drifted = |problem| HarvestError::Drifted { what: R::RESOURCE.name().to_owned(), problem };
@@ -92,7 +93,7 @@ impl<R: Decode> ListReader<R> {
     }
 
     async fn decode(&self, envelope: Envelope, request: SourceRequest) -> Vec<Decoded<R>> {
-        let (with_pay_data, texts) = (self.api.with_pay_data(), envelope.records);
+        let (with_pay_data, texts) = (self.client.with_pay_data(), envelope.records);
         let bytes = texts.iter().map(|text| text.get().len()).sum();
         unblocking(bytes, move || {
             texts.iter().map(|text| wire::read(text, with_pay_data, &request)).collect()
@@ -121,10 +122,6 @@ impl<R: Decode> ListReader<R> {
         let ListProgress { seen, last_total, total_changed, .. } = self.progress;
         (seen, last_total.filter(|_| !total_changed))
     }
-}
-
-fn protocol<R: Decode>(problem: String) -> HarvestError {
-    HarvestError::Protocol { what: R::RESOURCE.name().to_owned(), problem }
 }
 
 type Decoded<R> = Result<Fetched<R>, UnreadableRecord>;

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::api::Api;
+use super::api::Client;
 use super::envelope::{Envelope, page_number, with_query};
 use super::error::HarvestError;
 use super::rate_limit::Priority;
@@ -42,7 +42,7 @@ type Task = AbortOnDropHandle<Result<PrefetchedPage, HarvestError>>;
 
 /// The requested pages of one list.
 pub(super) struct Prefetch {
-    api: Api,
+    client: Client,
     what: &'static str,
     priority: Priority,
     in_flight: VecDeque<(Url, Task)>,
@@ -50,8 +50,8 @@ pub(super) struct Prefetch {
 }
 
 impl Prefetch {
-    pub fn new(api: Api, what: &'static str, priority: Priority) -> Self {
-        Self { api, what, priority, in_flight: VecDeque::new(), limit: MAX_IN_FLIGHT }
+    pub fn new(client: Client, what: &'static str, priority: Priority) -> Self {
+        Self { client, what, priority, in_flight: VecDeque::new(), limit: MAX_IN_FLIGHT }
     }
 
     /// Waits for the page at this address: the `next` of the last [`Prefetch::request`], or the first page.
@@ -79,11 +79,10 @@ impl Prefetch {
     }
 
     fn send(&self, url: Url) -> Task {
-        let (api, what, priority) = (self.api.clone(), self.what, self.priority);
+        let (client, what, priority) = (self.client.clone(), self.what, self.priority);
         AbortOnDropHandle::new(tokio::spawn(async move {
-            let (url, ApiResponse { body, start, sent, .. }) = api.list_page(url, what, priority).await?;
-            let envelope = Envelope::parse(&body, what)
-                .map_err(|problem| HarvestError::Protocol { what: what.to_owned(), problem })?;
+            let (url, ApiResponse { body, start, sent, .. }) = client.list_page(url, what, priority).await?;
+            let envelope = Envelope::parse(&body, what).map_err(HarvestError::protocol(what))?;
             Ok(PrefetchedPage { url, start, sent, envelope })
         }))
     }

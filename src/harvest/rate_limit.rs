@@ -25,11 +25,12 @@ mod table;
 mod tests;
 mod token_bucket;
 
-use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use reqwest::StatusCode;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 use uuid::Uuid;
@@ -50,13 +51,13 @@ pub struct RateLimiter {
 }
 
 struct Shared {
-    state: StdMutex<State>,
+    state: Mutex<State>,
     table: Box<dyn PermitTable>,
     /// Notified of a new [pause](RateLimiter::unrecorded_pause).
     paused: Arc<Notify>,
     /// A queue for each priority. tokio's mutex is fair, and only the first of each queue competes for the token bucket
     /// and for permits; governor alone wakes its waiters in no order.
-    queues: [Mutex<()>; 3],
+    queues: [tokio::sync::Mutex<()>; 3],
     token_bucket: TokenBucket,
 }
 
@@ -69,7 +70,7 @@ impl RateLimiter {
         table: Box<dyn PermitTable>,
         paused: Arc<Notify>,
     ) -> Self {
-        let state = StdMutex::new(State::new(limits, jitter, Instant::now()));
+        let state = Mutex::new(State::new(limits, jitter, Instant::now()));
         let (queues, token_bucket) = (Default::default(), TokenBucket::new(&limits));
         Self { shared: Arc::new(Shared { state, table, paused, queues, token_bucket }) }
     }
@@ -146,8 +147,7 @@ impl RateLimiter {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No code path panics in the middle of a change, so a poisoned state is consistent.
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.lock()
     }
 }
 

@@ -1,7 +1,6 @@
 //! Job roles: the list, and one by id.
 
-use super::api::{is_gone, parse_role};
-use super::client::Client;
+use super::api::{Client, is_gone, parse_role};
 use super::envelope::{Envelope, next_url};
 use super::error::HarvestError;
 use super::rate_limit::Priority;
@@ -23,18 +22,17 @@ impl Client {
     /// # Errors
     /// Any error of a request, and [`HarvestError::Drifted`] if the list is shorter than its total.
     pub(crate) async fn roles(&self, priority: Priority) -> Result<Roles, HarvestError> {
-        let api = &self.api;
-        let protocol = |problem| HarvestError::Protocol { what: LIST.to_owned(), problem };
-        let mut url = api.url(LIST);
-        url.query_pairs_mut().append_pair("per_page", &api.per_page().to_string());
+        let protocol = HarvestError::protocol(LIST);
+        let mut url = self.url(LIST);
+        url.query_pairs_mut().append_pair("per_page", &self.per_page().to_string());
         let (mut next, mut roles, mut total) =
             (Some(url), Roles { readable: Vec::new(), unreadable: 0 }, None);
         for _ in 0..MAX_PAGES {
             let Some(url) = next.take() else { break };
-            let (url, response) = api.list_page(url, LIST, priority).await?;
-            let page = Envelope::parse(&response.body, LIST).map_err(protocol)?;
+            let (url, response) = self.list_page(url, LIST, priority).await?;
+            let page = Envelope::parse(&response.body, LIST).map_err(&protocol)?;
             let (link, number) = (page.next_link.as_deref(), page.next_page);
-            next = next_url(&url, api.base(), link, number).map_err(protocol)?;
+            next = next_url(&url, &self.transport.base, link, number).map_err(&protocol)?;
             total = page.total;
             for text in &page.records {
                 match parse_role(text.get().as_bytes()) {
@@ -56,14 +54,13 @@ impl Client {
     /// # Errors
     /// Any error of the request; [`HarvestError::Protocol`] if the role cannot be read.
     pub(crate) async fn role(&self, id: i64, priority: Priority) -> Result<Option<Role>, HarvestError> {
-        let (api, what) = (&self.api, format!("{LIST}/{id}"));
-        let response = api.get(&api.url(&what), &what, priority).await?;
+        let what = format!("{LIST}/{id}");
+        let response = self.transport.get(&self.url(&what), &what, priority).await?;
         if is_gone(&response) {
             return Ok(None);
         }
-        let response = api.expect_json(response, &what)?;
-        let role = parse_role(&response.body);
-        let problem = "the role's fields are not as expected".to_owned();
-        role.map(Some).ok_or(HarvestError::Protocol { what, problem })
+        let response = self.expect_json(response, &what)?;
+        let problem = "the role's fields are not as expected";
+        parse_role(&response.body).map(Some).ok_or_else(|| HarvestError::protocol(&what)(problem.to_owned()))
     }
 }

@@ -57,6 +57,13 @@ impl Route {
     }
 }
 
+/// The address of this path below a base URL.
+pub(super) fn below(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}/{path}", url.path().trim_end_matches('/')));
+    url
+}
+
 /// Whether TLS failed because of the server's certificate.
 fn is_untrusted(error: &(dyn Error + 'static)) -> bool {
     let is_it = |error: &(dyn Error + 'static)| {

@@ -148,6 +148,7 @@ impl Transport {
         self.progress.waits_for(self.limiter.wait_for_capacity(priority, requests)).await;
     }
 
+    /// The response, whatever its status; `what` names the resource in errors and metrics.
     pub async fn get(&self, url: &Url, what: &str, priority: Priority) -> Result<ApiResponse, HarvestError> {
         let response = self.send_with_retries(url, what, priority).await?;
         if self.has_other_token(&response).await? {

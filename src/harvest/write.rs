@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use tokio::time::Instant;
 
-use super::api::{Api, is_gone, parse, parse_role, request_with};
+use super::api::{Client, is_gone, parse, parse_role, request_with};
 use super::error::HarvestError;
 use super::json::escape_invalid_utf8;
 use super::transport::{ApiResponse, WriteAccess, WriteRequest};
@@ -27,7 +27,7 @@ const MAX_MESSAGE_CHARACTERS: usize = 300;
 
 #[derive(Clone)]
 pub struct Writer {
-    api: Api,
+    client: Client,
     access: WriteAccess,
 }
 
@@ -63,8 +63,8 @@ impl WriteError {
 }
 
 impl Writer {
-    pub(super) fn new(api: Api, access: WriteAccess) -> Self {
-        Self { api, access }
+    pub(super) fn new(client: Client, access: WriteAccess) -> Self {
+        Self { client, access }
     }
 
     /// Sends a write whose record is an `R`. The journal has said so since `marked`.
@@ -77,7 +77,7 @@ impl Writer {
         marked: Instant,
     ) -> Result<WriteAnswer<Fetched<R>>, WriteError> {
         let read = |body: &[u8], what: &str, request: SourceRequest| {
-            let record = wire::read(parse(body, what).ok()?, self.api.with_pay_data(), &request);
+            let record = wire::read(parse(body, what).ok()?, self.client.with_pay_data(), &request);
             record.ok()
         };
         self.exchange(write, write.body(), marked, read).await
@@ -107,7 +107,7 @@ impl Writer {
             let message = "an id is missing in the journal".to_owned();
             return Ok(WriteAnswer::Refused { status: StatusCode::BAD_REQUEST, message });
         };
-        let (method, url) = (method(write.kind), self.api.url(&what));
+        let (method, url) = (method(write.kind), self.client.url(&what));
         let request = WriteRequest {
             method: method.clone(),
             url: url.clone(),
@@ -115,13 +115,13 @@ impl Writer {
             body,
             deadline: marked + MAX_SEND_DELAY,
         };
-        let response = self.api.transport().write(&self.access, request).await.map_err(|error| {
+        let response = self.client.transport.write(&self.access, request).await.map_err(|error| {
             if is_before_harvest(&error) { WriteError::NotSent(error) } else { WriteError::Unknown(error) }
         })?;
         let status = response.status;
         match status {
             _ if is_gone(&response) => Ok(WriteAnswer::NotFound),
-            StatusCode::UNAUTHORIZED => Err(WriteError::NotSent(self.api.refusal(&response, &what))),
+            StatusCode::UNAUTHORIZED => Err(WriteError::NotSent(self.client.refusal(&response, &what))),
             status if status.is_success() && write.kind.is_deletion() => Ok(WriteAnswer::Deleted),
             status if status.is_success() && response.is_json() => {
                 let body = escape_invalid_utf8(&response.body);
@@ -134,7 +134,7 @@ impl Writer {
                 Ok(WriteAnswer::Refused { status, message: message(&response) })
             }
             // A gateway's answer says nothing about the write.
-            _ => Err(WriteError::Unknown(self.api.refusal(&response, &what))),
+            _ => Err(WriteError::Unknown(self.client.refusal(&response, &what))),
         }
     }
 }

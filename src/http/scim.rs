@@ -20,5 +20,5 @@ mod tokens;
 mod wait;
 
 pub(crate) use server::ScimServer;
-pub(crate) use service::{OnDelete, ScimOptions};
+pub(crate) use service::ScimOptions;
 pub(crate) use tokens::{Access, Tokens, is_name, new_token, token_line};

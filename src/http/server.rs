@@ -1,6 +1,6 @@
 //! `/`: the status page. `/livez`: whether the workers are alive. `/readyz`: whether the mirror is fresh. `/metrics`: metrics for Prometheus.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{RawQuery, State as FromState};
@@ -9,6 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
@@ -116,7 +117,7 @@ async fn status_page(FromState(shared): FromState<Arc<Shared>>, RawQuery(query):
     let state = &shared.state;
     let read = || read_overview(state.store.clone(), shared.last_overview.clone());
     let reading = shared.overview.get(read).await.unwrap_or(Reading::Unreachable);
-    let last = shared.last_overview.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let last = shared.last_overview.lock().clone();
     let mut all = match reading {
         Reading::Current => Vec::new(),
         Reading::MigrationsPending => vec![Concern::migrations_pending()],
@@ -143,7 +144,7 @@ async fn status_page(FromState(shared): FromState<Arc<Shared>>, RawQuery(query):
 async fn read_overview(store: Store, last: LastOverview) -> Reading {
     match timeout(DATABASE_TIMEOUT, store.overview()).await {
         Ok(Ok(overview)) => {
-            *last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), Arc::new(overview)));
+            *last.lock() = Some((Instant::now(), Arc::new(overview)));
             Reading::Current
         }
         // A table or column may be absent.

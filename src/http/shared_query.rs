@@ -1,10 +1,10 @@
 //! A database query whose result concurrent and later requests share.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// The query starts at most once in this time, however many requests arrive.
@@ -30,7 +30,7 @@ impl<T: Clone + Send + Sync + 'static> SharedQuery<T> {
         F: Future<Output = T> + Send + 'static,
     {
         let shared = {
-            let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut last = self.0.lock();
             match &*last {
                 Some((started, shared)) if started.elapsed() < MIN_INTERVAL => shared.clone(),
                 _ => {

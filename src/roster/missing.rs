@@ -50,6 +50,11 @@ impl HoldReason {
             Self::EmptyList => "empty_list",
         }
     }
+
+    /// The reason with this name; [`HoldReason::Guard`] if no reason has it.
+    pub fn of_name(name: &str) -> Self {
+        Self::ALL.into_iter().find(|reason| reason.name() == name).unwrap_or(Self::Guard)
+    }
 }
 
 /// What is on record about the deletion of an absent record.

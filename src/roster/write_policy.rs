@@ -17,6 +17,17 @@ pub enum WriteMode {
     On,
 }
 
+/// What SCIM does when a directory deletes a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDelete {
+    /// Archives the user, whom SCIM does not show from then on.
+    Deactivate,
+    /// Deletes the user at Harvest, or archives a user with time entries.
+    Delete,
+    /// Answers 403.
+    Refuse,
+}
+
 /// What `write.allow` can name.
 pub const PERMISSIONS: [&str; 10] = [
     "create",

@@ -13,7 +13,8 @@ const MAX_DEPTH: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
     pub attribute: String,
-    /// `None` for `null`. Numbers and truth values are texts: clients put them into quotes or not.
+    /// `None` for `null`, and for a text with a NUL character, which no text of the database has. Numbers and truth values
+    /// are texts: clients put them into quotes or not.
     pub value: Option<String>,
 }
 
@@ -157,6 +158,7 @@ impl<'a> Parser<'a> {
             Some(Token::Word(word)) => Some(word.to_owned()),
             _ => return refuse("the filter has no value after eq"),
         };
+        let value = value.filter(|value| !value.contains('\0'));
         self.conditions.push(Condition { attribute, value });
         Ok(())
     }

@@ -27,8 +27,6 @@ impl FromStr for GroupQuery {
     fn from_str(filter: &str) -> Result<Self, ScimError> {
         let (mut query, mut selects_member) = (Self::default(), false);
         for Condition { attribute, value } in filter::parse(filter)? {
-            // No text of the database has a NUL character.
-            let value = value.filter(|value| !value.contains('\0'));
             let id = |value: Option<String>| value.and_then(|value| parse_id(&value));
             let is_possible = match without_schema(&attribute).as_deref() {
                 Some("id") => require(&mut query.id, id(value), i64::eq),

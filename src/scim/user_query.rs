@@ -34,8 +34,6 @@ impl FromStr for UserQuery {
     fn from_str(filter: &str) -> Result<Self, ScimError> {
         let (mut query, mut selects_email, mut selects_telephone) = (Self::default(), false, false);
         for Condition { attribute, value } in filter::parse(filter)? {
-            // No text of the database has a NUL character.
-            let value = value.filter(|value| !value.contains('\0'));
             let name = without_schema(&attribute);
             let is_possible = match name.as_deref() {
                 Some("id") => require(&mut query.id, value.and_then(|value| value.parse().ok()), i64::eq),

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::findings::{Findings, SettingsError};
 use crate::roster::DeletionGuard;
-use crate::roster::write_policy::WriteRules;
+use crate::roster::write_policy::{OnDelete, WriteRules};
 use crate::telemetry;
 
 /// Valid settings. `config/default.toml` explains each key.
@@ -162,16 +162,9 @@ pub(crate) struct Scim {
     /// Has no trailing slash.
     pub public_url: Option<Url>,
     pub tokens_file: Option<PathBuf>,
-    pub delete: ScimDelete,
+    pub on_delete: OnDelete,
     /// Whether SCIM shows job roles as groups: `scim.groups`.
     pub with_roles: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ScimDelete {
-    Deactivate,
-    Delete,
-    Refuse,
 }
 
 #[derive(Debug)]

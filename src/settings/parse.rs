@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use url::{Host, Url};
+use url::Url;
 
 /// A URL without a slash at its end. The error names an `example`.
 pub(super) fn base_url(text: &str, example: &str) -> Result<Url, String> {
@@ -18,15 +18,6 @@ pub(super) fn base_url(text: &str, example: &str) -> Result<Url, String> {
     let path = url.path().trim_end_matches('/').to_owned();
     url.set_path(&path);
     Ok(url)
-}
-
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {

@@ -1,9 +1,11 @@
 //! The section `scim`.
 
-use super::model::{Scim, ScimDelete, Settings};
-use super::parse::{base_url, is_loopback, listen};
+use super::model::{Scim, Settings};
+use super::parse::{base_url, listen};
 use super::reader::Reader;
 use super::secrets;
+use crate::outbound::is_loopback;
+use crate::roster::write_policy::OnDelete;
 
 const LISTEN: &str = "scim.listen";
 const PUBLIC_URL: &str = "scim.public_url";
@@ -14,16 +16,13 @@ pub(super) fn scim(reader: &mut Reader) -> Scim {
     let tokens_file = |text: &str| {
         secrets::expanded(text, home).ok_or_else(|| "HOME is not set, so give a path without ~".to_owned())
     };
-    let choices = [
-        ("deactivate", ScimDelete::Deactivate),
-        ("delete", ScimDelete::Delete),
-        ("refuse", ScimDelete::Refuse),
-    ];
+    let choices =
+        [("deactivate", OnDelete::Deactivate), ("delete", OnDelete::Delete), ("refuse", OnDelete::Refuse)];
     let scim = Scim {
         listen: reader.optional(LISTEN, listen),
         public_url: reader.optional(PUBLIC_URL, |text| base_url(text, "https://scim.example.com")),
         tokens_file: reader.optional(TOKENS_FILE, tokens_file),
-        delete: reader.choice("scim.delete", choices),
+        on_delete: reader.choice("scim.delete", choices),
         with_roles: reader.choice("scim.groups", [("", false), ("roles", true)]),
     };
     require_tls(reader, &scim);

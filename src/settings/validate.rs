@@ -14,8 +14,9 @@ use super::model::{
     Account, Credential, Database, Harvest, Http, Lease, Log, Monitoring, Outbox, PollInterval, RateLimit,
     Rates, Retention, Scope, Settings, Sync, Write,
 };
-use super::parse::{base_url, is_loopback, listen};
+use super::parse::{base_url, listen};
 use super::{database, reader::Reader, scim, secrets};
+use crate::outbound::is_loopback;
 use crate::roster::DeletionGuard;
 use crate::roster::write_policy::{PERMISSIONS, WriteMode, WriteRules};
 use crate::telemetry::Format;

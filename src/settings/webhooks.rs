@@ -14,10 +14,10 @@ use url::{Host, Url};
 use super::findings::Findings;
 use super::glob::matching_types;
 use super::model::Webhook;
-use super::parse::is_loopback;
 use super::reader::Reader;
 use super::secrets;
 use super::values::{Values, flatten, known_values};
+use crate::outbound::is_loopback;
 
 /// The default of each key. `config/default.toml` explains the keys, and a test compares the two.
 pub(super) const DEFAULTS: &str = r#"

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::database::Store;
 use super::error::StoreError;
-use super::session::Session;
+use super::tx::AccountTx;
 use crate::roster::{AbsentRecord, AbsentState, AccountId, HoldReason, IdSet, Resource};
 
 /// An administrator's decision about held deletions.
@@ -188,7 +188,7 @@ impl Store {
             state: match (row.decision.as_deref(), row.reason) {
                 (Some("accepted"), _) => AbsentState::Accepted,
                 (Some(_), _) => AbsentState::Kept,
-                (None, Some(reason)) => AbsentState::Held(hold_reason(&reason)),
+                (None, Some(reason)) => AbsentState::Held(HoldReason::of_name(&reason)),
                 (None, None) => AbsentState::Undecided,
             },
             first_404_is_old: row.due,
@@ -289,88 +289,85 @@ impl Store {
     }
 }
 
-fn hold_reason(reason: &str) -> HoldReason {
-    HoldReason::ALL.into_iter().find(|known| known.name() == reason).unwrap_or(HoldReason::Guard)
-}
+impl AccountTx {
+    /// Holds deletions. Earlier decisions about them stay.
+    pub async fn hold(&mut self, resource: Resource, held: &[(i64, HoldReason)]) -> Result<(), StoreError> {
+        if held.is_empty() {
+            return Ok(());
+        }
+        let (ids, reasons): (Vec<i64>, Vec<String>) =
+            held.iter().map(|(id, reason)| (*id, reason.name().to_owned())).unzip();
+        sqlx::query!(
+            "INSERT INTO roster.held_deletions (account_id, resource, record_id, found_at, reason)
+             SELECT $1, $2, id, now(), reason FROM UNNEST($3::bigint[], $4::text[]) AS held (id, reason)
+             ON CONFLICT (account_id, resource, record_id) DO UPDATE SET reason = EXCLUDED.reason",
+            self.account.0,
+            resource.name(),
+            &ids,
+            &reasons,
+        )
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
 
-/// Holds deletions. Earlier decisions about them stay.
-pub(super) async fn hold(
-    connection: &mut Session,
-    account: AccountId,
-    resource: Resource,
-    held: &[(i64, HoldReason)],
-) -> Result<(), StoreError> {
-    let (ids, reasons): (Vec<i64>, Vec<String>) =
-        held.iter().map(|(id, reason)| (*id, reason.name().to_owned())).unzip();
-    sqlx::query!(
-        "INSERT INTO roster.held_deletions (account_id, resource, record_id, found_at, reason)
-         SELECT $1, $2, id, now(), reason FROM UNNEST($3::bigint[], $4::text[]) AS held (id, reason)
-         ON CONFLICT (account_id, resource, record_id) DO UPDATE SET reason = EXCLUDED.reason",
-        account.0,
-        resource.name(),
-        &ids,
-        &reasons,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
+    /// Records the first 404 of recently created records, which need two.
+    pub(crate) async fn record_first_404(
+        &mut self,
+        resource: Resource,
+        ids: &[i64],
+    ) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        sqlx::query!(
+            "INSERT INTO roster.missed_records (account_id, resource, record_id, missed_at)
+             SELECT $1, $2, id, now() FROM UNNEST($3::bigint[]) AS missed (id)
+             ON CONFLICT DO NOTHING",
+            self.account.0,
+            resource.name(),
+            ids,
+        )
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
 
-pub(super) async fn record_first_404(
-    connection: &mut Session,
-    account: AccountId,
-    resource: Resource,
-    ids: &[i64],
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "INSERT INTO roster.missed_records (account_id, resource, record_id, missed_at)
-         SELECT $1, $2, id, now() FROM UNNEST($3::bigint[]) AS missed (id)
-         ON CONFLICT DO NOTHING",
-        account.0,
-        resource.name(),
-        ids,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
+    /// Deletes what is stored about the absence of records: Harvest lists them again, or they are deleted now.
+    pub(crate) async fn clear_absences(&mut self, resource: Resource, ids: &[i64]) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        sqlx::query!(
+            "WITH held AS (DELETE FROM roster.held_deletions
+                            WHERE account_id = $1 AND resource = $2 AND record_id = ANY($3))
+             DELETE FROM roster.missed_records
+              WHERE account_id = $1 AND resource = $2 AND record_id = ANY($3)",
+            self.account.0,
+            resource.name(),
+            ids,
+        )
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
 
-/// Deletes what is stored about the absence of records: Harvest lists them again, or they are deleted now.
-pub(super) async fn clear_absences(
-    connection: &mut Session,
-    account: AccountId,
-    resource: Resource,
-    ids: &[i64],
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "WITH held AS (DELETE FROM roster.held_deletions
-                        WHERE account_id = $1 AND resource = $2 AND record_id = ANY($3))
-         DELETE FROM roster.missed_records
-          WHERE account_id = $1 AND resource = $2 AND record_id = ANY($3)",
-        account.0,
-        resource.name(),
-        ids,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Deletes the first 404s of these users' assignments: the cause may have been the absent user alone.
-pub(super) async fn clear_first_404s_of_assignments(
-    connection: &mut Session,
-    account: AccountId,
-    users: &[i64],
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "DELETE FROM roster.missed_records AS missed USING roster.user_assignments AS assignment
-          WHERE missed.account_id = $1 AND missed.resource = 'user_assignments'
-            AND (assignment.account_id, assignment.id) = (missed.account_id, missed.record_id)
-            AND assignment.user_id = ANY($2)",
-        account.0,
-        users,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+    /// Deletes the first 404s of these users' assignments, because Harvest lists the users again: the cause may have been
+    /// the absent user alone.
+    pub(crate) async fn clear_first_404s_of_assignments(&mut self, users: &[i64]) -> Result<(), StoreError> {
+        if users.is_empty() {
+            return Ok(());
+        }
+        sqlx::query!(
+            "DELETE FROM roster.missed_records AS missed USING roster.user_assignments AS assignment
+              WHERE missed.account_id = $1 AND missed.resource = 'user_assignments'
+                AND (assignment.account_id, assignment.id) = (missed.account_id, missed.record_id)
+                AND assignment.user_id = ANY($2)",
+            self.account.0,
+            users,
+        )
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
 }

@@ -89,20 +89,12 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Waits for a notification and returns its account, or `None` for all accounts. Safe to drop. Without
-    /// notifications, the connection is tested once per statement timeout.
+    /// Waits for a notification and returns its channel and its account, or `None` for all accounts; or `None` if
+    /// notifications may be lost. Safe to drop. Without notifications, the connection is tested once per statement timeout.
     ///
     /// # Errors
     /// If the connection no longer answers. Notifications may have been lost by then.
-    pub async fn notified(&mut self) -> Result<Option<i64>, StoreError> {
-        Ok(self.notified_on().await?.and_then(|(_, account)| account))
-    }
-
-    /// The same, with the channel; `None` if notifications may be lost.
-    ///
-    /// # Errors
-    /// As for [`notified`](Self::notified).
-    pub async fn notified_on(&mut self) -> Result<Option<(String, Option<i64>)>, StoreError> {
+    pub async fn notified(&mut self) -> Result<Option<(String, Option<i64>)>, StoreError> {
         Ok(self.received().await?.map(|it| (it.channel().to_owned(), it.payload().parse().ok())))
     }
 

@@ -6,15 +6,14 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::copy;
 use super::database::Store;
 use super::error::StoreError;
 use super::notifications::{OUTBOX_CHANNEL, notify_daemon};
-use super::session::Session;
 use super::timeline_memory::Position;
+use super::tx::AccountTx;
 use crate::roster::{AccountId, Event, Resource};
 
 const EVENTS_PER_READ: i64 = 1000;
@@ -40,50 +39,52 @@ pub struct OutboxRow {
     pub json: Option<String>,
 }
 
-/// Appends events and notifies the readers, who must not rely on the notification, because it can be lost. Returns the
-/// last event's place; `None` if the timeline of the last write is not known.
-pub(super) async fn append(
-    connection: &mut Session,
-    account: AccountId,
-    stream: Uuid,
-    recorded_at: DateTime<Utc>,
-    events: &[Event],
-) -> Result<Option<Position>, StoreError> {
-    let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
-    let head = sqlx::query!(
-        // A server that was promoted writes no event until `timeline` has decided about the stream.
-        r#"UPDATE roster.outbox_head AS head SET seq = seq + $1
-          WHERE stream_id = $2
-            AND coalesce(timeline_id = ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int, true)
-            AND coalesce(system_identifier = (SELECT server.system_identifier FROM pg_control_system() AS server), true)
-         RETURNING seq, timeline_id"#,
-        count,
-        stream
-    )
-    .fetch_optional(&mut *connection)
-    .await?
-    // A new stream began after this transaction had read the old stream's id, so the ids of these events are wrong.
-    .ok_or(StoreError::RowCount { table: "roster.outbox_head", expected: 1, wrote: 0 })?;
-    // All events of a commit have the same `recorded_at`, so that a query for any past time finds all of them or none.
-    let numbered: Vec<(i64, &Event)> = (head.seq - count + 1..).zip(events).collect();
-    copy::load(connection, "roster.outbox", &COLUMNS, &numbered, |(seq, event), row| {
-        row.push(seq)?;
-        row.push(event.id)?;
-        row.push(event.aggregatetype)?;
-        row.push(&*event.aggregateid)?;
-        row.push(&*event.r#type)?;
-        row.push_json(&event.payload)?;
-        row.push(account.0)?;
-        row.push(event.version)?;
-        row.push(event.occurred_at)?;
-        row.push(event.record_id)?;
-        row.push(recorded_at)
-    })
-    .await?;
-    sqlx::query!("SELECT pg_notify($1, $2) AS notified", OUTBOX_CHANNEL, head.seq.to_string())
-        .fetch_one(connection)
+impl AccountTx {
+    /// Emits events and notifies the readers, who must not rely on the notification, because it can be lost. Only the
+    /// commit may follow, because the outbox head is locked from here on.
+    pub(crate) async fn emit(&mut self, events: &[Event]) -> Result<(), StoreError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
+        let head = sqlx::query!(
+            // A server that was promoted writes no event until `timeline` has decided about the stream.
+            r#"UPDATE roster.outbox_head AS head SET seq = seq + $1
+              WHERE stream_id = $2
+                AND coalesce(timeline_id = ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int, true)
+                AND coalesce(system_identifier = (SELECT server.system_identifier FROM pg_control_system() AS server), true)
+             RETURNING seq, timeline_id"#,
+            count,
+            self.stream
+        )
+        .fetch_optional(&mut *self.transaction)
+        .await?
+        // A new stream began after this transaction had read the old stream's id, so the ids of these events are wrong.
+        .ok_or(StoreError::RowCount { table: "roster.outbox_head", expected: 1, wrote: 0 })?;
+        let (account, recorded_at) = (self.account, self.now);
+        // All events of a commit have the same `recorded_at`, so that a query for any past time finds all of them or none.
+        let numbered: Vec<(i64, &Event)> = (head.seq - count + 1..).zip(events).collect();
+        copy::load(&mut self.transaction, "roster.outbox", &COLUMNS, &numbered, |(seq, event), row| {
+            row.push(seq)?;
+            row.push(event.id)?;
+            row.push(event.aggregatetype)?;
+            row.push(&*event.aggregateid)?;
+            row.push(&*event.r#type)?;
+            row.push_json(&event.payload)?;
+            row.push(account.0)?;
+            row.push(event.version)?;
+            row.push(event.occurred_at)?;
+            row.push(event.record_id)?;
+            row.push(recorded_at)
+        })
         .await?;
-    Ok(head.timeline_id.map(|timeline| Position { stream, timeline, seq: head.seq }))
+        sqlx::query!("SELECT pg_notify($1, $2) AS notified", OUTBOX_CHANNEL, head.seq.to_string())
+            .fetch_one(&mut *self.transaction)
+            .await?;
+        let stream = self.stream;
+        self.last_event = head.timeline_id.map(|timeline| Position { stream, timeline, seq: head.seq });
+        Ok(())
+    }
 }
 
 impl Store {

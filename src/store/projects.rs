@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::database::Store;
 use super::error::{StoreError, ensure_rows};
-use super::session::Session;
+use super::tx::AccountTx;
 use crate::roster::{AccountId, Field, Project};
 
 impl Store {
@@ -35,27 +35,30 @@ impl Store {
     }
 }
 
-/// Writes names and codes. Ids must be unique.
-pub(super) async fn upsert(
-    connection: &mut Session,
-    account: AccountId,
-    projects: &[Project],
-) -> Result<(), StoreError> {
-    let ids: Vec<i64> = projects.iter().map(|project| project.id).collect();
-    let names: Vec<Option<String>> = projects.iter().map(|project| project.name.value().cloned()).collect();
-    let codes: Vec<Option<String>> = projects.iter().map(|project| project.code.value().cloned()).collect();
-    let written = sqlx::query!(
-        "INSERT INTO roster.projects (account_id, id, name, code, seen_at)
-         SELECT $1, id, name, code, now()
-           FROM UNNEST($2::bigint[], $3::text[], $4::text[]) AS project (id, name, code)
-         ON CONFLICT (account_id, id) DO UPDATE SET
-                (name, code, seen_at) = (EXCLUDED.name, EXCLUDED.code, EXCLUDED.seen_at)",
-        account.0,
-        &ids,
-        &names as &[Option<String>],
-        &codes as &[Option<String>],
-    )
-    .execute(connection)
-    .await?;
-    ensure_rows("roster.projects", projects.len(), written.rows_affected())
+impl AccountTx {
+    /// Writes names and codes. Ids must be unique.
+    pub(crate) async fn write_projects(&mut self, projects: &[Project]) -> Result<(), StoreError> {
+        if projects.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<i64> = projects.iter().map(|project| project.id).collect();
+        let names: Vec<Option<String>> =
+            projects.iter().map(|project| project.name.value().cloned()).collect();
+        let codes: Vec<Option<String>> =
+            projects.iter().map(|project| project.code.value().cloned()).collect();
+        let written = sqlx::query!(
+            "INSERT INTO roster.projects (account_id, id, name, code, seen_at)
+             SELECT $1, id, name, code, now()
+               FROM UNNEST($2::bigint[], $3::text[], $4::text[]) AS project (id, name, code)
+             ON CONFLICT (account_id, id) DO UPDATE SET
+                    (name, code, seen_at) = (EXCLUDED.name, EXCLUDED.code, EXCLUDED.seen_at)",
+            self.account.0,
+            &ids,
+            &names as &[Option<String>],
+            &codes as &[Option<String>],
+        )
+        .execute(&mut *self.transaction)
+        .await?;
+        ensure_rows("roster.projects", projects.len(), written.rows_affected())
+    }
 }

@@ -6,7 +6,8 @@ use sqlx::AssertSqlSafe;
 
 use super::database::Store;
 use super::error::StoreError;
-use super::session::Session;
+use super::lease::Fence;
+use super::tx::AccountTx;
 use crate::roster::{AccountId, Resource};
 
 /// Bytes that are kept of a record that could not be read.
@@ -82,21 +83,6 @@ impl Store {
         Ok(known)
     }
 
-    /// Id and fingerprint of each rejected record of a list.
-    pub(super) async fn rejection_keys(
-        &self,
-        account: AccountId,
-        resource: Resource,
-    ) -> Result<Vec<(Option<i64>, String)>, StoreError> {
-        let rows = sqlx::query!(
-            "SELECT record_id, fingerprint FROM roster.rejected_records WHERE account_id = $1 AND resource = $2",
-            account.0,
-            resource.name(),
-        );
-        let rows = rows.fetch_all(&self.pool).await?;
-        Ok(rows.into_iter().map(|row| (row.record_id, row.fingerprint)).collect())
-    }
-
     /// The texts of up to `limit` records that PostgreSQL refused, chosen at random.
     pub(crate) async fn refused_records(
         &self,
@@ -155,59 +141,94 @@ impl Store {
         rejections.retain(|new| !recent.contains(&(new.fingerprint(), new.reason.clone())));
         Ok(rejections)
     }
-}
 
-pub(super) async fn upsert(
-    connection: &mut Session,
-    account: AccountId,
-    resource: Resource,
-    rejections: &[RejectedRecord],
-) -> Result<(), StoreError> {
-    for rejection in rejections {
-        let raw = rejection.raw.as_bytes();
-        sqlx::query!(
-            "INSERT INTO roster.rejected_records
-                    (account_id, resource, fingerprint, record_id, raw, raw_size, error, rosterd_version,
-                     first_seen_at, last_seen_at, user_id, refused_by_database)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now(), now(), $9, $10)
-             ON CONFLICT (account_id, resource, fingerprint) DO UPDATE SET
-                    (raw, raw_size, error, rosterd_version, last_seen_at, user_id, refused_by_database) =
-                    (EXCLUDED.raw, EXCLUDED.raw_size, EXCLUDED.error, EXCLUDED.rosterd_version,
-                     EXCLUDED.last_seen_at, EXCLUDED.user_id, EXCLUDED.refused_by_database)",
-            account.0,
+    /// Deletes the rejected records of a list that the last full read did not list any more. `is_listed` takes a
+    /// record's id and fingerprint.
+    pub(crate) async fn clear_unlisted_rejections(
+        &self,
+        fence: &Fence,
+        resource: Resource,
+        is_listed: impl Fn(Option<i64>, &str) -> bool,
+    ) -> Result<(), StoreError> {
+        let rows = sqlx::query!(
+            "SELECT record_id, fingerprint FROM roster.rejected_records WHERE account_id = $1 AND resource = $2",
+            fence.account.0,
             resource.name(),
-            rejection.fingerprint(),
-            rejection.id,
-            &raw[..if rejection.refused_by_database { raw.len() } else { raw.len().min(MAX_RAW_BYTES) }],
-            i64::try_from(raw.len()).unwrap_or(i64::MAX),
-            rejection.reason,
-            env!("CARGO_PKG_VERSION"),
-            rejection.user_id,
-            rejection.refused_by_database,
-        )
-        .execute(&mut *connection)
-        .await?;
+        );
+        let rows = rows.fetch_all(&self.pool).await?.into_iter();
+        let unlisted = rows.filter(|row| !is_listed(row.record_id, &row.fingerprint));
+        let unlisted: Vec<String> = unlisted.map(|row| row.fingerprint).collect();
+        if unlisted.is_empty() {
+            return Ok(());
+        }
+        let mut page = self.begin(fence).await?;
+        page.delete_rejections(resource, &unlisted).await?;
+        page.commit().await
     }
-    Ok(())
 }
 
-pub(super) async fn delete(
-    connection: &mut Session,
-    account: AccountId,
-    resource: Resource,
-    fingerprints: &[String],
-) -> Result<(), StoreError> {
-    if fingerprints.is_empty() {
-        return Ok(());
+impl AccountTx {
+    /// Stores records that could not be read or that PostgreSQL refused.
+    pub async fn reject(
+        &mut self,
+        resource: Resource,
+        rejections: &[RejectedRecord],
+    ) -> Result<(), StoreError> {
+        for rejection in rejections {
+            let raw = rejection.raw.as_bytes();
+            sqlx::query!(
+                "INSERT INTO roster.rejected_records
+                        (account_id, resource, fingerprint, record_id, raw, raw_size, error, rosterd_version,
+                         first_seen_at, last_seen_at, user_id, refused_by_database)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now(), now(), $9, $10)
+                 ON CONFLICT (account_id, resource, fingerprint) DO UPDATE SET
+                        (raw, raw_size, error, rosterd_version, last_seen_at, user_id, refused_by_database) =
+                        (EXCLUDED.raw, EXCLUDED.raw_size, EXCLUDED.error, EXCLUDED.rosterd_version,
+                         EXCLUDED.last_seen_at, EXCLUDED.user_id, EXCLUDED.refused_by_database)",
+                self.account.0,
+                resource.name(),
+                rejection.fingerprint(),
+                rejection.id,
+                &raw[..if rejection.refused_by_database { raw.len() } else { raw.len().min(MAX_RAW_BYTES) }],
+                i64::try_from(raw.len()).unwrap_or(i64::MAX),
+                rejection.reason,
+                env!("CARGO_PKG_VERSION"),
+                rejection.user_id,
+                rejection.refused_by_database,
+            )
+            .execute(&mut *self.transaction)
+            .await?;
+        }
+        Ok(())
     }
-    sqlx::query!(
-        "DELETE FROM roster.rejected_records
-          WHERE account_id = $1 AND resource = $2 AND fingerprint = ANY($3)",
-        account.0,
-        resource.name(),
-        fingerprints,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+
+    /// Deletes the rejections of records that have been stored since.
+    pub(crate) async fn clear_rejections(
+        &mut self,
+        resource: Resource,
+        ids: &[i64],
+    ) -> Result<(), StoreError> {
+        let fingerprints: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        self.delete_rejections(resource, &fingerprints).await
+    }
+
+    async fn delete_rejections(
+        &mut self,
+        resource: Resource,
+        fingerprints: &[String],
+    ) -> Result<(), StoreError> {
+        if fingerprints.is_empty() {
+            return Ok(());
+        }
+        sqlx::query!(
+            "DELETE FROM roster.rejected_records
+              WHERE account_id = $1 AND resource = $2 AND fingerprint = ANY($3)",
+            self.account.0,
+            resource.name(),
+            fingerprints,
+        )
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
 }

@@ -1,9 +1,10 @@
 //! The row counts of each account at its last poll.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::roster::AccountId;
@@ -68,14 +69,10 @@ impl RowCountCache {
 
     /// `stream` and `seq`: the head of the outbox, read before the rows were counted.
     pub fn set(&self, account: AccountId, stream: Uuid, seq: i64, rows: RowsOfLists) {
-        self.lock().insert(account, Counted { at: Instant::now(), stream, seq, rows });
+        self.0.lock().insert(account, Counted { at: Instant::now(), stream, seq, rows });
     }
 
     fn counted(&self, account: AccountId) -> Option<Counted> {
-        self.lock().get(&account).copied().filter(|counted| counted.at.elapsed() < MAX_AGE)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<AccountId, Counted>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().get(&account).copied().filter(|counted| counted.at.elapsed() < MAX_AGE)
     }
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::database::Store;
 use super::error::StoreError;
 use super::lease::Fence;
-use super::session::Session;
+use super::tx::AccountTx;
 use crate::roster::watermark::Watermark;
 use crate::roster::{ADMINISTRATOR, AccountId, Company, Resource};
 
@@ -204,110 +204,105 @@ impl Store {
     }
 }
 
-pub(super) async fn set_watermark(
-    connection: &mut Session,
-    account: AccountId,
-    resource: Resource,
-    update: &WatermarkUpdate,
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "INSERT INTO roster.watermarks AS w
-                (account_id, resource, watermark, clock_offset_ms, last_attempt_at, last_success_at, idle_polls)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)
-         ON CONFLICT (account_id, resource) DO UPDATE SET
-                (watermark, clock_offset_ms, last_attempt_at, last_success_at, idle_polls) =
-                (EXCLUDED.watermark, EXCLUDED.clock_offset_ms, EXCLUDED.last_attempt_at,
-                 EXCLUDED.last_success_at, w.idle_polls + EXCLUDED.idle_polls)",
-        account.0,
-        resource.name(),
-        update.watermark.at,
-        update.watermark.offset.map(|offset| offset.num_milliseconds()),
-        update.attempted_at,
-        update.finished_at,
-        update.idle_polls,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-pub(super) async fn upsert_cycle(
-    connection: &mut Session,
-    account: AccountId,
-    cycle: &CycleRow,
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "INSERT INTO roster.cycles
-                (id, account_id, mode, started_at, finished_at, outcome, requests, users_seen, users_changed,
-                 assignments_seen, assignments_changed, events, error)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-         ON CONFLICT (id) DO UPDATE SET
-                (mode, finished_at, outcome, requests, users_seen, users_changed, assignments_seen,
-                 assignments_changed, events, error) =
-                (EXCLUDED.mode, EXCLUDED.finished_at, EXCLUDED.outcome, EXCLUDED.requests,
-                 EXCLUDED.users_seen, EXCLUDED.users_changed, EXCLUDED.assignments_seen,
-                 EXCLUDED.assignments_changed, EXCLUDED.events, EXCLUDED.error)",
-        cycle.id,
-        account.0,
-        cycle.mode,
-        cycle.started_at,
-        cycle.finished_at,
-        cycle.outcome,
-        cycle.requests,
-        cycle.users_seen,
-        cycle.users_changed,
-        cycle.assignments_seen,
-        cycle.assignments_changed,
-        cycle.events,
-        cycle.error,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-pub(super) async fn record_cycle_end(
-    connection: &mut Session,
-    account: AccountId,
-    end: &AccountUpdate,
-) -> Result<(), StoreError> {
-    let (owner, access_roles) = end.owner.clone().map(|owner| (owner.id, owner.access_roles)).unzip();
-    if end.next_full_at.is_some() {
+impl AccountTx {
+    /// Moves the watermark; only with the last page of a complete read.
+    pub(crate) async fn set_watermark(
+        &mut self,
+        resource: Resource,
+        update: &WatermarkUpdate,
+    ) -> Result<(), StoreError> {
         sqlx::query!(
-            "UPDATE roster.watermarks
-                SET next_full_at = $2, last_full_at = CASE WHEN $3 THEN now() ELSE last_full_at END
-              WHERE account_id = $1",
-            account.0,
-            end.next_full_at,
-            end.full,
+            "INSERT INTO roster.watermarks AS w
+                    (account_id, resource, watermark, clock_offset_ms, last_attempt_at, last_success_at, idle_polls)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ON CONFLICT (account_id, resource) DO UPDATE SET
+                    (watermark, clock_offset_ms, last_attempt_at, last_success_at, idle_polls) =
+                    (EXCLUDED.watermark, EXCLUDED.clock_offset_ms, EXCLUDED.last_attempt_at,
+                     EXCLUDED.last_success_at, w.idle_polls + EXCLUDED.idle_polls)",
+            self.account.0,
+            resource.name(),
+            update.watermark.at,
+            update.watermark.offset.map(|offset| offset.num_milliseconds()),
+            update.attempted_at,
+            update.finished_at,
+            update.idle_polls,
         )
-        .execute(&mut *connection)
+        .execute(&mut *self.transaction)
         .await?;
+        Ok(())
     }
-    sqlx::query!(
-        "UPDATE roster.accounts AS account
-            SET last_error = $2,
-                last_success_at = CASE WHEN $2::text IS NULL THEN now() ELSE last_success_at END,
-                last_full_at = CASE WHEN $2::text IS NULL AND $3 THEN now() ELSE last_full_at END,
-                -- From the end of the first full read on, the history is complete.
-                first_full_at = coalesce(first_full_at, first.read_at),
-                history_since = CASE WHEN first_full_at IS NULL THEN coalesce(first.read_at, history_since)
-                                     ELSE history_since END,
-                token_user_id = coalesce($4, token_user_id),
-                access_roles = coalesce($5, access_roles),
-                name = coalesce($6, name),
-                base_uri = coalesce($7, base_uri)
-           FROM (SELECT CASE WHEN $2::text IS NULL AND $3 THEN clock_timestamp() END AS read_at) AS first
-          WHERE account_id = $1",
-        account.0,
-        end.error,
-        end.full,
-        owner,
-        access_roles.as_deref(),
-        end.company.name,
-        end.company.base_uri,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+
+    pub(crate) async fn record_cycle(&mut self, cycle: &CycleRow) -> Result<(), StoreError> {
+        sqlx::query!(
+            "INSERT INTO roster.cycles
+                    (id, account_id, mode, started_at, finished_at, outcome, requests, users_seen, users_changed,
+                     assignments_seen, assignments_changed, events, error)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+             ON CONFLICT (id) DO UPDATE SET
+                    (mode, finished_at, outcome, requests, users_seen, users_changed, assignments_seen,
+                     assignments_changed, events, error) =
+                    (EXCLUDED.mode, EXCLUDED.finished_at, EXCLUDED.outcome, EXCLUDED.requests,
+                     EXCLUDED.users_seen, EXCLUDED.users_changed, EXCLUDED.assignments_seen,
+                     EXCLUDED.assignments_changed, EXCLUDED.events, EXCLUDED.error)",
+            cycle.id,
+            self.account.0,
+            cycle.mode,
+            cycle.started_at,
+            cycle.finished_at,
+            cycle.outcome,
+            cycle.requests,
+            cycle.users_seen,
+            cycle.users_changed,
+            cycle.assignments_seen,
+            cycle.assignments_changed,
+            cycle.events,
+            cycle.error,
+        )
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
+
+    /// Records at the account how its cycle ended.
+    pub(crate) async fn record_cycle_end(&mut self, end: &AccountUpdate) -> Result<(), StoreError> {
+        let (owner, access_roles) = end.owner.clone().map(|owner| (owner.id, owner.access_roles)).unzip();
+        if end.next_full_at.is_some() {
+            sqlx::query!(
+                "UPDATE roster.watermarks
+                    SET next_full_at = $2, last_full_at = CASE WHEN $3 THEN now() ELSE last_full_at END
+                  WHERE account_id = $1",
+                self.account.0,
+                end.next_full_at,
+                end.full,
+            )
+            .execute(&mut *self.transaction)
+            .await?;
+        }
+        sqlx::query!(
+            "UPDATE roster.accounts AS account
+                SET last_error = $2,
+                    last_success_at = CASE WHEN $2::text IS NULL THEN now() ELSE last_success_at END,
+                    last_full_at = CASE WHEN $2::text IS NULL AND $3 THEN now() ELSE last_full_at END,
+                    -- From the end of the first full read on, the history is complete.
+                    first_full_at = coalesce(first_full_at, first.read_at),
+                    history_since = CASE WHEN first_full_at IS NULL THEN coalesce(first.read_at, history_since)
+                                         ELSE history_since END,
+                    token_user_id = coalesce($4, token_user_id),
+                    access_roles = coalesce($5, access_roles),
+                    name = coalesce($6, name),
+                    base_uri = coalesce($7, base_uri)
+               FROM (SELECT CASE WHEN $2::text IS NULL AND $3 THEN clock_timestamp() END AS read_at) AS first
+              WHERE account_id = $1",
+            self.account.0,
+            end.error,
+            end.full,
+            owner,
+            access_roles.as_deref(),
+            end.company.name,
+            end.company.base_uri,
+        )
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
 }

@@ -10,7 +10,6 @@ use sqlx::AssertSqlSafe;
 
 use super::copy;
 use super::error::{StoreError, ensure_rows};
-use super::pool::Pool;
 use super::session::Session;
 use crate::roster::{
     AccountId, Assignment, BillableRate, Change, CostRate, MirrorRow, Record, Resource, RowWrite, User, Value,
@@ -41,102 +40,6 @@ pub trait MirrorTable: Record + Default {
         account: AccountId,
         ids: &[i64],
     ) -> impl Future<Output = Result<HashMap<i64, MirrorRow<Self>>, StoreError>> + Send;
-
-    /// Reads a few bytes per row, without a lock. A page without changes needs nothing else and writes nothing.
-    fn row_digests(
-        pool: &Pool,
-        account: AccountId,
-        ids: &[i64],
-    ) -> impl Future<Output = Result<HashMap<i64, RowDigest>, StoreError>> + Send {
-        let sql = format!(
-            "SELECT id, content_hash, deleted_at IS NOT NULL FROM {} WHERE account_id = $1 AND id = ANY ($2)",
-            Self::TABLE
-        );
-        async move {
-            let rows = sqlx::query_as::<_, (i64, i64, bool)>(AssertSqlSafe(sql)).bind(account.0).bind(ids);
-            let rows = rows.fetch_all(pool).await?.into_iter();
-            Ok(rows.map(|(id, hash, deleted)| (id, RowDigest { hash, deleted })).collect())
-        }
-    }
-
-    /// Copies the rows to the history, as versions that end at `now`.
-    fn end_versions(
-        connection: &mut Session,
-        account: AccountId,
-        ids: &[i64],
-        now: DateTime<Utc>,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        async move {
-            let Some(history) = Self::HISTORY else { return Ok(()) };
-            let (table, columns) = (Self::TABLE, names(Self::default().fields()).join(", "));
-            let sql = format!(
-                "INSERT INTO {history} (account_id, id, version, event_type, valid_from, valid_to, occurred_at, {columns})
-                 SELECT account_id, id, version, event_type, valid_from, $3, occurred_at, {columns}
-                   FROM {table} WHERE account_id = $1 AND id = ANY ($2)"
-            );
-            sqlx::query(AssertSqlSafe(sql)).bind(account.0).bind(ids).bind(now).execute(connection).await?;
-            Ok(())
-        }
-    }
-
-    /// Updates rows in one statement. The versions of new events are valid from `now`.
-    fn update(
-        connection: &mut Session,
-        account: AccountId,
-        writes: &[&RowWrite<'_, Self>],
-        now: DateTime<Utc>,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        let (table, record) = (Self::TABLE, Self::default());
-        let mut columns = names(record.fields().into_iter().chain(record.quiet()));
-        columns.extend(["raw", "version", "content_hash"]);
-        // A write without an event keeps the version.
-        let version = match Self::HISTORY {
-            Some(_) => {
-                ", event_type = coalesce(it.event_type, row.event_type),
-                   occurred_at = coalesce(it.occurred_at, row.occurred_at),
-                   valid_from = CASE WHEN it.event_type IS NULL THEN row.valid_from ELSE $3 END"
-            }
-            None => "",
-        };
-        let sql = format!(
-            "UPDATE {table} AS row SET ({}) = ROW (it.{}), synced_at = $3, deleted_at = NULL{version}
-               FROM json_populate_recordset(NULL::{table}, $2::text::json) AS it
-              WHERE row.account_id = $1 AND row.id = it.id",
-            columns.join(", "),
-            columns.join(", it."),
-        );
-        let (rows, expected) = (to_json(writes, now), writes.len());
-        async move {
-            let updated = sqlx::query(AssertSqlSafe(sql)).bind(account.0).bind(rows).bind(now);
-            ensure_rows(table, expected, updated.execute(connection).await?.rows_affected())
-        }
-    }
-
-    /// Turns live rows into tombstones, each with its new version. The last values stay.
-    fn tombstone(
-        connection: &mut Session,
-        account: AccountId,
-        ids: &[i64],
-        versions: &[i64],
-        now: DateTime<Utc>,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        let (table, aggregate) = (Self::TABLE, Self::RESOURCE.aggregate());
-        let version = match Self::HISTORY {
-            Some(_) => format!(
-                ", is_active = false, event_type = '{aggregate}.deleted', valid_from = $4, occurred_at = $4"
-            ),
-            None => String::new(),
-        };
-        let sql = format!(
-            "UPDATE {table} AS row SET deleted_at = $4, synced_at = $4, version = gone.version{version}
-               FROM UNNEST($2::bigint[], $3::bigint[]) AS gone (id, version)
-              WHERE row.account_id = $1 AND row.id = gone.id AND row.deleted_at IS NULL"
-        );
-        async move {
-            let updated = sqlx::query(AssertSqlSafe(sql)).bind(account.0).bind(ids).bind(versions).bind(now);
-            ensure_rows(table, ids.len(), updated.execute(connection).await?.rows_affected())
-        }
-    }
 }
 
 /// Implements [`MirrorTable`]. The columns are named twice, because `query!` needs a literal. If a field is absent from one of
@@ -241,6 +144,80 @@ pub(super) async fn insert<R: MirrorTable>(
         record.fields().into_iter().chain(record.quiet()).try_for_each(|(_, value)| row.push_field(value))
     })
     .await
+}
+
+/// Copies rows to the history, as versions that end at `now`.
+pub(super) async fn end_versions<R: MirrorTable>(
+    session: &mut Session,
+    account: AccountId,
+    now: DateTime<Utc>,
+    ids: &[i64],
+) -> Result<(), StoreError> {
+    let Some(history) = R::HISTORY else { return Ok(()) };
+    let (table, columns) = (R::TABLE, names(R::default().fields()).join(", "));
+    let sql = format!(
+        "INSERT INTO {history} (account_id, id, version, event_type, valid_from, valid_to, occurred_at, {columns})
+         SELECT account_id, id, version, event_type, valid_from, $3, occurred_at, {columns}
+           FROM {table} WHERE account_id = $1 AND id = ANY ($2)"
+    );
+    sqlx::query(AssertSqlSafe(sql)).bind(account.0).bind(ids).bind(now).execute(session).await?;
+    Ok(())
+}
+
+/// Updates rows in one statement. The versions of new events are valid from `now`.
+pub(super) async fn update<R: MirrorTable>(
+    session: &mut Session,
+    account: AccountId,
+    now: DateTime<Utc>,
+    writes: &[&RowWrite<'_, R>],
+) -> Result<(), StoreError> {
+    let (table, record) = (R::TABLE, R::default());
+    let mut columns = names(record.fields().into_iter().chain(record.quiet()));
+    columns.extend(["raw", "version", "content_hash"]);
+    // A write without an event keeps the version.
+    let version = match R::HISTORY {
+        Some(_) => {
+            ", event_type = coalesce(it.event_type, row.event_type),
+               occurred_at = coalesce(it.occurred_at, row.occurred_at),
+               valid_from = CASE WHEN it.event_type IS NULL THEN row.valid_from ELSE $3 END"
+        }
+        None => "",
+    };
+    let sql = format!(
+        "UPDATE {table} AS row SET ({}) = ROW (it.{}), synced_at = $3, deleted_at = NULL{version}
+           FROM json_populate_recordset(NULL::{table}, $2::text::json) AS it
+          WHERE row.account_id = $1 AND row.id = it.id",
+        columns.join(", "),
+        columns.join(", it."),
+    );
+    let updated = sqlx::query(AssertSqlSafe(sql)).bind(account.0).bind(to_json(writes, now)).bind(now);
+    ensure_rows(table, writes.len(), updated.execute(session).await?.rows_affected())
+}
+
+/// Turns live rows into tombstones, each with its new version. The last values stay.
+pub(super) async fn tombstone<R: MirrorTable>(
+    session: &mut Session,
+    account: AccountId,
+    now: DateTime<Utc>,
+    ids: &[i64],
+    versions: &[i64],
+) -> Result<(), StoreError> {
+    let (table, aggregate) = (R::TABLE, R::RESOURCE.aggregate());
+    let version = match R::HISTORY {
+        Some(_) => {
+            format!(
+                ", is_active = false, event_type = '{aggregate}.deleted', valid_from = $4, occurred_at = $4"
+            )
+        }
+        None => String::new(),
+    };
+    let sql = format!(
+        "UPDATE {table} AS row SET deleted_at = $4, synced_at = $4, version = gone.version{version}
+           FROM UNNEST($2::bigint[], $3::bigint[]) AS gone (id, version)
+          WHERE row.account_id = $1 AND row.id = gone.id AND row.deleted_at IS NULL"
+    );
+    let updated = sqlx::query(AssertSqlSafe(sql)).bind(account.0).bind(ids).bind(versions).bind(now);
+    ensure_rows(table, ids.len(), updated.execute(session).await?.rows_affected())
 }
 
 /// The rows as a JSON array of objects by column name, for `json_populate_recordset`. It takes lists, amounts with all

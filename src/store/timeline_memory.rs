@@ -1,9 +1,10 @@
 //! What this process knows about events and leases, and what it concludes about a promoted server.
 
 use std::cmp::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -151,7 +152,7 @@ impl Known {
 impl TimelineMemory {
     /// The lock must not be held across an `await`.
     pub(super) fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(super) fn commits(&self, event: Position) {

@@ -10,20 +10,19 @@ use super::error::StoreError;
 use super::lease::Fence;
 use super::rates::{self, RateIds};
 use super::session::Transaction;
-use super::state::{self, CycleRow, WatermarkUpdate};
 use super::table::{self, MirrorTable, ROWS_PER_STATEMENT};
 use super::timeline_memory::{Position, TimelineMemory};
-use super::{missing, outbox, projects, rejected};
-use crate::roster::{AccountId, Change, Event, HoldReason, MirrorRow, Project, Resource, RowWrite};
+use crate::roster::{AccountId, Change, MirrorRow, RowWrite};
 
 /// An open transaction of the account's lease holder. If it is dropped without [`AccountTx::commit`], it rolls back.
 pub struct AccountTx {
     pub(super) transaction: Transaction,
     pub(super) account: AccountId,
-    stream: Uuid,
-    now: DateTime<Utc>,
+    pub(super) stream: Uuid,
+    pub(super) now: DateTime<Utc>,
     timelines: TimelineMemory,
-    last_event: Option<Position>,
+    /// The last event; `None` if there is none or its timeline is not known.
+    pub(super) last_event: Option<Position>,
 }
 
 impl Store {
@@ -67,25 +66,6 @@ impl Store {
             _ => Err(StoreError::Fenced(fence.account)),
         }
     }
-
-    /// Deletes the rejected records of a list that the last full read did not list any more. `is_listed` takes a
-    /// record's id and fingerprint.
-    pub(crate) async fn clear_unlisted_rejections(
-        &self,
-        fence: &Fence,
-        resource: Resource,
-        is_listed: impl Fn(Option<i64>, &str) -> bool,
-    ) -> Result<(), StoreError> {
-        let mut unlisted = self.rejection_keys(fence.account, resource).await?;
-        unlisted.retain(|(id, fingerprint)| !is_listed(*id, fingerprint));
-        if unlisted.is_empty() {
-            return Ok(());
-        }
-        let unlisted: Vec<String> = unlisted.into_iter().map(|(_, fingerprint)| fingerprint).collect();
-        let mut page = self.begin(fence).await?;
-        rejected::delete(&mut page.transaction, page.account, resource, &unlisted).await?;
-        page.commit().await
-    }
 }
 
 impl AccountTx {
@@ -123,38 +103,12 @@ impl AccountTx {
         let replaced = known.iter().filter(|write| write.change.is_some());
         let replaced: Vec<i64> = replaced.map(|write| write.record.id()).collect();
         if !replaced.is_empty() {
-            R::end_versions(&mut self.transaction, self.account, &replaced, self.now).await?;
+            table::end_versions::<R>(&mut self.transaction, self.account, self.now, &replaced).await?;
         }
         for writes in known.chunks(ROWS_PER_STATEMENT) {
-            R::update(&mut self.transaction, self.account, writes, self.now).await?;
+            table::update(&mut self.transaction, self.account, self.now, writes).await?;
         }
         Ok(())
-    }
-
-    pub(crate) async fn write_projects(&mut self, named: &[Project]) -> Result<(), StoreError> {
-        if named.is_empty() {
-            return Ok(());
-        }
-        projects::upsert(&mut self.transaction, self.account, named).await
-    }
-
-    /// Stores records that could not be read or that PostgreSQL refused.
-    pub async fn reject(
-        &mut self,
-        resource: Resource,
-        records: &[rejected::RejectedRecord],
-    ) -> Result<(), StoreError> {
-        rejected::upsert(&mut self.transaction, self.account, resource, records).await
-    }
-
-    /// Deletes the rejections of records that have been stored since.
-    pub(crate) async fn clear_rejections(
-        &mut self,
-        resource: Resource,
-        ids: &[i64],
-    ) -> Result<(), StoreError> {
-        let fingerprints: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        rejected::delete(&mut self.transaction, self.account, resource, &fingerprints).await
     }
 
     pub async fn tombstone<R: MirrorTable>(&mut self, deletions: &[Change<R>]) -> Result<(), StoreError> {
@@ -162,71 +116,8 @@ impl AccountTx {
             return Ok(());
         }
         let (ids, versions): (Vec<i64>, Vec<i64>) = deletions.iter().map(|it| (it.id(), it.version)).unzip();
-        R::end_versions(&mut self.transaction, self.account, &ids, self.now).await?;
-        R::tombstone(&mut self.transaction, self.account, &ids, &versions, self.now).await
-    }
-
-    pub async fn hold(&mut self, resource: Resource, held: &[(i64, HoldReason)]) -> Result<(), StoreError> {
-        if held.is_empty() {
-            return Ok(());
-        }
-        missing::hold(&mut self.transaction, self.account, resource, held).await
-    }
-
-    /// Records the first 404 of recently created records, which need two.
-    pub(crate) async fn record_first_404(
-        &mut self,
-        resource: Resource,
-        ids: &[i64],
-    ) -> Result<(), StoreError> {
-        if ids.is_empty() {
-            return Ok(());
-        }
-        missing::record_first_404(&mut self.transaction, self.account, resource, ids).await
-    }
-
-    /// Deletes what is stored about the absence of records.
-    pub(crate) async fn clear_absences(&mut self, resource: Resource, ids: &[i64]) -> Result<(), StoreError> {
-        if ids.is_empty() {
-            return Ok(());
-        }
-        missing::clear_absences(&mut self.transaction, self.account, resource, ids).await
-    }
-
-    /// Deletes the first 404s of these users' assignments, because Harvest lists the users again.
-    pub(crate) async fn clear_first_404s_of_assignments(&mut self, users: &[i64]) -> Result<(), StoreError> {
-        if users.is_empty() {
-            return Ok(());
-        }
-        missing::clear_first_404s_of_assignments(&mut self.transaction, self.account, users).await
-    }
-
-    /// Moves the watermark; only with the last page of a complete read.
-    pub(crate) async fn set_watermark(
-        &mut self,
-        resource: Resource,
-        update: &WatermarkUpdate,
-    ) -> Result<(), StoreError> {
-        state::set_watermark(&mut self.transaction, self.account, resource, update).await
-    }
-
-    pub(crate) async fn record_cycle(&mut self, cycle: &CycleRow) -> Result<(), StoreError> {
-        state::upsert_cycle(&mut self.transaction, self.account, cycle).await
-    }
-
-    /// Records at the account how its cycle ended.
-    pub(crate) async fn record_cycle_end(&mut self, end: &state::AccountUpdate) -> Result<(), StoreError> {
-        state::record_cycle_end(&mut self.transaction, self.account, end).await
-    }
-
-    /// Emits the events. Only the commit may follow, because the outbox head is locked from here on.
-    pub(crate) async fn emit(&mut self, events: &[Event]) -> Result<(), StoreError> {
-        if events.is_empty() {
-            return Ok(());
-        }
-        self.last_event =
-            outbox::append(&mut self.transaction, self.account, self.stream, self.now, events).await?;
-        Ok(())
+        table::end_versions::<R>(&mut self.transaction, self.account, self.now, &ids).await?;
+        table::tombstone::<R>(&mut self.transaction, self.account, self.now, &ids, &versions).await
     }
 
     /// Checks deferred constraints and constraint triggers now instead of at the commit.

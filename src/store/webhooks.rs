@@ -346,7 +346,8 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         let known = sqlx::query!(
             "UPDATE roster.webhooks
-                SET stream_id = $3, failing_since = NULL, attempts = 0, next_attempt_at = NULL, failure = NULL
+                SET stream_id = $3, failing_since = NULL, attempts = 0, next_attempt_at = NULL, failed_seq = NULL,
+                    failure = NULL, refused_id = NULL, refused_since = NULL, refusals = 0
               WHERE name = $1 AND epoch = $2",
             fence.name,
             fence.epoch,

@@ -114,12 +114,11 @@ pub(super) async fn read_user(
 ) -> Result<(), CycleError> {
     let known = cycle.mirror.store.rates_of(cycle.client.account(), &[user]).await?;
     let RateIds { billable, cost } = known;
-    let first_404 = read_kind::<_, BillableRate>(cycle, user, billable, priority, report).await?;
-    let absent = DeletionResults { first_404, ..DeletionResults::default() };
-    cycle.mirror.record_results::<BillableRate>(absent, report).await?;
-    let first_404 = read_kind::<_, CostRate>(cycle, user, cost, priority, report).await?;
-    let absent = DeletionResults { first_404, ..DeletionResults::default() };
-    cycle.mirror.record_results::<CostRate>(absent, report).await?;
+    let absent = |first_404| DeletionResults { first_404, ..DeletionResults::default() };
+    let billable = read_kind::<_, BillableRate>(cycle, user, billable, priority, report).await?;
+    cycle.mirror.record_results::<BillableRate>(absent(billable), report).await?;
+    let cost = read_kind::<_, CostRate>(cycle, user, cost, priority, report).await?;
+    cycle.mirror.record_results::<CostRate>(absent(cost), report).await?;
     Ok(())
 }
 

@@ -34,15 +34,12 @@ pub(super) async fn list<M: Mirror, R: Decode + MirrorTable>(
     moves_watermark: bool,
     report: &mut CycleReport,
 ) -> Result<Result<ListContents, FullReadReason>, CycleError> {
-    let mut reads = 1;
+    let mut reads = 0;
     loop {
         *report.of(R::RESOURCE) = Counts { seen: 0, ..*report.of(R::RESOURCE) };
-        match list_once::<M, R>(cycle, known, moves_watermark, report).await {
-            Err(CycleError::Harvest(error @ HarvestError::Drifted { .. })) if reads < MAX_READS => {
-                log_read_again(cycle, &error, report);
-                reads += 1;
-            }
-            ended => return ended,
+        let ended = list_once::<M, R>(cycle, known, moves_watermark, report).await;
+        if !is_read_again(&ended, &mut reads, report) {
+            return ended;
         }
     }
 }
@@ -116,14 +113,11 @@ pub(crate) async fn short_list<M: Mirror, R: Decode + MirrorTable>(
     user: i64,
     report: &mut CycleReport,
 ) -> Result<ListContents, CycleError> {
-    let mut reads = 1;
+    let mut reads = 0;
     loop {
-        match short_list_once(cycle, pages(), user, report).await {
-            Err(CycleError::Harvest(error @ HarvestError::Drifted { .. })) if reads < MAX_READS => {
-                log_read_again(cycle, &error, report);
-                reads += 1;
-            }
-            ended => return ended,
+        let ended = short_list_once(cycle, pages(), user, report).await;
+        if !is_read_again(&ended, &mut reads, report) {
+            return ended;
         }
     }
 }
@@ -149,13 +143,20 @@ async fn short_list_once<M: Mirror, R: Decode + MirrorTable>(
     Ok(ListContents { ids, without_id, total })
 }
 
-fn log_read_again<M>(cycle: &Cycle<'_, M>, error: &HarvestError, report: &CycleReport) {
-    tracing::warn!(
-        account_id = cycle.client.account().0,
-        cycle_id = %report.id,
-        error = %error,
-        "the list changed during pagination; reading it again"
-    );
+/// Whether a list is read again, because it changed during pagination.
+fn is_read_again<T>(ended: &Result<T, CycleError>, reads: &mut u32, report: &CycleReport) -> bool {
+    *reads += 1;
+    let Err(CycleError::Harvest(error @ HarvestError::Drifted { .. })) = ended else { return false };
+    let is_read_again = *reads < MAX_READS;
+    if is_read_again {
+        tracing::warn!(
+            account_id = report.account.0,
+            cycle_id = %report.id,
+            error = %error,
+            "the list changed during pagination; reading it again"
+        );
+    }
+    is_read_again
 }
 
 /// The watermark of a complete read. It must be written unless the read was idle and the last one was written recently.

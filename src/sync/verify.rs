@@ -58,7 +58,7 @@ async fn compare_absent<R: Decode + MirrorTable>(
 ) -> Result<(), CycleError> {
     let (mirror, resource) = (cycle.mirror, R::RESOURCE);
     let candidates = mirror.store.candidates(mirror.account, resource, ids, TimeDelta::zero()).await?;
-    mirror.unconfirmed().extend(candidates.iter().map(|it| (resource, it.id)));
+    mirror.unconfirmed.lock().extend(candidates.iter().map(|it| (resource, it.id)));
     let candidates = undecided(candidates);
     let live = mirror.store.live_rates(mirror.account, resource).await?;
     let absent = AbsentRates { undecided: candidates.len(), candidates, live };

@@ -8,7 +8,7 @@ use std::{
     io::{self, Write},
     mem,
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
+        OnceLock,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 /// Length of the queue: hours of a daemon's log at `info`, and about 2 MiB.
@@ -52,7 +53,7 @@ impl Queue {
 
     /// Logs how many lines were lost since the last report. Returns false if the queue is too full for the report.
     fn report(&self) -> bool {
-        let mut reported = lock(&self.reported);
+        let mut reported = self.reported.lock();
         let lost = self.lost();
         let lines = lost.saturating_sub(*reported);
         if lines == 0 {
@@ -67,10 +68,6 @@ impl Queue {
         *reported = if is_queued { lost } else { *reported + 1 };
         is_queued
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The writer of the queue's thread.
@@ -115,7 +112,7 @@ pub(super) fn lost() -> usize {
 pub(crate) fn flush(limit: Duration) {
     let deadline = Instant::now() + limit;
     let Some(queue) = QUEUE.get() else { return };
-    let Some(guard) = lock(&queue.guard).take() else { return };
+    let Some(guard) = queue.guard.lock().take() else { return };
     while !queue.report() {
         if Instant::now() >= deadline {
             // If the queue is full, dropping the guard prints an error to stdout.

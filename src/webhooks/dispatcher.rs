@@ -1,10 +1,11 @@
 //! Delivers the events of one endpoint: reads the next ones, sends them, acknowledges what the receiver accepted.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -181,7 +182,7 @@ impl Dispatcher {
         if !is_held {
             return Ok(Next::Fenced);
         }
-        let window = window.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let window = window.into_inner();
         let is_done = window.is_done();
         let (failed, delivered) = window.into_rest();
         held.delivered = delivered;
@@ -235,11 +236,11 @@ impl Dispatcher {
     async fn send_group(&self, group: Vec<WebhookEvent>, window: &Mutex<Window>, halt: &CancellationToken) {
         for event in group {
             let Some(message) = Message::of(&event) else { continue };
-            if halt.is_cancelled() || !(self.is_alive)() || lock(window).has_failed() {
+            if halt.is_cancelled() || !(self.is_alive)() || window.lock().has_failed() {
                 return;
             }
             let attempt = self.sender.send(&self.endpoint, &message).await;
-            lock(window).note(event, attempt.outcome);
+            window.lock().note(event, attempt.outcome);
         }
     }
 
@@ -250,7 +251,7 @@ impl Dispatcher {
         window: &Mutex<Window>,
         attempts: &mut i32,
     ) -> Result<bool, StoreError> {
-        let ack = lock(window).take_ack();
+        let ack = window.lock().take_ack();
         let Some((seq, delivered)) = ack else { return Ok(true) };
         let is_held = self.store.webhook_delivered(&held.fence, seq, delivered).await?;
         if is_held && delivered > 0 {
@@ -355,8 +356,4 @@ impl Dispatcher {
             );
         }
     }
-}
-
-fn lock(window: &Mutex<Window>) -> MutexGuard<'_, Window> {
-    window.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -55,8 +55,8 @@ fn change(notice: &KnownNotice, is_present: bool, now: DateTime<Utc>) -> Option<
         (NoticeState::Over, absent) => {
             absent.is_none_or(|absent| absent >= GIVE_UP).then_some(NoticeChange::Forgotten)
         }
-        (_, Some(_)) if is_present => Some(NoticeChange::Present),
-        (_, None) if !is_present => Some(NoticeChange::Absent),
+        (_, Some(_)) if is_present => Some(NoticeChange::AbsentSince(None)),
+        (_, None) if !is_present => Some(NoticeChange::AbsentSince(Some(now))),
         (NoticeState::New, Some(absent)) if absent >= SETTLE => Some(NoticeChange::Forgotten),
         (NoticeState::Needed, Some(absent)) if absent >= SETTLE => Some(NoticeChange::Over),
         _ => None,
@@ -128,10 +128,10 @@ mod tests {
     #[test]
     fn concern_that_comes_and_goes_is_accepted_once_and_is_over_once() {
         let mut sent = KnownNotice { is_accepted: true, ..known(NoticeState::Needed) };
-        assert_eq!(change_of(&sent, false, now()), Some(NoticeChange::Absent));
+        assert_eq!(change_of(&sent, false, now()), Some(NoticeChange::AbsentSince(Some(now()))));
         sent.absent_since = Some(now());
         assert_eq!(change_of(&sent, false, now() + SETTLE - SECOND), None);
-        assert_eq!(change_of(&sent, true, now() + SETTLE - SECOND), Some(NoticeChange::Present));
+        assert_eq!(change_of(&sent, true, now() + SETTLE - SECOND), Some(NoticeChange::AbsentSince(None)));
         assert_eq!(change_of(&sent, false, now() + SETTLE), Some(NoticeChange::Over));
         sent.state = NoticeState::Over;
         assert!(due(std::slice::from_ref(&sent), now()).is_some());

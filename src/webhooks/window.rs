@@ -1,7 +1,6 @@
 //! Events that were read together: which are sent, in which order, and how far they can be acknowledged.
 
-use std::collections::BTreeSet;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::outcome::Outcome;
 use crate::store::webhooks::WebhookEvent;

@@ -4,7 +4,6 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
 use chrono::TimeDelta;
-use harvest_sim::{Company, Options, Sim};
 use serde_json::Value;
 use url::Url;
 
@@ -12,11 +11,7 @@ use crate::cluster::Cluster;
 use crate::database::TestDatabase;
 use crate::program::Program;
 use crate::receiver::{Receiver, secret};
-use crate::scene::Scene;
-
-async fn sim() -> Sim {
-    Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap()
-}
+use crate::scene::{Scene, small_company};
 
 /// Runs `check`, expects this exit code and returns the printed lines.
 async fn check(program: &Program, code: i32) -> String {
@@ -32,7 +27,7 @@ fn with_option(url: &str, option: &str) -> String {
 
 #[tokio::test]
 async fn check_warnings_have_their_own_state_and_exit_code_0() {
-    let (sim, database) = (sim().await, TestDatabase::blank().await);
+    let (sim, database) = (small_company().await, TestDatabase::blank().await);
     let mut program = Program::new(&sim, database.url());
     let output = check(&program, 0).await;
     assert!(output.contains("✓ settings: 1 account, polled every 1s\n"), "{output}");
@@ -60,7 +55,7 @@ async fn check_warnings_have_their_own_state_and_exit_code_0() {
 
 #[tokio::test]
 async fn check_of_a_read_only_database_fails_as_sync_does() {
-    let (sim, database) = (sim().await, TestDatabase::new().await);
+    let (sim, database) = (small_company().await, TestDatabase::new().await);
     let read_only = with_option(database.url(), "default_transaction_read_only=on");
     let program = Program::new(&sim, &read_only);
     let output = check(&program, 78).await;
@@ -77,7 +72,7 @@ async fn check_of_a_read_only_database_fails_as_sync_does() {
 
 #[tokio::test]
 async fn check_of_a_standby_fails_and_names_the_primary() {
-    let (sim, mut primary) = (sim().await, Cluster::new().await);
+    let (sim, mut primary) = (small_company().await, Cluster::new().await);
     Program::new(&sim, primary.url()).call(&["sync"]).await.expect(0);
     primary.stop().await;
     let standby = primary.copy(true).await;
@@ -87,7 +82,7 @@ async fn check_of_a_standby_fails_and_names_the_primary() {
 
 #[tokio::test]
 async fn check_of_a_role_without_create_privilege_fails_as_sync_does() {
-    let (sim, cluster) = (sim().await, Cluster::new().await);
+    let (sim, cluster) = (small_company().await, Cluster::new().await);
     cluster.execute("CREATE ROLE poor LOGIN PASSWORD 'secret'").await;
     let mut url = Url::parse(cluster.url()).unwrap();
     url.set_username("poor").unwrap();
@@ -133,7 +128,7 @@ async fn check_warns_if_clocks_differ_by_more_than_30_s() {
 
 #[tokio::test]
 async fn check_names_the_private_postgresql_and_why_it_is_used() {
-    let sim = sim().await;
+    let sim = small_company().await;
     let home = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap();
     let data_dir = home.path().canonicalize().unwrap().join("postgres");
     let mut program = Program::new(&sim, "");

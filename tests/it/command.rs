@@ -8,10 +8,7 @@ use sqlx::{Connection, PgConnection};
 
 use crate::database::TestDatabase;
 use crate::program::Program;
-
-async fn sim() -> Sim {
-    Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap()
-}
+use crate::scene::small_company;
 
 async fn number(url: &str, query: &'static str) -> i64 {
     let mut connection = PgConnection::connect(url).await.unwrap();
@@ -22,7 +19,7 @@ async fn number(url: &str, query: &'static str) -> i64 {
 
 #[tokio::test]
 async fn sync_needs_only_an_empty_database_and_a_token() {
-    let (sim, database) = (sim().await, TestDatabase::blank().await);
+    let (sim, database) = (small_company().await, TestDatabase::blank().await);
     let program = Program::new(&sim, database.url());
     program.call(&["check"]).await.expect(0);
     let synced = program.call(&["sync"]).await;
@@ -45,7 +42,7 @@ async fn sync_needs_only_an_empty_database_and_a_token() {
 
 #[tokio::test]
 async fn dry_run_prints_the_plan_and_writes_nothing() {
-    let (sim, database) = (sim().await, TestDatabase::blank().await);
+    let (sim, database) = (small_company().await, TestDatabase::blank().await);
     let program = Program::new(&sim, database.url());
     let plan = program.call(&["sync", "--dry-run"]).await;
     let plan = plan.expect(0).stdout();
@@ -68,7 +65,7 @@ async fn dry_run_prints_the_plan_and_writes_nothing() {
 
 #[tokio::test]
 async fn each_failure_has_an_exit_code_and_one_sentence_without_secrets() {
-    let (sim, database) = (sim().await, TestDatabase::new().await);
+    let (sim, database) = (small_company().await, TestDatabase::new().await);
     let unreachable = "postgres://rosterd:hunter2@127.0.0.1:1/roster";
     let secret = "987654.pt.wrong-token-canary";
     let cases: [(&str, &str, &str, i32, &str); 9] = [
@@ -99,7 +96,7 @@ async fn each_failure_has_an_exit_code_and_one_sentence_without_secrets() {
 
 #[tokio::test]
 async fn daemon_mirrors_changes_reports_ready_and_stops_on_sigterm() {
-    let (sim, database) = (sim().await, TestDatabase::blank().await);
+    let (sim, database) = (small_company().await, TestDatabase::blank().await);
     let mut program = Program::new(&sim, database.url());
     program.set("RUST_LOG", "trace");
     program.call(&["health"]).await.expect(69);
@@ -131,7 +128,7 @@ async fn daemon_mirrors_changes_reports_ready_and_stops_on_sigterm() {
 
 #[tokio::test]
 async fn daemon_started_after_a_kill_takes_over_and_emits_no_event_twice() {
-    let (sim, database) = (sim().await, TestDatabase::blank().await);
+    let (sim, database) = (small_company().await, TestDatabase::blank().await);
     let program = Program::new(&sim, database.url());
     let mut first = program.start();
     let epoch = first.until("lease.acquired").await["epoch"].as_i64().unwrap();
@@ -151,7 +148,7 @@ async fn daemon_started_after_a_kill_takes_over_and_emits_no_event_twice() {
 
 #[tokio::test]
 async fn sigint_during_a_rate_limit_pause_stops_the_daemon() {
-    let (sim, database) = (sim().await, TestDatabase::blank().await);
+    let (sim, database) = (small_company().await, TestDatabase::blank().await);
     sim.inject(Fault::html(429).retry_after(RetryAfter::Seconds(120)).forever());
     let mut daemon = Program::new(&sim, database.url()).start();
     daemon.until("harvest.throttled").await;
@@ -162,7 +159,7 @@ async fn sigint_during_a_rate_limit_pause_stops_the_daemon() {
 
 #[tokio::test]
 async fn daemon_survives_a_refused_token_and_an_outage_of_harvest() {
-    let (sim, database) = (sim().await, TestDatabase::blank().await);
+    let (sim, database) = (small_company().await, TestDatabase::blank().await);
     sim.inject(Fault::html(401).times(2));
     let mut daemon = Program::new(&sim, database.url()).start();
     let refused = daemon.until("credentials.refused").await;
@@ -206,7 +203,7 @@ async fn check_while_a_first_read_uses_the_whole_budget_gets_permits() {
 
 #[tokio::test]
 async fn sync_that_cannot_release_the_lease_reports_the_cycles_result() {
-    let (sim, database) = (sim().await, TestDatabase::new().await);
+    let (sim, database) = (small_company().await, TestDatabase::new().await);
     let refusal = "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
                    BEGIN RAISE EXCEPTION 'not now'; END $$;
                    CREATE TRIGGER refuse BEFORE UPDATE ON roster.accounts FOR EACH ROW
@@ -224,7 +221,7 @@ async fn sync_that_cannot_release_the_lease_reports_the_cycles_result() {
 
 #[tokio::test]
 async fn completions_and_man_pages_need_no_valid_settings() {
-    let (sim, database) = (sim().await, TestDatabase::new().await);
+    let (sim, database) = (small_company().await, TestDatabase::new().await);
     let mut program = Program::new(&sim, database.url());
     program.set("ROSTERD__SYNC__POLL_INTERVAL", "banana");
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {

@@ -5,7 +5,6 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use harvest_sim::{Company, Options, Sim};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -14,13 +13,10 @@ use url::Url;
 
 use crate::cluster::Cluster;
 use crate::program::{Called, Program};
+use crate::scene::small_company;
 
 /// Less than the pool's connection timeout, and much less than `run` waits for an unreachable server.
 const ERROR_LIMIT: Duration = Duration::from_secs(9);
-
-async fn sim() -> Sim {
-    Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap()
-}
 
 /// The cluster's URL with another user, password and database.
 fn url(cluster: &Cluster, user: &str, password: &str, database: &str) -> Url {
@@ -47,7 +43,7 @@ fn expect_error(called: &Called, code: i32, phrases: &[&str]) {
 
 /// Every command that needs the database exits with 78 and these phrases.
 async fn expect_refused(url: &str, phrases: &[&str]) {
-    let sim = sim().await;
+    let sim = small_company().await;
     let program = Program::new(&sim, url);
     for command in ["check", "sync", "migrate", "run"] {
         let start = Instant::now();
@@ -87,7 +83,7 @@ async fn refused_login_names_server_database_and_user() {
 async fn missing_privilege_names_database_user_and_object() {
     let cluster = Cluster::new().await;
     cluster.execute("CREATE ROLE jo LOGIN PASSWORD 'hunter2'").await;
-    let sim = sim().await;
+    let sim = small_company().await;
     let admin = Url::parse(cluster.url()).unwrap();
     let (port, database) = (admin.port().unwrap().to_string(), admin.path().trim_start_matches('/'));
     let program = Program::new(&sim, url(&cluster, "jo", "hunter2", database).as_str());
@@ -166,7 +162,7 @@ async fn bad_tls_file_is_named_with_its_path() {
         expect_refused(&url, &[phrase, file, parameter]).await;
     }
     // Without verification rosterd does not read the file.
-    let sim = sim().await;
+    let sim = small_company().await;
     let mut program = Program::new(&sim, &format!("{}?sslmode=disable", cluster.url()));
     program.set("PGSSLROOTCERT", absent.to_str().unwrap());
     program.call(&["migrate"]).await.expect(0);
@@ -206,7 +202,7 @@ async fn serve_version(version: &'static str) -> u16 {
 
 #[tokio::test]
 async fn unreachable_server_exits_69_with_the_systems_message() {
-    let sim = sim().await;
+    let sim = small_company().await;
     let program = Program::new(&sim, "postgres://jo:hunter2@127.0.0.1:1/roster");
     let phrases = [
         "cannot connect to PostgreSQL at 127.0.0.1:1 (database \"roster\", user \"jo\")",
@@ -219,7 +215,7 @@ async fn unreachable_server_exits_69_with_the_systems_message() {
 
 #[tokio::test]
 async fn ca_certificate_of_a_server_is_refused_with_the_openssl_options_of_the_fix() {
-    let (sim, cluster, home) = (sim().await, Cluster::new().await, tempfile::tempdir().unwrap());
+    let (sim, cluster, home) = (small_company().await, Cluster::new().await, tempfile::tempdir().unwrap());
     let certificate = home.path().join("server.crt");
     let key = home.path().join("server.key");
     let make = async |additions: &[&str]| {
@@ -257,7 +253,7 @@ async fn ca_certificate_of_a_server_is_refused_with_the_openssl_options_of_the_f
 
 #[tokio::test]
 async fn schema_or_table_of_another_role_fails_check_with_the_owners_name() {
-    let (sim, cluster) = (sim().await, Cluster::new().await);
+    let (sim, cluster) = (small_company().await, Cluster::new().await);
     cluster.execute("CREATE ROLE jo LOGIN PASSWORD 'hunter2'").await;
     cluster.execute("CREATE ROLE crm").await;
     for database in ["with_schema", "with_table"] {

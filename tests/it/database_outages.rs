@@ -43,7 +43,7 @@ impl Outage {
     }
 }
 
-async fn small_company() -> Sim {
+async fn without_limit() -> Sim {
     Sim::start(Company::seeded(5, 20, 40), Options { limit: None, ..Options::default() }).await.unwrap()
 }
 
@@ -57,7 +57,7 @@ async fn expect_alive_and_not_ready(program: &Program) {
 
 #[tokio::test]
 async fn daemon_waits_for_a_server_that_disconnects_during_the_start() {
-    let (sim, database) = (small_company().await, TestDatabase::blank().await);
+    let (sim, database) = (without_limit().await, TestDatabase::blank().await);
     let proxy = StatementProxy::to(database.url()).await;
     // At the first query of the schema, and within a migration.
     let cuts =
@@ -108,7 +108,7 @@ async fn server_crash_during_pagination_loses_no_event_and_repeats_none() {
 /// A daemon with its server, and a copy of the server without the last event.
 async fn server_and_older_copy(standby: bool) -> (Cluster, Cluster, Outage) {
     let mut cluster = Cluster::new().await;
-    let mut outage = Outage::of(&cluster, small_company().await);
+    let mut outage = Outage::of(&cluster, without_limit().await);
     outage.daemon.until("cycle.finished").await;
     cluster.stop().await;
     let copy = cluster.copy(standby).await;

@@ -18,6 +18,7 @@ use crate::database::TestDatabase;
 use crate::logging::names;
 use crate::program::{Program, STUCK, free_port};
 use crate::reference::expect_page;
+use crate::scene::small_company;
 use exposition::Exposition;
 use harvest_sim::{Company, Fault, Options, Sim};
 use queries::{Query, alerts, panels};
@@ -230,7 +231,7 @@ fn unconfigured(sim: &Sim, database: &TestDatabase) -> Program {
 async fn kubernetes_manifests_configure_a_working_daemon() {
     let (settings, manifest) = ("deploy/kubernetes/rosterd.toml", read("deploy/kubernetes/deployment.yaml"));
     let kustomization = read("deploy/kubernetes/kustomization.yaml");
-    let sim = Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap();
+    let sim = small_company().await;
     let database = TestDatabase::blank().await;
     let keys = between(&kustomization, "--from-literal=", &['=']);
     let secrets = secrets_directory(&keys, &Program::new(&sim, database.url()));
@@ -279,7 +280,7 @@ async fn kubernetes_manifests_configure_a_working_daemon() {
 #[tokio::test]
 async fn systemd_unit_configures_a_working_daemon() {
     let unit = read("deploy/rosterd.service");
-    let sim = Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap();
+    let sim = small_company().await;
     let database = TestDatabase::blank().await;
     let credentials = between(&unit, "\nLoadCredential=", &[':']);
     let secrets = secrets_directory(&credentials, &Program::new(&sim, database.url()));
@@ -299,10 +300,7 @@ async fn systemd_unit_configures_a_working_daemon() {
 
 #[tokio::test]
 async fn scim_unit_and_manifest_configure_working_processes() {
-    let (sim, database) = (
-        Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap(),
-        TestDatabase::new().await,
-    );
+    let (sim, database) = (small_company().await, TestDatabase::new().await);
     let secrets = tempfile::tempdir().unwrap();
     let directory = secrets.path().to_str().unwrap();
     for (name, text) in

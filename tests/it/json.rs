@@ -6,7 +6,7 @@
 use std::fs;
 
 use chrono::DateTime;
-use harvest_sim::{Company, Fault, Options};
+use harvest_sim::Fault;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -74,7 +74,7 @@ fn json(called: &Called, code: i32) -> Value {
 
 /// The program's outputs, each with its heading in the page.
 async fn examples() -> Vec<(&'static str, Value)> {
-    let scene = Scene::of(Company::seeded(5, 20, 40), Options { limit: None, ..Options::default() }).await;
+    let scene = Scene::without_limit().await;
     let mut program = scene.program();
     program.set("ROSTERD__RATES__HISTORIES", "true").set("ROSTERD__RATE_LIMIT__REQUESTS", "10000");
     let mut examples = Vec::new();

@@ -7,7 +7,7 @@ use std::fs;
 /// Each line: top-level modules, and the modules that each of them may import.
 const MAY_IMPORT: &str = "\
 clock outbound progress roster telemetry main:
-settings: roster telemetry
+settings: roster outbound telemetry
 harvest: roster outbound clock progress telemetry
 download: outbound
 store: download scim roster clock progress telemetry

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use harvest_sim::{Company, Fault, Options, RetryAfter, Sim, UserId};
+use harvest_sim::{Fault, RetryAfter, UserId};
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use tokio::time::Instant;
 
 use crate::program::{Daemon, Program};
-use crate::scene::Scene;
+use crate::scene::{Scene, small_company};
 
 const EPOCH: &str = "SELECT epoch FROM roster.accounts";
 const TTL: Duration = Duration::from_secs(3); // as `Program` sets it
@@ -33,7 +33,7 @@ async fn standby_is_ready_and_sends_no_request_to_harvest() {
     let scene = Scene::new().await;
     let (holder, mut standby) = (scene.program(), scene.program());
     // The standby gets its own Harvest, which records its requests.
-    let other_sim = Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap();
+    let other_sim = small_company().await;
     standby.set("HARVEST_BASE_URL", other_sim.base_url());
     let mut first = holder.start();
     first.until("cycle.finished").await;

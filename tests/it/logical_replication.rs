@@ -14,6 +14,7 @@ use crate::connectors::{CONNECTORS, connector};
 use crate::consuming_guide::blocks_of;
 use crate::database::store;
 use crate::program::{Program, STUCK};
+use crate::scene::small_company;
 
 const ROLES: &str = include_str!("../../deploy/roles.sql");
 const PUBLICATION: &str = include_str!("../../deploy/publication.sql");
@@ -60,7 +61,7 @@ struct Source {
 impl Source {
     async fn new() -> Self {
         let mut cluster = Cluster::new().await;
-        let sim = Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap();
+        let sim = small_company().await;
         cluster.execute(ROLES).await;
         cluster
             .execute(

@@ -9,12 +9,9 @@ use tokio::time::{Instant, sleep};
 use crate::database::{TestDatabase, store};
 use crate::mirror::Mirror;
 use crate::program::{Daemon, Program};
+use crate::scene::small_company;
 use crate::statement_proxy::{StatementProxy, When};
 use crate::wire::Wire;
-
-async fn small_company() -> Sim {
-    Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap()
-}
 
 /// A program with short time limits, and its daemon after the first cycle.
 async fn daemon(sim: &Sim, url: &str, poll_interval: &str) -> (Program, Daemon) {

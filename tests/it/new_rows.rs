@@ -1,16 +1,15 @@
 //! New rows, which rosterd loads with COPY.
 
-use harvest_sim::{Company, Options, Sim};
-
 use crate::database::{TestDatabase, store};
 use crate::mirror::Mirror;
 use crate::program::Program;
+use crate::scene::small_company;
 use crate::statement_proxy::{StatementProxy, When};
 
 /// rosterd reads the rows of a page and loads the new ones with COPY, which cannot update a row that was added in between.
 #[tokio::test]
 async fn row_added_manually_while_its_record_is_stored_is_updated() {
-    let sim = Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap();
+    let sim = small_company().await;
     let database = TestDatabase::blank().await;
     let proxy = StatementProxy::to(database.url()).await;
     let program = Program::new(&sim, proxy.url());

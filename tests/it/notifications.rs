@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use harvest_sim::{Company, Options, Request, Sim};
+use harvest_sim::{Request, Sim};
 use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep};
 use url::Url;
 
 use crate::cluster::Cluster;
 use crate::program::{Program, STUCK};
-use crate::scene::Scene;
+use crate::scene::{Scene, small_company};
 
 /// When Harvest got the first request of each incremental cycle.
 fn cycle_starts(sim: &Sim) -> Vec<std::time::Instant> {
@@ -23,7 +23,7 @@ fn cycle_starts(sim: &Sim) -> Vec<std::time::Instant> {
 async fn notification_flood_by_another_login_starts_at_most_one_cycle_per_five_seconds() {
     let cluster = Cluster::new().await;
     cluster.execute("CREATE ROLE stranger LOGIN PASSWORD 'secret'").await;
-    let sim = Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap();
+    let sim = small_company().await;
     let mut program = Program::new(&sim, cluster.url());
     let mut daemon = program.set("ROSTERD__SYNC__POLL_INTERVAL", "1h").start();
     daemon.until("cycle.finished").await;

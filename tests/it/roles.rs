@@ -1,11 +1,11 @@
 //! `deploy/roles.sql`: one run is enough, before or after the migrations, and each role gets exactly its rights.
 
-use harvest_sim::{Company, Options, Sim};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use url::Url;
 
 use crate::cluster::Cluster;
 use crate::program::Program;
+use crate::scene::small_company;
 
 const ROLES: &str = include_str!("../../deploy/roles.sql");
 const ROSTERD_SCHEMAS: &str = "('roster', 'directory', 'rosterd_internal')";
@@ -69,10 +69,6 @@ impl Database<'_> {
     }
 }
 
-async fn sim() -> Sim {
-    Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap()
-}
-
 /// A server with two databases: the owner of one can create roles, and a superuser owns the other.
 async fn server() -> Cluster {
     let cluster = Cluster::new().await;
@@ -94,7 +90,7 @@ const LOGINS: &str = "CREATE ROLE daemon LOGIN PASSWORD 'secret' IN ROLE rosterd
 
 #[tokio::test]
 async fn roles_run_once_before_the_first_migration_give_each_role_its_rights() {
-    let (cluster, sim) = (server().await, sim().await);
+    let (cluster, sim) = (server().await, small_company().await);
     let database = Database { cluster: &cluster, name: "owned_by_owner" };
     database.run_roles(Some("owner")).await;
     cluster.execute(LOGINS).await;
@@ -189,7 +185,7 @@ async fn roles_run_once_before_the_first_migration_give_each_role_its_rights() {
 
 #[tokio::test]
 async fn objects_created_by_a_superuser_are_transferred_to_the_writer_role() {
-    let (cluster, sim) = (server().await, sim().await);
+    let (cluster, sim) = (server().await, small_company().await);
     let database = Database { cluster: &cluster, name: "owned_by_superuser" };
     let before = Program::new(&sim, &database.url(None));
     before.call(&["sync"]).await.expect(0);
@@ -208,7 +204,7 @@ const ASK: &str = "roster.write_ask(account => 7, kind => 'user_deactivate', use
 
 #[tokio::test]
 async fn provisioners_request_and_withdraw_writes_and_read_no_table() {
-    let (cluster, sim) = (server().await, sim().await);
+    let (cluster, sim) = (server().await, small_company().await);
     let database = Database { cluster: &cluster, name: "owned_by_owner" };
     database.run_roles(Some("owner")).await;
     cluster.execute(LOGINS).await;
@@ -261,7 +257,7 @@ async fn provisioners_request_and_withdraw_writes_and_read_no_table() {
 
 #[tokio::test]
 async fn scim_logins_read_two_views_and_request_writes_in_the_name_of_tokens() {
-    let (cluster, sim) = (server().await, sim().await);
+    let (cluster, sim) = (server().await, small_company().await);
     let database = Database { cluster: &cluster, name: "owned_by_owner" };
     database.run_roles(Some("owner")).await;
     cluster.execute(LOGINS).await;
@@ -309,7 +305,7 @@ async fn scim_logins_read_two_views_and_request_writes_in_the_name_of_tokens() {
 
 #[tokio::test]
 async fn logins_without_a_role_request_no_writes_if_the_roles_are_not_set_up() {
-    let (cluster, sim) = (server().await, sim().await);
+    let (cluster, sim) = (server().await, small_company().await);
     let database = Database { cluster: &cluster, name: "owned_by_superuser" };
     Program::new(&sim, &database.url(None)).call(&["migrate"]).await.expect(0);
     database

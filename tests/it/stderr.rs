@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use harvest_sim::{Company, Options};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
@@ -93,8 +92,7 @@ async fn second_signal_stops_a_daemon_with_a_full_stderr_pipe_at_once() {
 
 #[tokio::test]
 async fn dropped_lines_are_counted_and_logged_once_stderr_is_read_again() {
-    let options = Options { limit: None, ..Options::default() };
-    let scene = Scene::of(Company::seeded(5, 20, 40), options).await;
+    let scene = Scene::without_limit().await;
     let (reader, writer) = full_pipe().await;
     let mut program = scene.program();
     // Each query of a cycle is a line of the log.

@@ -4,12 +4,13 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 
-use harvest_sim::{Company, Options, Sim};
+use harvest_sim::Sim;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use sqlx::{Connection, PgConnection};
 
 use crate::cluster::Cluster;
 use crate::program::{Called, Program};
+use crate::scene::small_company;
 
 /// A certificate authority, with its certificate in a file.
 struct Authority {
@@ -66,7 +67,7 @@ fn expect_refused(called: &Called, cluster: &Cluster, cause: &str) {
 
 #[tokio::test]
 async fn verify_full_accepts_the_right_server_and_no_other() {
-    let sim = Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap();
+    let sim = small_company().await;
     let (cluster, home) = (Cluster::new().await, tempfile::tempdir().unwrap());
     let without_tls = program(&sim, &cluster, "sslmode=require").call(&["sync"]).await;
     expect_refused(&without_tls, &cluster, "has no TLS");

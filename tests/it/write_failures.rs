@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use harvest_sim::{Company, Fault, Limit, Options, UserId};
+use harvest_sim::{Company, Fault, Limit, Options};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep};
@@ -24,10 +24,6 @@ enum Point {
     Storing,
 }
 
-async fn scene() -> Scene {
-    Scene::of(Company::seeded(5, 20, 40), Options { limit: None, ..Options::default() }).await
-}
-
 /// A program that may write. The result of a write without an answer is certain soon after the timeout.
 async fn writing_program(scene: &Scene, timeout: &str) -> Program {
     let mut program = scene.program();
@@ -44,11 +40,6 @@ async fn started(program: &Program) -> Daemon {
     let mut daemon = program.start();
     daemon.until("lease.acquired").await;
     daemon
-}
-
-fn any_user(scene: &Scene) -> UserId {
-    let owner = scene.sim.token_owner();
-    scene.sim.user_ids().into_iter().find(|id| *id != owner).unwrap()
 }
 
 async fn ask(scene: &Scene, arguments: &str) {
@@ -111,7 +102,7 @@ async fn kill_during_write(
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_at_any_point_of_a_creation_creates_and_invites_one_user() {
     for point in [Point::Queued, Point::Answering, Point::Storing] {
-        let scene = scene().await;
+        let scene = Scene::without_limit().await;
         let program = writing_program(&scene, "1s").await;
         let _daemons = kill_during_write(&scene, &program, point, "POST /v2/users", CREATE).await;
         assert_eq!((scene.sim.take_writes().len(), scene.sim.invitations().len()), (1, 1), "{point:?}");
@@ -128,9 +119,9 @@ async fn kill_at_any_point_of_a_creation_creates_and_invites_one_user() {
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_at_any_point_of_a_deactivation_deactivates_once_in_mirror_and_outbox() {
     for point in [Point::Queued, Point::Answering, Point::Storing] {
-        let scene = scene().await;
+        let scene = Scene::without_limit().await;
         let program = writing_program(&scene, "1s").await;
-        let user = any_user(&scene);
+        let user = scene.any_user();
         let path = format!("PATCH /v2/users/{user}");
         let _daemons =
             kill_during_write(&scene, &program, point, &path, &format!("'user_deactivate', {user}")).await;
@@ -150,9 +141,9 @@ async fn kill_at_any_point_of_a_deactivation_deactivates_once_in_mirror_and_outb
 #[tokio::test(flavor = "multi_thread")]
 async fn page_requested_before_a_write_and_delivered_after_it_does_not_undo_the_write() {
     for list in ["/v2/users?", "/v2/user_assignments?"] {
-        let scene = scene().await;
+        let scene = Scene::without_limit().await;
         let program = writing_program(&scene, "60s").await;
-        let user = any_user(&scene);
+        let user = scene.any_user();
         let _daemon = started(&program).await;
         let held = CancellationToken::new();
         scene.sim.inject(Fault::hold_response(held.clone()).on(list));
@@ -213,9 +204,9 @@ async fn many_writes_keep_to_the_limit_and_let_polls_pass() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn daemon_that_stops_stores_the_answer_to_a_write_that_was_sent() {
-    let scene = scene().await;
+    let scene = Scene::without_limit().await;
     let program = writing_program(&scene, "60s").await;
-    let user = any_user(&scene);
+    let user = scene.any_user();
     let mut daemon = started(&program).await;
     let held = CancellationToken::new();
     let path = format!("/v2/users/{user}");
@@ -232,8 +223,8 @@ async fn daemon_that_stops_stores_the_answer_to_a_write_that_was_sent() {
 /// What Harvest shows was so before the deactivation, which can still arrive: the reactivation must wait for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn late_deactivation_of_an_archived_user_does_not_undo_the_next_reactivation() {
-    let scene = scene().await;
-    let user = any_user(&scene);
+    let scene = Scene::without_limit().await;
+    let user = scene.any_user();
     scene.sim.archive_user(user);
     let program = writing_program(&scene, "1s").await;
     let _daemon = started(&program).await;
@@ -260,7 +251,7 @@ async fn late_deactivation_of_an_archived_user_does_not_undo_the_next_reactivati
 
 #[tokio::test(flavor = "multi_thread")]
 async fn created_user_whom_rosterd_cannot_read_is_not_created_again() {
-    let scene = scene().await;
+    let scene = Scene::without_limit().await;
     let program = writing_program(&scene, "1s").await;
     scene.sim.inject(Fault::reset().after_processing().on("POST /v2/users"));
     let unreadable = Fault::edit_records(|record| {
@@ -284,7 +275,7 @@ async fn created_user_whom_rosterd_cannot_read_is_not_created_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn creation_that_reaches_harvest_late_is_not_sent_again() {
-    let scene = scene().await;
+    let scene = Scene::without_limit().await;
     let program = writing_program(&scene, "1s").await;
     let _daemon = started(&program).await;
     let held = CancellationToken::new();

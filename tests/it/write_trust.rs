@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harvest_sim::{Company, Fault, Options, UserId};
+use harvest_sim::{Company, Fault};
 use tokio::time::{Instant, sleep};
 
 use crate::program::{Daemon, Program, STUCK};
@@ -10,7 +10,7 @@ use crate::scene::Scene;
 
 /// A mirror, and a program that may write everything.
 async fn mirrored() -> (Scene, Program) {
-    let scene = Scene::of(Company::seeded(5, 20, 40), Options { limit: None, ..Options::default() }).await;
+    let scene = Scene::without_limit().await;
     let mut program = scene.program();
     program
         .set("ROSTERD__WRITE__MODE", "on")
@@ -23,11 +23,6 @@ async fn started(program: &Program) -> Daemon {
     let mut daemon = program.start();
     daemon.until("lease.acquired").await;
     daemon
-}
-
-fn any_user(scene: &Scene) -> UserId {
-    let owner = scene.sim.token_owner();
-    scene.sim.user_ids().into_iter().find(|id| *id != owner).unwrap()
 }
 
 /// The methods and paths of the writes that Harvest received.
@@ -84,7 +79,7 @@ async fn user_is_created_at_a_company_that_was_renamed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn not_found_by_a_token_that_lost_rights_deletes_no_user_and_no_role() {
     let (scene, program) = mirrored().await;
-    let user = any_user(&scene);
+    let user = scene.any_user();
     let role = scene.sim.create_role("Design", &[user]);
     let mut program = program;
     program.set("ROSTERD__SCIM__GROUPS", "roles");
@@ -143,7 +138,7 @@ async fn user_whose_deletion_harvest_does_not_confirm_is_deleted_after_another_4
 async fn person_who_asks_for_what_a_program_requested_is_not_held_by_the_guard() {
     let (scene, mut program) = mirrored().await;
     program.set("ROSTERD__WRITE__GUARD__AT_LEAST", "0").set("ROSTERD__WRITE__GUARD__FRACTION", "0");
-    let (account, user) = (scene.sim.account_id(), any_user(&scene));
+    let (account, user) = (scene.sim.account_id(), scene.any_user());
     scene.execute(format!("SELECT roster.write_ask({account}, 'user_deactivate', {user})")).await;
     program.call(&["user", "deactivate", &user.to_string(), "--yes"]).await.expect(0);
     assert_eq!(sent(&scene), [format!("PATCH /v2/users/{user}")]);
@@ -154,7 +149,7 @@ async fn person_who_asks_for_what_a_program_requested_is_not_held_by_the_guard()
 #[tokio::test(flavor = "multi_thread")]
 async fn row_that_cannot_be_read_is_refused_and_the_others_are_sent() {
     let (scene, program) = mirrored().await;
-    let (account, user) = (scene.sim.account_id(), any_user(&scene));
+    let (account, user) = (scene.sim.account_id(), scene.any_user());
     let nested = format!("{}{}", "[".repeat(200), "]".repeat(200));
     let unreadable = [
         r#"{"telephone": 1e400}"#,

@@ -1,7 +1,7 @@
 //! Writes to Harvest from the command line and by SQL: what is sent, what mirror, outbox and journal then hold, and what the
 //! settings refuse or hold.
 
-use harvest_sim::{Company, Fault, Options, UserId};
+use harvest_sim::{Fault, UserId};
 use rosterd::store::writes::WriteSelection;
 use serde_json::{Value, json};
 
@@ -10,10 +10,6 @@ use crate::scene::Scene;
 
 /// Every permission.
 const ALL: &str = "create, update, deactivate, reactivate, assign, unassign, delete, access_roles, rates";
-
-async fn scene() -> Scene {
-    Scene::of(Company::seeded(5, 20, 40), Options { limit: None, ..Options::default() }).await
-}
 
 /// A program that may write everything, after its first read.
 async fn writing_program(scene: &Scene) -> Program {
@@ -40,15 +36,9 @@ fn writes(called: &Called) -> Vec<Value> {
     document["writes"].as_array().unwrap().clone()
 }
 
-/// A user other than the owner of the token.
-fn any_user(scene: &Scene) -> UserId {
-    let owner = scene.sim.token_owner();
-    scene.sim.user_ids().into_iter().find(|id| *id != owner).unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn user_is_created_updated_deactivated_and_reactivated_through_the_running_daemon() {
-    let scene = scene().await;
+    let scene = Scene::without_limit().await;
     let program = writing_program(&scene).await;
     let mut daemon = program.start();
     daemon.until("lease.acquired").await;
@@ -107,9 +97,9 @@ async fn user_is_created_updated_deactivated_and_reactivated_through_the_running
 
 #[tokio::test(flavor = "multi_thread")]
 async fn command_without_a_daemon_sends_the_write_itself() {
-    let scene = scene().await;
+    let scene = Scene::without_limit().await;
     let program = writing_program(&scene).await;
-    let user = any_user(&scene);
+    let user = scene.any_user();
     program.call(&["user", "deactivate", &email(&scene, user), "--yes"]).await.expect(0);
     assert_eq!(sent(&scene), [format!("PATCH /v2/users/{user}")]);
     scene.expect_right().await;
@@ -124,10 +114,10 @@ async fn command_without_a_daemon_sends_the_write_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_are_off_by_default_and_dry_writes_are_journalled_and_not_sent() {
-    let scene = scene().await;
+    let scene = Scene::without_limit().await;
     let mut program = scene.program();
     program.call(&["sync"]).await.expect(0);
-    let user = any_user(&scene).to_string();
+    let user = scene.any_user().to_string();
     let deactivate = ["user", "deactivate", user.as_str(), "--yes"];
     let off = program.call(&deactivate).await;
     assert!(off.expect(77).sentence().contains("write.mode is \"off\""), "{}", off.sentence());
@@ -153,9 +143,9 @@ async fn writes_are_off_by_default_and_dry_writes_are_journalled_and_not_sent() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn harvests_refusals_are_explained_and_leave_the_mirror_as_it_is() {
-    let scene = scene().await;
+    let scene = Scene::without_limit().await;
     let program = writing_program(&scene).await;
-    let (user, project) = (any_user(&scene), scene.sim.project_ids()[0]);
+    let (user, project) = (scene.any_user(), scene.sim.project_ids()[0]);
     scene.sim.track_time(user, project);
     let delete = program.call(&["user", "delete", &user.to_string(), "--yes"]).await;
     assert!(delete.expect(77).stdout().contains("refused (422)"), "{}", delete.stdout());
@@ -174,7 +164,7 @@ async fn harvests_refusals_are_explained_and_leave_the_mirror_as_it_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn user_without_time_is_deleted_after_a_confirmed_404() {
-    let scene = scene().await;
+    let scene = Scene::without_limit().await;
     let program = writing_program(&scene).await;
     let user = scene.sim.create_user("Dora", "Deleted");
     program.call(&["sync"]).await.expect(0);
@@ -188,12 +178,12 @@ async fn user_without_time_is_deleted_after_a_confirmed_404() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn assignment_is_added_changed_and_removed_in_both_ways() {
-    let scene = scene().await;
+    let scene = Scene::without_limit().await;
     let program = writing_program(&scene).await;
     let user = scene.sim.create_user("Petra", "Project").to_string();
     let project = scene.sim.new_project("Website", "WEB").to_string();
     // The mirror knows a project by its assignments.
-    scene.sim.assign(any_user(&scene), harvest_sim::ProjectId(project.parse().unwrap()));
+    scene.sim.assign(scene.any_user(), harvest_sim::ProjectId(project.parse().unwrap()));
     program.call(&["sync"]).await.expect(0);
     let call = async |arguments: &[&str]| {
         let called = program.call(&[arguments, &["--yes"]].concat()).await;
@@ -214,7 +204,7 @@ async fn assignment_is_added_changed_and_removed_in_both_ways() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn created_user_whose_answer_was_lost_is_found_and_not_created_again() {
-    let scene = scene().await;
+    let scene = Scene::without_limit().await;
     let mut program = writing_program(&scene).await;
     program.set("ROSTERD__HARVEST__REQUEST_TIMEOUT", "1s");
     scene.sim.inject(Fault::reset().after_processing().on("POST /v2/users"));
@@ -226,7 +216,7 @@ async fn created_user_whose_answer_was_lost_is_found_and_not_created_again() {
     scene.expect_right().await;
 
     // The same for a change, and for a 500 after the change.
-    let user = any_user(&scene).to_string();
+    let user = scene.any_user().to_string();
     scene.sim.inject(Fault::html(500).after_processing().on("PATCH /v2/users"));
     program.call(&["user", "deactivate", &user, "--yes"]).await.expect(0);
     assert_eq!(sent(&scene).len(), 1, "the change was found");
@@ -235,7 +225,7 @@ async fn created_user_whose_answer_was_lost_is_found_and_not_created_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn write_that_never_reached_harvest_is_lost_for_a_creation_and_repeated_for_a_change() {
-    let scene = scene().await;
+    let scene = Scene::without_limit().await;
     let mut program = writing_program(&scene).await;
     program.set("ROSTERD__HARVEST__REQUEST_TIMEOUT", "500ms").set("ROSTERD__SYNC__SKEW_BUFFER", "2s");
     scene.sim.inject(Fault::reset().on("POST /v2/users"));
@@ -245,7 +235,7 @@ async fn write_that_never_reached_harvest_is_lost_for_a_creation_and_repeated_fo
     assert!(scene.sim.invitations().is_empty());
     program.call(&create).await.expect(0);
     assert_eq!((sent(&scene).len(), scene.sim.invitations().len()), (2, 1));
-    let user = any_user(&scene).to_string();
+    let user = scene.any_user().to_string();
     scene.sim.inject(Fault::reset().on("PATCH /v2/users"));
     program.call(&["user", "deactivate", &user, "--yes"]).await.expect(0);
     assert_eq!(sent(&scene).len(), 2);
@@ -254,7 +244,7 @@ async fn write_that_never_reached_harvest_is_lost_for_a_creation_and_repeated_fo
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deactivations_by_sql_beyond_the_guard_are_held_until_a_person_accepts_them() {
-    let scene = scene().await;
+    let scene = Scene::without_limit().await;
     let mut program = writing_program(&scene).await;
     program.set("ROSTERD__WRITE__GUARD__AT_LEAST", "2");
     let mut daemon = program.start();
@@ -290,10 +280,10 @@ async fn deactivations_by_sql_beyond_the_guard_are_held_until_a_person_accepts_t
 
 #[tokio::test(flavor = "multi_thread")]
 async fn invalid_and_foreign_requests_by_sql_are_refused_without_a_request_to_harvest() {
-    let scene = scene().await;
+    let scene = Scene::without_limit().await;
     let program = writing_program(&scene).await;
     let owner = scene.sim.token_owner().0;
-    let user = any_user(&scene).0;
+    let user = scene.any_user().0;
     let assignments = scene.sim.assignments_json();
     let of = |user: i64| assignments.iter().find(|it| it["user"]["id"] == user).unwrap();
     let theirs = of(owner);
@@ -323,7 +313,7 @@ async fn invalid_and_foreign_requests_by_sql_are_refused_without_a_request_to_ha
 
 #[tokio::test]
 async fn journal_lists_a_thousand_writes_and_every_write_that_is_named() {
-    let scene = scene().await;
+    let scene = Scene::without_limit().await;
     let insert = "INSERT INTO roster.writes (account_id, kind, user_id, fields, actor, done_at, outcome)
                   SELECT 1, 'user_deactivate', id, '{}', 'sql:test', now(), 'done' FROM generate_series(1, 1200) AS id";
     scene.execute(insert).await;
@@ -335,9 +325,9 @@ async fn journal_lists_a_thousand_writes_and_every_write_that_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn withdrawn_write_is_not_sent_and_equal_requests_are_one_write() {
-    let scene = scene().await;
+    let scene = Scene::without_limit().await;
     let program = writing_program(&scene).await;
-    let (account, user) = (scene.sim.account_id(), any_user(&scene));
+    let (account, user) = (scene.sim.account_id(), scene.any_user());
     let ask = format!("SELECT roster.write_ask({account}, 'user_deactivate', {user})::text");
     let ask = async || {
         sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(ask.clone()))
@@ -359,9 +349,9 @@ async fn withdrawn_write_is_not_sent_and_equal_requests_are_one_write() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn later_request_is_not_joined_to_an_earlier_one_that_another_write_follows() {
-    let scene = scene().await;
+    let scene = Scene::without_limit().await;
     let program = writing_program(&scene).await;
-    let (account, user) = (scene.sim.account_id(), any_user(&scene));
+    let (account, user) = (scene.sim.account_id(), scene.any_user());
     let ask = async |kind: &str| {
         let ask = format!("SELECT roster.write_ask({account}, '{kind}', {user})::text");
         sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(ask)).fetch_one(scene.store.pool()).await.unwrap()

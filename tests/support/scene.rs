@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use harvest_sim::{Company, Fault, Options, Sim};
+use harvest_sim::{Company, Fault, Options, Sim, UserId};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::time::{Instant, sleep};
@@ -28,10 +28,20 @@ impl Deref for Scene {
     }
 }
 
+/// A simulated Harvest of a small company.
+pub async fn small_company() -> Sim {
+    Sim::start(Company::seeded(5, 20, 40), Options::default()).await.unwrap()
+}
+
 impl Scene {
     /// A small company, and a database without rows.
     pub async fn new() -> Self {
         Self::of(Company::seeded(5, 20, 40), Options::default()).await
+    }
+
+    /// The same with a Harvest that has no rate limit.
+    pub async fn without_limit() -> Self {
+        Self::of(Company::seeded(5, 20, 40), Options { limit: None, ..Options::default() }).await
     }
 
     pub async fn of(company: Company, options: Options) -> Self {
@@ -42,6 +52,12 @@ impl Scene {
 
     pub fn url(&self) -> &str {
         self.database.url()
+    }
+
+    /// A user other than the owner of the token.
+    pub fn any_user(&self) -> UserId {
+        let owner = self.sim.token_owner();
+        self.sim.user_ids().into_iter().find(|id| *id != owner).unwrap()
     }
 
     /// A process, with its own address for the probes.

@@ -1,8 +1,8 @@
 //! Statements of the limiter task: with a timeout, and one log line per outage.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -35,7 +35,7 @@ impl Database {
     ) -> Option<T> {
         let result = self.check(timeout(self.timeout, heartbeat).await);
         // Only a heartbeat shows that the database has recovered, because a read-only server answers queries too.
-        if result.is_some() && self.failure().take().is_some() {
+        if result.is_some() && self.failure.lock().take().is_some() {
             info!(event = "budget.recovered", "the request budget in the database is available again");
         }
         result
@@ -52,7 +52,7 @@ impl Database {
         // During an outage, errors without an SQLSTATE and those of a shutdown (57P) alternate. Any other SQLSTATE is a
         // different failure and is logged again.
         let is_outage = code.is_empty() || code.starts_with("57P");
-        let mut failure = self.failure();
+        let mut failure = self.failure.lock();
         if failure.as_ref().is_none_or(|logged| !is_outage && *logged != code) {
             *failure = Some(code);
             warn!(
@@ -62,9 +62,5 @@ impl Database {
             );
         }
         None
-    }
-
-    fn failure(&self) -> MutexGuard<'_, Option<String>> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

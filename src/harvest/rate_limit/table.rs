@@ -1,10 +1,10 @@
 //! The permits of a budget that are in use: a table in the database (`daemon::limiter`), or in memory.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -22,7 +22,7 @@ pub(super) struct LocalTable(Mutex<Vec<(Uuid, Instant, bool)>>);
 
 impl LocalTable {
     pub(super) fn take_now(&self, request: &PermitRequest, now: Instant) -> Taken {
-        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = self.0.lock();
         let PermitRequest { ids, returned, .. } = request;
         for (id, free_in) in returned.answered.iter().zip(&returned.free_in) {
             let free_at = now + Duration::try_from_secs_f64(*free_in).unwrap_or_default();

@@ -88,14 +88,14 @@ async fn permits_that_were_waited_for_are_returned_if_no_request_uses_them() {
 #[tokio::test(start_paused = true)]
 async fn callers_are_served_in_order_of_arrival() {
     let limiter = RateLimiter::local(RateLimits { requests: 1, reserve: 0, ..LIMITS });
-    let served = StdMutex::new(Vec::new());
+    let served = Mutex::new(Vec::new());
     let call = async |caller| {
         let permit = limiter.permit(Priority::Poll).await;
-        served.lock().unwrap().push(caller);
+        served.lock().push(caller);
         permit.answered(StatusCode::OK, None);
     };
     tokio::join!(call(0), call(1), call(2), call(3));
-    assert_eq!(*served.lock().unwrap(), [0, 1, 2, 3]);
+    assert_eq!(*served.lock(), [0, 1, 2, 3]);
 }
 
 // ---- the invariant in simulated time ----
@@ -123,15 +123,15 @@ struct Conditions {
 struct World {
     conditions: Conditions,
     table: Arc<LocalTable>,
-    rng: Arc<StdMutex<StdRng>>,
+    rng: Arc<Mutex<StdRng>>,
     /// When Harvest handled each request.
-    handled: Arc<StdMutex<Vec<Instant>>>,
+    handled: Arc<Mutex<Vec<Instant>>>,
 }
 
 impl World {
     /// The extremes are as likely as all values between, because faults are at the extremes.
     fn random(&self, most: Duration) -> Duration {
-        let mut rng = self.rng.lock().unwrap();
+        let mut rng = self.rng.lock();
         match rng.random_range(0..4) {
             0 => Duration::ZERO,
             1 => most,
@@ -142,14 +142,14 @@ impl World {
     /// The time of a message from or to the database; `None` if it is lost.
     async fn message(&self) -> Option<()> {
         sleep(self.random(self.conditions.database)).await;
-        (self.rng.lock().unwrap().random_range(0..100) >= self.conditions.lost).then_some(())
+        (self.rng.lock().random_range(0..100) >= self.conditions.lost).then_some(())
     }
 
     async fn caller(self, limiter: RateLimiter, priority: Priority) {
         loop {
             let permit = limiter.permit(priority).await;
             let (up, down) = (self.random(self.conditions.up), self.random(self.conditions.down));
-            self.handled.lock().unwrap().push(Instant::now() + up);
+            self.handled.lock().push(Instant::now() + up);
             match timeout(LIMITS.grace, sleep(up + down)).await {
                 Ok(()) => permit.answered(StatusCode::OK, None),
                 Err(_) => drop(permit),
@@ -184,7 +184,7 @@ impl World {
             let world = Self { conditions, table: Arc::default(), rng, handled: Arc::default() };
             let processes = (0..conditions.processes).map(|_| world.clone().processes());
             let _ = timeout(300 * SECOND, processes.collect::<JoinSet<_>>().join_all()).await;
-            let mut handled = std::mem::take(&mut *world.handled.lock().unwrap());
+            let mut handled = std::mem::take(&mut *world.handled.lock());
             handled.sort_unstable();
             handled
         })

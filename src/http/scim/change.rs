@@ -5,8 +5,8 @@ use serde_json::{Map, json};
 
 use super::answer::Answer;
 use super::calls::{Call, not_found};
-use super::service::OnDelete;
 use crate::roster::write::{Write, WriteFields, WriteKind};
+use crate::roster::write_policy::OnDelete;
 use crate::scim::{Changes, LinkChange, ResourceType, ScimError, UserIntent, UserRow};
 use crate::store::scim::ScimKey;
 

@@ -6,8 +6,8 @@ use axum::http::StatusCode;
 
 use super::answer::Answer;
 use super::calls::{Call, not_found, unavailable};
-use super::service::OnDelete;
 use crate::roster::write::{Write, WriteFields, WriteKind};
+use crate::roster::write_policy::OnDelete;
 use crate::scim::{GroupIntent, GroupRow, ResourceType, ScimError};
 use crate::store::scim_groups::GroupKey;
 

@@ -3,18 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::tokens::{Token, Tokens};
 use crate::roster::AccountId;
-use crate::roster::write_policy::WriteMode;
+use crate::roster::write_policy::{OnDelete, WriteMode};
 use crate::store::Store;
 
 /// Requests of one token at a time. A waiting write counts.
@@ -28,16 +29,6 @@ const MAX_PEERS: usize = 1024;
 const MISSED_WRITES: usize = 256;
 /// Names of ignored attributes that are remembered, and so logged once.
 const MAX_NOTICED: usize = 1000;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OnDelete {
-    /// Archives the user, whom SCIM does not show from then on.
-    Deactivate,
-    /// Deletes the user at Harvest, or archives a user with time entries.
-    Delete,
-    /// Answers 403.
-    Refuse,
-}
 
 #[derive(Clone, Debug)]
 pub(crate) struct ScimOptions {
@@ -83,7 +74,7 @@ impl Service {
                     tokens = tokens.len(),
                     "read scim.tokens_file again"
                 );
-                *lock(&self.tokens) = Arc::new(tokens);
+                *self.tokens.lock() = Arc::new(tokens);
             }
             Err(problem) => tracing::error!(
                 event = "scim.tokens_refused",
@@ -96,14 +87,14 @@ impl Service {
     pub fn authenticate(&self, account: Option<AccountId>, headers: &HeaderMap) -> Option<Token> {
         let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let (scheme, presented) = header.split_once(' ').unwrap_or_default();
-        let tokens = lock(&self.tokens).clone();
+        let tokens = self.tokens.lock().clone();
         let found = tokens.find(account, presented.trim());
         found.filter(|_| scheme.eq_ignore_ascii_case("bearer")).cloned()
     }
 
     /// Counts a request without a valid token. Many from one peer are logged once a minute.
     pub fn count_failure(&self, peer: IpAddr) {
-        let mut failures = lock(&self.failures);
+        let mut failures = self.failures.lock();
         if failures.0.elapsed() >= FAILURE_WINDOW || failures.1.len() >= MAX_PEERS {
             *failures = (Instant::now(), HashMap::new());
         }
@@ -121,14 +112,14 @@ impl Service {
     /// `None` if too many requests of the token are in flight.
     pub fn enter(&self, token: &Token) -> Option<OwnedSemaphorePermit> {
         let key = (token.account.0, token.name.clone());
-        let mut in_flight = lock(&self.in_flight);
+        let mut in_flight = self.in_flight.lock();
         let semaphore = in_flight.entry(key).or_insert_with(|| Arc::new(Semaphore::new(MAX_IN_FLIGHT)));
         semaphore.clone().try_acquire_owned().ok()
     }
 
     /// Logs the names of ignored attributes, once for each token.
     pub fn notice_ignored(&self, token: &Token, names: &BTreeSet<String>) {
-        let mut noticed = lock(&self.noticed);
+        let mut noticed = self.noticed.lock();
         for name in names {
             if noticed.len() < MAX_NOTICED && noticed.insert((token.name.clone(), name.clone())) {
                 tracing::info!(
@@ -141,9 +132,4 @@ impl Service {
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // A panic leaves no half-written value that matters.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

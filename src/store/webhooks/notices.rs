@@ -40,10 +40,8 @@ pub struct KnownNotice {
 pub enum NoticeChange {
     /// A concern was found, with the data of its messages.
     Began(Value),
-    /// The concern was not found.
-    Absent,
-    /// The concern was found again.
-    Present,
+    /// The concern was not found, or was found again (`None`).
+    AbsentSince(Option<DateTime<Utc>>),
     /// `rosterd.attention_over` is to be sent.
     Over,
     /// Nothing more is sent.
@@ -94,16 +92,11 @@ impl Store {
                     data,
                     now
                 ),
-                NoticeChange::Absent => sqlx::query!(
+                NoticeChange::AbsentSince(since) => sqlx::query!(
                     "UPDATE roster.webhook_notices SET absent_since = $3 WHERE name = $1 AND concern = $2",
                     name,
                     concern,
-                    now
-                ),
-                NoticeChange::Present => sqlx::query!(
-                    "UPDATE roster.webhook_notices SET absent_since = NULL WHERE name = $1 AND concern = $2",
-                    name,
-                    concern
+                    *since
                 ),
                 NoticeChange::Over => sqlx::query!(
                     "UPDATE roster.webhook_notices

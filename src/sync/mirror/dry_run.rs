@@ -1,9 +1,10 @@
 //! Prints what a cycle would write, without writing anything: no lease, no migration, no watermark.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::OptionFuture;
+use parking_lot::Mutex;
 
 use super::finding::Finding;
 use super::{DeletionResults, LastPage, ListContents, Mirror, PageRead};
@@ -33,17 +34,21 @@ pub struct Planned(Mutex<(HashSet<i64>, HashMap<Resource, RowCounts>)>);
 
 impl Planned {
     fn with<T>(&self, change: impl FnOnce(&mut HashSet<i64>, &mut HashMap<Resource, RowCounts>) -> T) -> T {
-        let (users, counts) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (users, counts) = &mut *self.0.lock();
         change(users, counts)
     }
 }
 
+/// What the database has; the default if there is none.
+async fn or_default<T: Default>(
+    read: Option<impl Future<Output = Result<T, StoreError>>>,
+) -> Result<T, StoreError> {
+    Ok(OptionFuture::from(read).await.transpose()?.unwrap_or_default())
+}
+
 impl Mirror for DryRun<'_> {
     async fn account(&self) -> Result<AccountState, StoreError> {
-        match self.store {
-            Some(store) => store.account_state(self.account).await,
-            None => Ok(AccountState::default()),
-        }
+        or_default(self.store.map(|store| store.account_state(self.account))).await
     }
 
     async fn unknown_users(&self, mut named: Vec<i64>) -> Result<Vec<i64>, StoreError> {
@@ -103,34 +108,26 @@ impl Mirror for DryRun<'_> {
         resource: Resource,
         listed: &ListContents,
     ) -> Result<Vec<AbsentRecord>, StoreError> {
-        match self.store {
-            Some(store) => store.absent_records(self.account, resource, &listed.ids, self.again_after).await,
-            None => Ok(Vec::new()),
-        }
+        or_default(
+            self.store
+                .map(|store| store.absent_records(self.account, resource, &listed.ids, self.again_after)),
+        )
+        .await
     }
 
     async fn pending_deletions(&self) -> Result<HashMap<Resource, Vec<AbsentRecord>>, StoreError> {
-        match self.store {
-            Some(store) => store.due_candidates(self.account, self.again_after).await,
-            None => Ok(HashMap::new()),
-        }
+        or_default(self.store.map(|store| store.due_candidates(self.account, self.again_after))).await
     }
 
     async fn absent_rates(
         &self,
         before: Option<DateTime<Utc>>,
     ) -> Result<HashMap<Resource, AbsentRates>, StoreError> {
-        match self.store {
-            Some(store) => store.absent_rates(self.account, self.again_after, before).await,
-            None => Ok(HashMap::new()),
-        }
+        or_default(self.store.map(|store| store.absent_rates(self.account, self.again_after, before))).await
     }
 
     async fn row_counts(&self) -> Result<HashMap<Resource, RowCounts>, StoreError> {
-        let mut counts = match self.store {
-            Some(store) => store.row_counts(self.account).await?,
-            None => HashMap::new(),
-        };
+        let mut counts = or_default(self.store.map(|store| store.row_counts(self.account))).await?;
         self.planned.with(|_, planned| {
             for (resource, more) in planned {
                 let list = counts.entry(*resource).or_default();
@@ -142,10 +139,7 @@ impl Mirror for DryRun<'_> {
     }
 
     async fn live_projects(&self) -> Result<u64, StoreError> {
-        match self.store {
-            Some(store) => store.live_projects(self.account).await,
-            None => Ok(0),
-        }
+        or_default(self.store.map(|store| store.live_projects(self.account))).await
     }
 
     async fn record_results<R: Decode + MirrorTable>(

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::TimeDelta;
+use parking_lot::Mutex;
 
 use super::finding::{Difference, Finding};
 use super::{DeletionResults, LastPage, ListContents, Mirror, PageRead};
@@ -29,19 +29,15 @@ pub struct Verify<'a> {
 }
 
 impl Verify<'_> {
-    pub(in crate::sync) fn unconfirmed(&self) -> MutexGuard<'_, BTreeSet<(Resource, i64)>> {
-        self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn confirm(&self, resource: Resource, ids: impl IntoIterator<Item = i64>) {
         for id in ids {
-            self.unconfirmed().remove(&(resource, id));
+            self.unconfirmed.lock().remove(&(resource, id));
         }
     }
 
     /// Reports rows that could not be checked as differences.
     pub(in crate::sync) fn report_unconfirmed(&self) {
-        let unconfirmed = std::mem::take(&mut *self.unconfirmed());
+        let unconfirmed = std::mem::take(&mut *self.unconfirmed.lock());
         for (resource, id) in unconfirmed {
             let aggregate = resource.aggregate();
             let line = format!(
@@ -139,7 +135,7 @@ impl Mirror for Verify<'_> {
     ) -> Result<Vec<AbsentRecord>, StoreError> {
         let candidates =
             self.store.absent_records(self.account, resource, &listed.ids, TimeDelta::zero()).await?;
-        self.unconfirmed().extend(candidates.iter().map(|it| (resource, it.id)));
+        self.unconfirmed.lock().extend(candidates.iter().map(|it| (resource, it.id)));
         Ok(undecided(candidates))
     }
 

@@ -43,7 +43,7 @@ async fn read_token_lists_and_changes_nothing() {
     directory.send_as(Some(READER), "GET", "/Users", None).await.expect(200);
     let search = json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:SearchRequest"], "count": 1});
     directory.send_as(Some(READER), "POST", "/Users/.search", Some(&search)).await.expect(200);
-    let path = format!("/Users/{}", directory.any_user());
+    let path = format!("/Users/{}", directory.scene.any_user());
     for (method, path, body) in [
         ("POST", "/Users", user("Nora", "New")),
         ("PUT", &path, user("Nora", "New")),
@@ -60,7 +60,7 @@ async fn read_token_lists_and_changes_nothing() {
 async fn addresses_in_responses_come_from_the_settings_and_not_from_headers() {
     let directory = Directory::new().await;
     let _daemon = directory.start().await;
-    let (account, id) = (directory.scene.sim.account_id(), directory.any_user());
+    let (account, id) = (directory.scene.sim.account_id(), directory.scene.any_user());
     for path in [format!("Users/{id}"), "Users".to_owned(), "Schemas".to_owned(), "ResourceTypes".to_owned()]
     {
         let answer = directory

@@ -109,7 +109,7 @@ async fn new_user_with_active_false_ends_inactive_and_put_leaves_absent_attribut
 async fn delete_can_delete_at_harvest_archives_users_with_time_and_can_be_refused() {
     let mut directory = Directory::new().await;
     directory.program.set("ROSTERD__SCIM__DELETE", "delete");
-    let (busy, idle) = (directory.any_user(), directory.scene.sim.create_user("Ida", "Idle"));
+    let (busy, idle) = (directory.scene.any_user(), directory.scene.sim.create_user("Ida", "Idle"));
     directory.scene.sim.track_time(busy, directory.scene.sim.project_ids()[0]);
     {
         let mut daemon = directory.start().await;
@@ -123,7 +123,7 @@ async fn delete_can_delete_at_harvest_archives_users_with_time_and_can_be_refuse
     }
     directory.program.set("ROSTERD__SCIM__DELETE", "refuse");
     let _daemon = directory.start().await;
-    let other = directory.any_user().0 + 1;
+    let other = directory.scene.any_user().0 + 1;
     directory.delete(&other.to_string()).await.expect(403);
     directory.scene.expect_right().await;
 }
@@ -132,7 +132,7 @@ async fn delete_can_delete_at_harvest_archives_users_with_time_and_can_be_refuse
 async fn entity_tags_guard_changes_and_save_reads() {
     let directory = Directory::new().await;
     let _daemon = directory.start().await;
-    let (account, id) = (directory.scene.sim.account_id(), directory.any_user());
+    let (account, id) = (directory.scene.sim.account_id(), directory.scene.any_user());
     let read = directory.get(&format!("/Users/{id}")).await.expect(200);
     let etag = read.body["meta"]["version"].as_str().unwrap().to_owned();
     assert_eq!(read.header("etag").unwrap(), etag.to_lowercase());

@@ -85,7 +85,7 @@ async fn change_that_outlasts_the_patience_is_finished_and_its_repetition_finds_
     let _daemon = directory.start().await;
     let held = CancellationToken::new();
     directory.scene.sim.inject(Fault::hold_response(held.clone()).on("PATCH /v2/users"));
-    let id = directory.any_user().to_string();
+    let id = directory.scene.any_user().to_string();
     let path = format!("/Users/{id}");
     // A write that a slow machine does not send in time is withdrawn, and repeated as a directory does.
     loop {

@@ -15,7 +15,7 @@ mod separate_process;
 
 use std::path::PathBuf;
 
-use harvest_sim::{Company, Options, UserId};
+use harvest_sim::{Company, Options};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -163,12 +163,6 @@ impl Directory {
     /// The writes that Harvest received since the last call, as method and path.
     pub fn sent(&self) -> Vec<String> {
         self.scene.sim.take_writes().into_iter().map(|it| format!("{} {}", it.method, it.path)).collect()
-    }
-
-    /// A user other than the owner of the token.
-    pub fn any_user(&self) -> UserId {
-        let owner = self.scene.sim.token_owner();
-        self.scene.sim.user_ids().into_iter().find(|id| *id != owner).unwrap()
     }
 }
 

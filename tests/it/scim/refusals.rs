@@ -72,7 +72,7 @@ async fn resources_are_unavailable_before_the_first_full_read_ends() {
     directory.scene.until_asked("/user_assignments").await;
     for (method, path, body) in [
         ("GET", "/Users".to_owned(), None),
-        ("GET", format!("/Users/{}", directory.any_user()), None),
+        ("GET", format!("/Users/{}", directory.scene.any_user()), None),
         ("POST", "/Users".to_owned(), Some(user("Nora", "New"))),
     ] {
         let early = directory.send_as(Some(WRITER), method, &path, body.as_ref()).await.expect(503);
@@ -93,7 +93,7 @@ async fn dry_mode_names_the_write_and_off_only_reads() {
     ] {
         directory.program.set("ROSTERD__WRITE__MODE", mode);
         let mut daemon = directory.start().await;
-        let id = directory.any_user().to_string();
+        let id = directory.scene.any_user().to_string();
         let refused = directory.patch(&id, "name.givenName", json!("Zoe")).await.expect(403);
         assert_eq!(refused.body["detail"], detail);
         directory.patch(&id, "displayName", json!("Zoe")).await.expect(403);
@@ -113,7 +113,7 @@ async fn policy_is_403_and_writes_held_by_the_guard_are_503_until_accepted() {
         .set("ROSTERD__WRITE__GUARD__FRACTION", "0")
         .set("ROSTERD__WRITE__ALLOW", "deactivate");
     let _daemon = directory.start().await;
-    let (id, owner) = (directory.any_user().to_string(), directory.scene.sim.token_owner().to_string());
+    let (id, owner) = (directory.scene.any_user().to_string(), directory.scene.sim.token_owner().to_string());
     let refused = directory.patch(&id, "name.givenName", json!("Zoe")).await.expect(403);
     assert!(refused.body["detail"].as_str().unwrap().contains("write.allow"), "{}", refused.body);
     directory.patch(&owner, "active", json!(false)).await.expect(403);
@@ -141,7 +141,7 @@ async fn harvests_limit_is_503_with_retry_after_and_never_429() {
     let mut directory = Directory::new().await;
     directory.program.set("ROSTERD__WRITE__PATIENCE", "1s");
     let _daemon = directory.start().await;
-    let id = directory.any_user().to_string();
+    let id = directory.scene.any_user().to_string();
     directory.scene.sim.inject(Fault::html(429).retry_after(RetryAfter::Seconds(120)).on("/users"));
     // A poll meets the limit.
     directory
@@ -166,7 +166,7 @@ async fn too_many_requests_of_one_token_at_a_time_are_503() {
     let _daemon = directory.start().await;
     let held = CancellationToken::new();
     directory.scene.sim.inject(Fault::hold_response(held.clone()).on("PATCH /v2/users").forever());
-    let id = directory.any_user();
+    let id = directory.scene.any_user();
     let mut waiting = Vec::new();
     for number in 0..64 {
         let body = patch("name.givenName", json!(format!("Zoe{number}")));
