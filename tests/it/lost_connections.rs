@@ -67,9 +67,10 @@ async fn unanswered_statement_fails_its_cycle_and_the_next_cycle_succeeds() {
     let proxy = StatementProxy::to(database.url()).await;
     let (program, mut daemon) = daemon(&sim, proxy.url(), "1s").await;
     // The transaction has locked the account, and the server does not notice that the connection was closed.
-    let insert = proxy.catch(When::After, 1, "COPY roster.outbox");
-    let user = sim.create_user("Meanwhile", "Hired");
-    let _held = insert.caught().await;
+    let copy = proxy.catch(When::After, 1, "COPY roster.outbox");
+    let users: Vec<_> = (0..101).map(|_| sim.create_user("Meanwhile", "Hired")).collect();
+    let user = users[0];
+    let _held = copy.caught().await;
     let failed = daemon.until("cycle.failed").await;
     let error = failed["error"].as_str().unwrap();
     assert!(error.contains("did not answer a statement within 2s"), "{error}");

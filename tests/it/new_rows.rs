@@ -16,7 +16,7 @@ async fn row_added_manually_while_its_record_is_stored_is_updated() {
     program.call(&["sync"]).await.expect(0);
     let user = sim.create_user("Meanwhile", "Hired");
     let mirror = Mirror { sim, store: store(database.url()) };
-    let copy = proxy.catch(When::Before, 1, "COPY roster.users");
+    let copy = proxy.catch(When::Before, 1, "INSERT INTO roster.users");
     let add_row = async {
         let held = copy.caught().await;
         let row = format!(

@@ -34,14 +34,14 @@ async fn status_begins_with_what_is_wrong_and_the_command_to_type() {
              UPDATE roster.accounts SET last_full_at = NULL;
              INSERT INTO roster.cycles (id, account_id, mode, started_at, users_seen, assignments_seen)
              SELECT gen_random_uuid(), account_id, 'full', now(), 12, 3 FROM roster.accounts;
-             INSERT INTO roster.consumers (name, stream_id) VALUES (E'pay\\x1broll', gen_random_uuid())",
+             INSERT INTO roster.consumers (name, stream_id) VALUES (E'pay\\u202eroll', gen_random_uuid())",
         )
         .await;
     let ill = program.call(&["status"]).await.expect(0).stdout();
     let stale =
         format!("critical: account {} was last read 3 d 2 h ago\n  rosterd check\n", scene.sim.account_id());
     assert!(ill.starts_with(&stale), "{ill}");
-    assert!(ill.contains("consumer pay\\u001broll has lost events"), "{ill}");
+    assert!(ill.contains("consumer pay\\u202eroll has lost events"), "{ill}");
     assert!(ill.contains("first read: 12 users and 3 assignments so far"), "{ill}");
     let json = program.call(&["status", "--json"]).await.expect(0).stdout();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();

@@ -42,12 +42,12 @@ const fn commit(name: &'static str, text: &'static str, condition: Condition) ->
     Point { name, text, is_commit: true, condition }
 }
 
-const PAGE: Point = commit("a page's commit", "COPY roster.outbox (", Condition::Always);
+const PAGE: Point = commit("a page's commit", "roster.outbox (seq", Condition::Always);
 
 static POINTS: [Point; 17] = [
     PAGE,
-    point("a page's rows", "COPY roster.user", Condition::Always),
-    point("a page's events", "COPY roster.outbox (", Condition::Always),
+    point("a page's rows", "(account_id, id, raw", Condition::Always),
+    point("a page's events", "roster.outbox (seq", Condition::Always),
     point("the head of the outbox", "UPDATE roster.outbox_head AS head SET seq", Condition::Always),
     point("the watermark", "INSERT INTO roster.watermarks", Condition::Always),
     commit("the watermark's commit", "INSERT INTO roster.watermarks", Condition::Always),

@@ -175,7 +175,7 @@ impl Campaign {
     }
 
     async fn in_commit(&self, holder: usize, when: When) -> Held {
-        let insert = self.at(holder, When::Before, "COPY roster.outbox (").await;
+        let insert = self.at(holder, When::Before, "roster.outbox (seq").await;
         insert.then(when, "COMMIT").caught().await
     }
 
