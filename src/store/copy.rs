@@ -1,6 +1,6 @@
 //! Adds rows: many with COPY in the binary format, for which PostgreSQL needs half the time of an INSERT from JSON and stores
 //! rows while the next ones are encoded, and few with that INSERT. The end of a COPY is a small message after another one, and
-//! sqlx does not set TCP_NODELAY: the kernel delays it by 40 ms.
+//! sqlx does not set `TCP_NODELAY`: the kernel delays it by 40 ms.
 //!
 //! COPY has no ON CONFLICT. Callers hold a lock under which no other rosterd process adds the same rows.
 //! If its connection is lost, see [`super::lost_loads`].
