@@ -1,6 +1,6 @@
 //! The private PostgreSQL: created once, shared by processes, and usable again after any of them was killed.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use rosterd::store::local::{LocalError, LocalOptions, LocalPostgres};
 use secrecy::ExposeSecret;
 use sqlx::{Connection, PgConnection};
 
-use crate::database::local_options;
+use crate::database::{local_options, server_dir};
 
 /// If this variable is set, [`helper_process_that_uses_the_server`] uses the server of this data directory.
 const DATA_DIR_VARIABLE: &str = "ROSTERD_TEST_OWN_DATA_DIR";
@@ -21,7 +21,7 @@ struct Home(tempfile::TempDir);
 
 impl Home {
     fn new() -> Self {
-        Self(tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap())
+        Self(server_dir())
     }
 
     fn data_dir(&self) -> PathBuf {

@@ -1,7 +1,6 @@
 //! A PostgreSQL server for one test, which can crash, copy and promote it.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
-use crate::database::{Supervisor, hash_password_once, local_options};
+use crate::database::{Supervisor, hash_password_once, local_options, server_dir};
 use crate::program::STUCK;
 
 pub struct Cluster {
@@ -35,7 +34,7 @@ impl Cluster {
     }
 
     pub async fn with_another_system_identifier() -> Self {
-        let mut cluster = Self { running: None, home: home() };
+        let mut cluster = Self { running: None, home: server_dir() };
         cluster.start().await;
         hash_password_once(cluster.url()).await;
         cluster
@@ -67,7 +66,7 @@ impl Cluster {
     /// A copy of this stopped cluster, or a standby of it.
     pub async fn copy(&self, standby: bool) -> Self {
         assert!(self.running.is_none(), "the server should be stopped while its files are copied");
-        let mut copy = Self { running: None, home: home() };
+        let mut copy = Self { running: None, home: server_dir() };
         let copied = Command::new("cp").arg("-a").arg(self.data_dir()).arg(copy.data_dir()).status().unwrap();
         assert!(copied.success());
         if standby {
@@ -124,9 +123,4 @@ impl Cluster {
     fn data_dir(&self) -> PathBuf {
         self.home.path().canonicalize().unwrap().join("postgres")
     }
-}
-
-/// A directory that the server's user can enter even if the tests run as root.
-fn home() -> tempfile::TempDir {
-    tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap()
 }

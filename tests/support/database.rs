@@ -170,7 +170,7 @@ pub fn local_options(data_dir: &Path) -> LocalOptions {
 
 /// A directory for the server's files, in memory if this machine has enough: each test writes a database and drops it. If
 /// this process is root, the server runs as another user, who must be able to enter the directory.
-fn server_dir() -> tempfile::TempDir {
+pub fn server_dir() -> tempfile::TempDir {
     const ENOUGH: u64 = 6 << 30;
     let memory = Path::new("/dev/shm");
     let free = nix::sys::statvfs::statvfs(memory).map_or(0, |it| it.blocks_available() * it.fragment_size());
