@@ -67,7 +67,8 @@ fn run_seed(seed: u64, full_reads: bool, runtime: &Runtime, databases: &mut Data
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    let config = Config { cases: 1, failure_persistence: None, max_shrink_iters: 300, ..Config::default() };
+    let max_shrink_iters = std::env::var("ROSTERD_SHRINK").map_or(300, |steps| steps.parse().unwrap());
+    let config = Config { cases: 1, failure_persistence: None, max_shrink_iters, ..Config::default() };
     let (databases, tally) = (RefCell::new(databases), Cell::new(Tally::default()));
     let result = TestRunner::new_with_rng(config, rng).run(&plans(full_reads), |plan| {
         runtime.block_on(async {
