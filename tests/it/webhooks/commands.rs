@@ -34,6 +34,7 @@ async fn test_message_is_signed_and_moves_nothing() {
 async fn paused_endpoint_gets_nothing_until_retry() {
     let (hooks, receiver, program, mut daemon) = Hooks::start("").await;
     let first = hooks.head().await;
+    hooks.until_acked(first).await;
     program.call(&["webhooks", "pause", "bot", "--reason", "receiver moves"]).await.expect(0);
     hooks.edit(3);
     hooks.scene.until(format!("SELECT seq = {} FROM roster.outbox_head", first + 3)).await;

@@ -37,6 +37,11 @@ async fn events_of_the_new_stream_that_precede_its_announcement_are_delivered() 
     program.call(&["outbox", "new-stream", "--yes"]).await.expect(0);
     hooks.edit(3);
     hooks.scene.until(format!("SELECT seq = {} FROM roster.outbox_head", first + 5)).await;
+    receiver
+        .until("refused announcement", |requests| {
+            requests.iter().any(|it| it.r#type() == "rosterd.stream_begun")
+        })
+        .await;
     receiver.answer(OK);
     program.call(&["webhooks", "retry", "bot"]).await.expect(0);
     receiver.until_accepted(5).await;
@@ -49,6 +54,7 @@ async fn events_of_the_new_stream_that_precede_its_announcement_are_delivered() 
 async fn endpoint_whose_events_were_removed_stops_until_replay() {
     let (hooks, receiver, program, mut daemon) = Hooks::start("").await;
     let first = hooks.head().await;
+    hooks.until_acked(first).await;
     program.call(&["webhooks", "pause", "bot"]).await.expect(0);
     hooks.edit(3);
     hooks.scene.until(format!("SELECT seq = {} FROM roster.outbox_head", first + 3)).await;
