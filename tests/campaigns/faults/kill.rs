@@ -236,9 +236,9 @@ fn each_point_is_a_statement_of_the_program() {
     while let Some(dir) = dirs.pop() {
         for entry in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
             if entry.is_dir() {
-                dirs.push(entry)
+                dirs.push(entry);
             } else {
-                source.push_str(&std::fs::read_to_string(entry).unwrap())
+                source.push_str(&std::fs::read_to_string(entry).unwrap());
             }
         }
     }
