@@ -65,7 +65,7 @@ impl Office {
 
     /// The writes that Harvest received, as method and path.
     fn sent(&self) -> Vec<String> {
-        self.scene.sim.take_writes().into_iter().map(|it| format!("{} {}", it.method, it.path)).collect()
+        self.scene.sent()
     }
 
     async fn journal(&self) -> i64 {

@@ -36,7 +36,7 @@ async fn writing_program(scene: &Scene, timeout: &str) -> Program {
     program
 }
 
-async fn started(program: &Program) -> Daemon {
+pub async fn started(program: &Program) -> Daemon {
     let mut daemon = program.start();
     daemon.until("lease.acquired").await;
     daemon

@@ -5,8 +5,9 @@ use std::time::Duration;
 use harvest_sim::{Company, Fault};
 use tokio::time::{Instant, sleep};
 
-use crate::program::{Daemon, Program, STUCK};
+use crate::program::{Program, STUCK};
 use crate::scene::Scene;
+use crate::write_failures::started;
 
 /// A mirror, and a program that may write everything.
 async fn mirrored() -> (Scene, Program) {
@@ -17,17 +18,6 @@ async fn mirrored() -> (Scene, Program) {
         .set("ROSTERD__WRITE__ALLOW", "create, update, deactivate, delete, roles");
     program.call(&["sync"]).await.expect(0);
     (scene, program)
-}
-
-async fn started(program: &Program) -> Daemon {
-    let mut daemon = program.start();
-    daemon.until("lease.acquired").await;
-    daemon
-}
-
-/// The methods and paths of the writes that Harvest received.
-fn sent(scene: &Scene) -> Vec<String> {
-    scene.sim.take_writes().into_iter().map(|it| format!("{} {}", it.method, it.path)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,12 +43,12 @@ async fn creations_at_another_company_wait() {
         )
         .await;
     daemon.until("credentials.refused").await;
-    assert!(sent(&scene).is_empty());
+    assert!(scene.sent().is_empty());
     assert_eq!(scene.number("SELECT count(*) FROM roster.outbox").await, events);
 
     scene.sim.replace_company(first);
     scene.until("SELECT count(*) = 2 FROM roster.writes WHERE outcome = 'done'").await;
-    let mut sent = sent(&scene);
+    let mut sent = scene.sent();
     sent.sort();
     assert_eq!(sent, ["POST /v2/roles", "POST /v2/users"]);
 }
@@ -71,7 +61,7 @@ async fn user_is_created_at_a_company_that_was_renamed() {
     let create =
         ["user", "create", "--email", "nora@example.com", "--first", "Nora", "--last", "New", "--yes"];
     program.call(&create).await.expect(0);
-    assert_eq!(sent(&scene), ["POST /v2/users"]);
+    assert_eq!(scene.sent(), ["POST /v2/users"]);
     scene.expect_right().await;
 }
 
@@ -104,7 +94,7 @@ async fn not_found_by_a_token_that_lost_rights_deletes_no_user_and_no_role() {
     assert_eq!(scene.number("SELECT count(*) FROM roster.outbox WHERE type LIKE '%.deleted'").await, 0);
     assert_eq!(scene.number("SELECT count(*) FROM roster.users WHERE deleted_at IS NOT NULL").await, 0);
     assert_eq!(scene.number("SELECT count(*) FROM roster.roles WHERE name = 'Design'").await, 1);
-    assert_eq!(sent(&scene), [format!("DELETE /v2/users/{user}")]);
+    assert_eq!(scene.sent(), [format!("DELETE /v2/users/{user}")]);
 }
 
 /// One of Harvest's replicas may not know a new user, so a 404 to the deletion is not enough.
@@ -130,7 +120,7 @@ async fn user_whose_deletion_harvest_does_not_confirm_is_deleted_after_another_4
         sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(scene.number("SELECT count(*) FROM roster.users WHERE deleted_at IS NOT NULL").await, 0);
-    assert_eq!(sent(&scene), [format!("DELETE {path}")]);
+    assert_eq!(scene.sent(), [format!("DELETE {path}")]);
 }
 
 /// Also before the guard has seen the request.
@@ -141,7 +131,7 @@ async fn person_who_asks_for_what_a_program_requested_is_not_held_by_the_guard()
     let (account, user) = (scene.sim.account_id(), scene.any_user());
     scene.execute(format!("SELECT roster.write_ask({account}, 'user_deactivate', {user})")).await;
     program.call(&["user", "deactivate", &user.to_string(), "--yes"]).await.expect(0);
-    assert_eq!(sent(&scene), [format!("PATCH /v2/users/{user}")]);
+    assert_eq!(scene.sent(), [format!("PATCH /v2/users/{user}")]);
     let done = "SELECT count(*) FROM roster.writes WHERE outcome = 'done'";
     assert_eq!(scene.number(done).await, 1);
 }
@@ -169,5 +159,5 @@ async fn row_that_cannot_be_read_is_refused_and_the_others_are_sent() {
         )
         .await;
     scene.until("SELECT count(*) = 1 FROM roster.writes WHERE outcome = 'done'").await;
-    assert_eq!(sent(&scene), [format!("PATCH /v2/users/{user}")]);
+    assert_eq!(scene.sent(), [format!("PATCH /v2/users/{user}")]);
 }

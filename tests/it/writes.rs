@@ -26,11 +26,6 @@ fn email(scene: &Scene, user: UserId) -> String {
         .to_owned()
 }
 
-/// The writes that Harvest received, as method, path and body.
-fn sent(scene: &Scene) -> Vec<String> {
-    scene.sim.take_writes().into_iter().map(|it| format!("{} {}", it.method, it.path)).collect()
-}
-
 fn writes(called: &Called) -> Vec<Value> {
     let document: Value = serde_json::from_str(&called.stdout()).unwrap();
     document["writes"].as_array().unwrap().clone()
@@ -63,7 +58,7 @@ async fn user_is_created_updated_deactivated_and_reactivated_through_the_running
     let project = scene.sim.project_ids()[0];
     let user = format!("/v2/users/{id}");
     assert_eq!(
-        sent(&scene),
+        scene.sent(),
         [
             "POST /v2/users".to_owned(),
             format!("PATCH {user}"),
@@ -101,15 +96,15 @@ async fn command_without_a_daemon_sends_the_write_itself() {
     let program = writing_program(&scene).await;
     let user = scene.any_user();
     program.call(&["user", "deactivate", &email(&scene, user), "--yes"]).await.expect(0);
-    assert_eq!(sent(&scene), [format!("PATCH /v2/users/{user}")]);
+    assert_eq!(scene.sent(), [format!("PATCH /v2/users/{user}")]);
     scene.expect_right().await;
     // A deactivation is sent although the mirror says that it is done: the mirror may be a minute old.
     program.call(&["user", "deactivate", &user.to_string(), "--yes"]).await.expect(0);
-    assert_eq!(sent(&scene).len(), 1);
+    assert_eq!(scene.sent().len(), 1);
     // Names of an archived user are locked at Harvest.
     let update = program.call(&["user", "update", &user.to_string(), "--first", "X", "--yes"]).await;
     assert!(update.expect(77).stdout().contains("reactivate the user first"), "{}", update.stdout());
-    assert!(sent(&scene).is_empty());
+    assert!(scene.sent().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,7 +152,7 @@ async fn harvests_refusals_are_explained_and_leave_the_mirror_as_it_is() {
         "{}",
         create.stdout()
     );
-    assert_eq!(sent(&scene), [format!("DELETE /v2/users/{user}")]);
+    assert_eq!(scene.sent(), [format!("DELETE /v2/users/{user}")]);
     assert!(scene.sim.invitations().is_empty());
     scene.expect_right().await;
 }
@@ -169,7 +164,7 @@ async fn user_without_time_is_deleted_after_a_confirmed_404() {
     let user = scene.sim.create_user("Dora", "Deleted");
     program.call(&["sync"]).await.expect(0);
     program.call(&["user", "delete", &user.to_string(), "--yes"]).await.expect(0);
-    assert_eq!(sent(&scene), [format!("DELETE /v2/users/{user}")]);
+    assert_eq!(scene.sent(), [format!("DELETE /v2/users/{user}")]);
     let deleted =
         "SELECT count(*) FROM roster.outbox WHERE type = 'user.deleted' AND payload ->> 'mode' = 'write'";
     assert_eq!(scene.number(deleted).await, 1);
@@ -212,14 +207,14 @@ async fn created_user_whose_answer_was_lost_is_found_and_not_created_again() {
         ["user", "create", "--email", "lost@example.com", "--first", "L", "--last", "O", "--yes", "--json"];
     let created = program.call(&create).await;
     assert_eq!(writes(created.expect(0))[0]["state"], "done");
-    assert_eq!((sent(&scene).len(), scene.sim.invitations().len()), (1, 1));
+    assert_eq!((scene.sent().len(), scene.sim.invitations().len()), (1, 1));
     scene.expect_right().await;
 
     // The same for a change, and for a 500 after the change.
     let user = scene.any_user().to_string();
     scene.sim.inject(Fault::html(500).after_processing().on("PATCH /v2/users"));
     program.call(&["user", "deactivate", &user, "--yes"]).await.expect(0);
-    assert_eq!(sent(&scene).len(), 1, "the change was found");
+    assert_eq!(scene.sent().len(), 1, "the change was found");
     scene.expect_right().await;
 }
 
@@ -234,11 +229,11 @@ async fn write_that_never_reached_harvest_is_lost_for_a_creation_and_repeated_fo
     assert!(lost.expect(75).stdout().contains(": lost"), "{}", lost.stdout());
     assert!(scene.sim.invitations().is_empty());
     program.call(&create).await.expect(0);
-    assert_eq!((sent(&scene).len(), scene.sim.invitations().len()), (2, 1));
+    assert_eq!((scene.sent().len(), scene.sim.invitations().len()), (2, 1));
     let user = scene.any_user().to_string();
     scene.sim.inject(Fault::reset().on("PATCH /v2/users"));
     program.call(&["user", "deactivate", &user, "--yes"]).await.expect(0);
-    assert_eq!(sent(&scene).len(), 2);
+    assert_eq!(scene.sent().len(), 2);
     scene.expect_right().await;
 }
 
@@ -266,7 +261,7 @@ async fn deactivations_by_sql_beyond_the_guard_are_held_until_a_person_accepts_t
     daemon.until("write.held").await;
     scene.until("SELECT count(*) = 2 FROM roster.writes WHERE outcome = 'done'").await;
     scene.until("SELECT count(*) = 2 FROM roster.writes WHERE held_at IS NOT NULL").await;
-    assert_eq!(sent(&scene).len(), 2);
+    assert_eq!(scene.sent().len(), 2);
     let wrong = program.call(&["writes", "accept", "--all", "1", "--yes"]).await;
     assert!(wrong.expect(1).sentence().contains("another number"), "{}", wrong.sentence());
     let held = writes(program.call(&["writes", "list", "--held", "--json"]).await.expect(0));
@@ -274,7 +269,7 @@ async fn deactivations_by_sql_beyond_the_guard_are_held_until_a_person_accepts_t
     program.call(&["writes", "reject", held[1]["id"].as_str().unwrap()]).await.expect(0);
     scene.until("SELECT count(*) = 3 FROM roster.writes WHERE outcome = 'done'").await;
     assert_eq!(scene.number("SELECT count(*) FROM roster.writes WHERE outcome = 'rejected'").await, 1);
-    assert_eq!(sent(&scene).len(), 1);
+    assert_eq!(scene.sent().len(), 1);
     scene.expect_right().await;
 }
 
@@ -343,7 +338,7 @@ async fn withdrawn_write_is_not_sent_and_equal_requests_are_one_write() {
     let daemon = program.start();
     scene.until("SELECT count(*) = 1 FROM roster.writes WHERE outcome = 'done'").await;
     assert_eq!(scene.number("SELECT count(*) FROM roster.writes WHERE outcome = 'withdrawn'").await, 1);
-    assert_eq!(sent(&scene).len(), 1);
+    assert_eq!(scene.sent().len(), 1);
     drop(daemon);
 }
 
@@ -363,6 +358,6 @@ async fn later_request_is_not_joined_to_an_earlier_one_that_another_write_follow
     scene.until("SELECT count(*) = 3 FROM roster.writes WHERE done_at IS NOT NULL").await;
     let archived = "SELECT count(*) FROM roster.users WHERE NOT is_active AND version > 1";
     assert_eq!(scene.number(archived).await, 1);
-    assert_eq!(sent(&scene).len(), 3);
+    assert_eq!(scene.sent().len(), 3);
     scene.expect_right().await;
 }

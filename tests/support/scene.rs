@@ -60,6 +60,11 @@ impl Scene {
         self.sim.user_ids().into_iter().find(|id| *id != owner).unwrap()
     }
 
+    /// The methods and paths of the writes that Harvest received since the last call.
+    pub fn sent(&self) -> Vec<String> {
+        self.sim.take_writes().into_iter().map(|it| format!("{} {}", it.method, it.path)).collect()
+    }
+
     /// A process, with its own address for the probes.
     pub fn program(&self) -> Program {
         Program::new(&self.sim, self.url())

@@ -162,7 +162,7 @@ impl Directory {
 
     /// The writes that Harvest received since the last call, as method and path.
     pub fn sent(&self) -> Vec<String> {
-        self.scene.sim.take_writes().into_iter().map(|it| format!("{} {}", it.method, it.path)).collect()
+        self.scene.sent()
     }
 }
 
