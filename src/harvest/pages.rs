@@ -86,7 +86,7 @@ impl<R: Decode> ListReader<R> {
         if !page.last && page.records.len() == repeats && page.rejected.is_empty() {
             return Err(protocol("a page before the last has no new record".into()));
         }
-        self.progress.see(&page);
+        self.progress.see(&page, repeats);
         let drifted = |problem| HarvestError::Drifted { what: R::RESOURCE.name().to_owned(), problem };
         self.progress.add(&url, total, repeats, self.next.as_ref()).map_err(drifted)?;
         Ok(Some(page))
@@ -140,10 +140,11 @@ struct ListProgress {
 }
 
 impl ListProgress {
-    fn see<R: Decode>(&mut self, page: &ListPage<R>) {
-        let distinct: HashSet<i64> = page.records.iter().map(Fetched::id).collect();
-        self.repeated += (page.records.len() - distinct.len()) as u64;
-        self.seen.extend(distinct);
+    /// `repeats`: how many of its records an earlier page had.
+    fn see<R: Decode>(&mut self, page: &ListPage<R>, repeats: usize) {
+        let seen = self.seen.len();
+        self.seen.extend(page.records.iter().map(Fetched::id));
+        self.repeated += (page.records.len() - repeats) as u64 - (self.seen.len() - seen);
         self.seen.extend(page.rejected.iter().filter_map(|rejected| rejected.id));
         self.without_id += page.rejected.iter().filter(|rejected| rejected.id.is_none()).count() as u64;
     }
