@@ -35,14 +35,11 @@ pub(super) async fn load<T>(
 ) -> Result<(), StoreError> {
     let names = columns.join(", ");
     if rows.len() <= ROWS_PER_MESSAGE {
-        let mut json = Row { bytes: PgArgumentBuffer::default(), json: Some((columns, 0)) };
-        rows.iter().try_for_each(|row| encode(row, &mut json)).map_err(sqlx::Error::Encode)?;
         let sql = format!(
-            "INSERT INTO {table} ({names}) SELECT {names}
-               FROM json_populate_recordset(NULL::{table}, ('[' || $1 || ']')::json)"
+            "INSERT INTO {table} ({names}) SELECT {names} FROM json_populate_recordset(NULL::{table}, $1::text::json)"
         );
-        let text = String::from_utf8_lossy(&json.bytes);
-        let added = sqlx::query(AssertSqlSafe(sql)).bind(text).execute(session).await?;
+        let json = to_json(columns, rows, encode)?;
+        let added = sqlx::query(AssertSqlSafe(sql)).bind(json).execute(session).await?;
         return ensure_rows(table, rows.len(), added.rows_affected());
     }
     let sql = format!("COPY {table} ({names}) FROM STDIN (FORMAT binary)");
@@ -63,6 +60,18 @@ pub(super) async fn load<T>(
     });
     let loaded = session.copy_in(&sql, messages).await?;
     ensure_rows(table, rows.len(), loaded)
+}
+
+/// The rows as a JSON array of objects by column name, for `json_populate_recordset`. It takes lists, amounts with all
+/// digits, and `raw` as received; bound arrays would flatten the lists.
+pub(super) fn to_json<T>(
+    columns: &[&str],
+    rows: &[T],
+    encode: impl Fn(&T, &mut Row<'_>) -> Result<(), BoxDynError>,
+) -> Result<String, StoreError> {
+    let mut json = Row { bytes: PgArgumentBuffer::default(), json: Some((columns, 0)) };
+    rows.iter().try_for_each(|row| encode(row, &mut json)).map_err(sqlx::Error::Encode)?;
+    Ok(format!("[{}]", String::from_utf8_lossy(&json.bytes)))
 }
 
 pub(super) struct Row<'c> {

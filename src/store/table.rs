@@ -4,15 +4,14 @@ use std::collections::HashMap;
 use std::future::Future;
 
 use chrono::{DateTime, Utc};
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
 use sqlx::AssertSqlSafe;
+use sqlx::error::BoxDynError;
 
-use super::copy;
+use super::copy::{self, Row};
 use super::error::{StoreError, ensure_rows};
 use super::session::Session;
 use crate::roster::{
-    AccountId, Assignment, BillableRate, Change, CostRate, MirrorRow, Record, Resource, RowWrite, User, Value,
+    AccountId, Assignment, BillableRate, Change, CostRate, MirrorRow, Record, RowWrite, User, Value,
 };
 
 /// Enough of a row to decide whether its record has changed.
@@ -114,6 +113,38 @@ fn names<'a>(fields: impl IntoIterator<Item = (&'static str, Value<'a>)>) -> Vec
     fields.into_iter().map(|(name, _)| name).collect()
 }
 
+/// The columns whose values [`encode`] appends.
+fn row_columns<R: MirrorTable>() -> Vec<&'static str> {
+    let record = R::default();
+    let mut columns = vec!["account_id", "id", "raw", "version", "content_hash", "synced_at"];
+    if R::HISTORY.is_some() {
+        columns.extend(["event_type", "valid_from", "occurred_at"]);
+    }
+    columns.extend(names(record.fields().into_iter().chain(record.quiet())));
+    columns
+}
+
+fn encode<R: MirrorTable>(
+    write: &RowWrite<'_, R>,
+    account: AccountId,
+    now: DateTime<Utc>,
+    row: &mut Row<'_>,
+) -> Result<(), BoxDynError> {
+    let RowWrite { record, fetched, version, change } = write;
+    row.push(account.0)?;
+    row.push(record.id())?;
+    row.push_json(fetched.raw.get())?;
+    row.push(version)?;
+    row.push(fetched.hash)?;
+    row.push(now)?;
+    if R::HISTORY.is_some() {
+        row.push(change.as_ref().map(Change::event_type))?;
+        row.push(now)?;
+        row.push(change.as_ref().map(|change| change.occurred_at(now)))?;
+    }
+    record.fields().into_iter().chain(record.quiet()).try_for_each(|(_, value)| row.push_field(value))
+}
+
 /// Adds rows. The versions of new events are valid from `now`.
 pub(super) async fn insert<R: MirrorTable>(
     session: &mut Session,
@@ -121,29 +152,11 @@ pub(super) async fn insert<R: MirrorTable>(
     now: DateTime<Utc>,
     writes: &[&RowWrite<'_, R>],
 ) -> Result<(), StoreError> {
-    let Some(first) = writes.first() else { return Ok(()) };
-    let has_history = Resource::LISTS.contains(&R::RESOURCE);
-    let mut columns = vec!["account_id", "id", "raw", "version", "content_hash", "synced_at"];
-    if has_history {
-        columns.extend(["event_type", "valid_from", "occurred_at"]);
+    if writes.is_empty() {
+        return Ok(());
     }
-    columns.extend(first.record.fields().into_iter().chain(first.record.quiet()).map(|(name, _)| name));
-    copy::load(session, R::TABLE, &columns, writes, |write, row| {
-        let RowWrite { record, fetched, version, change } = write;
-        row.push(account.0)?;
-        row.push(record.id())?;
-        row.push_json(fetched.raw.get())?;
-        row.push(version)?;
-        row.push(fetched.hash)?;
-        row.push(now)?;
-        if has_history {
-            row.push(change.as_ref().map(Change::event_type))?;
-            row.push(now)?;
-            row.push(change.as_ref().map(|change| change.occurred_at(now)))?;
-        }
-        record.fields().into_iter().chain(record.quiet()).try_for_each(|(_, value)| row.push_field(value))
-    })
-    .await
+    copy::load(session, R::TABLE, &row_columns::<R>(), writes, |write, row| encode(write, account, now, row))
+        .await
 }
 
 /// Copies rows to the history, as versions that end at `now`.
@@ -190,7 +203,8 @@ pub(super) async fn update<R: MirrorTable>(
         columns.join(", "),
         columns.join(", it."),
     );
-    let updated = sqlx::query(AssertSqlSafe(sql)).bind(account.0).bind(to_json(writes, now)).bind(now);
+    let rows = copy::to_json(&row_columns::<R>(), writes, |write, row| encode(write, account, now, row))?;
+    let updated = sqlx::query(AssertSqlSafe(sql)).bind(account.0).bind(rows).bind(now);
     ensure_rows(table, writes.len(), updated.execute(session).await?.rows_affected())
 }
 
@@ -218,36 +232,4 @@ pub(super) async fn tombstone<R: MirrorTable>(
     );
     let updated = sqlx::query(AssertSqlSafe(sql)).bind(account.0).bind(ids).bind(versions).bind(now);
     ensure_rows(table, ids.len(), updated.execute(session).await?.rows_affected())
-}
-
-/// The rows as a JSON array of objects by column name, for `json_populate_recordset`. It takes lists, amounts with all
-/// digits, and `raw` as received; bound arrays would flatten the lists.
-#[expect(clippy::expect_used, reason = "string keys and finite values always make JSON")]
-pub(super) fn to_json<R: Record>(writes: &[&RowWrite<'_, R>], now: DateTime<Utc>) -> String {
-    let rows: Vec<Row<'_, R>> = writes.iter().map(|write| Row { write, now }).collect();
-    serde_json::to_string(&rows).expect("rows are JSON")
-}
-
-struct Row<'a, R> {
-    write: &'a RowWrite<'a, R>,
-    now: DateTime<Utc>,
-}
-
-impl<R: Record> Serialize for Row<'_, R> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let RowWrite { record, fetched, version, change } = self.write;
-        let mut row = serializer.serialize_map(None)?;
-        row.serialize_entry("id", &record.id())?;
-        for (name, value) in record.fields().into_iter().chain(record.quiet()) {
-            row.serialize_entry(name, &value)?;
-        }
-        row.serialize_entry("raw", &fetched.raw)?;
-        row.serialize_entry("content_hash", &fetched.hash)?;
-        row.serialize_entry("version", version)?;
-        if let Some(change) = change {
-            row.serialize_entry("event_type", &change.event_type())?;
-            row.serialize_entry("occurred_at", &change.occurred_at(self.now))?;
-        }
-        row.end()
-    }
 }
