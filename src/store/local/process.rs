@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::unistd::{Uid, User};
+use tokio::time::{sleep, timeout};
 
 use super::error::LocalError;
 
@@ -70,13 +71,25 @@ impl RunAs {
     }
 }
 
+/// A program that was just written is tried again after this time.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
 /// Runs a program and returns its output. A program that runs longer than `limit` is killed.
 pub(super) async fn run(command: Command, limit: Duration) -> Result<String, LocalError> {
     let program = command.get_program().to_string_lossy().into_owned();
     let failed = |outcome| LocalError::Program { program: program.clone(), outcome };
     let mut command = tokio::process::Command::from(command);
     command.kill_on_drop(true);
-    match tokio::time::timeout(limit, command.output()).await {
+    let output = async {
+        loop {
+            match command.output().await {
+                // Another thread that starts a process has for a moment the file that wrote this program.
+                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => sleep(BUSY_PAUSE).await,
+                ended => break ended,
+            }
+        }
+    };
+    match timeout(limit, output).await {
         Ok(Ok(output)) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
         Ok(Ok(output)) => {
             let output_tail = tail(&String::from_utf8_lossy(&output.stderr));
@@ -101,6 +114,22 @@ pub(super) fn tail(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn program_that_is_still_open_for_writing_runs_once_it_is_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("echo");
+        std::fs::copy("/bin/echo", &program).unwrap();
+        let writer = std::fs::OpenOptions::new().append(true).open(&program).unwrap();
+        let mut command = Command::new(&program);
+        command.arg("ran");
+        let close = async {
+            sleep(BUSY_PAUSE * 3).await;
+            drop(writer);
+        };
+        let (ran, ()) = tokio::join!(run(command, Duration::from_secs(5)), close);
+        assert_eq!(ran.unwrap(), "ran\n");
+    }
 
     #[tokio::test]
     async fn server_program_runs_without_root_and_its_groups() {

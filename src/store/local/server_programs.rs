@@ -14,8 +14,8 @@ use crate::store::postgres_versions::SUPPORTED;
 
 /// The programs of a complete set. A directory with `postgres` alone may hold a wrapper or remains of a package.
 const REQUIRED: [&str; 3] = ["postgres", "initdb", "pg_ctl"];
-/// The longest run of a program that prints its version or directory, on a busy machine.
-const VERSION_LIMIT: Duration = Duration::from_secs(30);
+/// The longest run of a program that prints its version or directory.
+const VERSION_LIMIT: Duration = Duration::from_secs(5);
 
 /// The directories of common packages, relative to the root directory; `*` stands for a version.
 const PACKAGE_DIRS: [&str; 7] = [
